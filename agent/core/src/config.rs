@@ -1,0 +1,63 @@
+//! The configuration: oslo.config entries in, a validated [`Config`] or every problem out.
+
+use std::{net::IpAddr, path::PathBuf};
+
+/// Everything that an operator can set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This host's name in the control plane (`[DEFAULT] host`; the system's host name when unset).
+    pub host: String,
+    /// Log more (`[DEFAULT] debug`).
+    pub debug: bool,
+    /// Where what is desired comes from (`[overlane] control`).
+    pub control: Control,
+    /// VXLAN settings; `None` with `[vxlan] enable_vxlan = false`.
+    pub vxlan: Option<VxlanConfig>,
+    /// Whether the eBPF programs may be used (`[overlane] fast_path`).
+    pub fast_path: FastPath,
+    /// Directory in a BPF file system for maps and links (`[overlane] bpffs`, default `/sys/fs/bpf/overlane`).
+    pub bpffs: PathBuf,
+}
+
+/// Where what is desired comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// A topology file (`[overlane] topology`).
+    File(PathBuf),
+}
+
+/// Whether the eBPF programs may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastPath {
+    /// Wherever they can be.
+    Auto,
+    /// Not at all: the kernel's bridge and vxlan devices carry everything.
+    Off,
+}
+
+/// The `[vxlan]` section, and what `[agent]` says about outer headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VxlanConfig {
+    /// This host's tunnel endpoint.
+    pub local_ip: IpAddr,
+    /// UDP destination port: 4789 with a topology file.
+    pub udp_dstport: u16,
+    /// First and last UDP source port (`udp_srcport_min`, `udp_srcport_max`); `None` takes the kernel's range for
+    /// local ports.
+    pub source_ports: Option<(u16, u16)>,
+    /// Outer TTL; `None` takes the system's default.
+    pub ttl: Option<u8>,
+    /// What becomes of the outer DSCP.
+    pub dscp: Dscp,
+    /// Whether ARP requests and neighbour solicitations are answered at the port.
+    pub arp_responder: bool,
+}
+
+/// The outer DSCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dscp {
+    /// This value, 0 to 63.
+    Fixed(u8),
+    /// The inner packet's.
+    Inherit,
+}

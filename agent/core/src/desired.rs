@@ -1,0 +1,60 @@
+//! What the control plane asks of this host.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use crate::model::{Mac, NetworkId, PortId, Vni};
+
+/// Everything that this host should have. Made by a control plane, read by [`crate::plan::plan`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Whether the control plane has told everything. Until then what is not here is unknown rather than stale, and
+    /// nothing is deleted.
+    pub complete: bool,
+    /// The networks that have at least one port on this host.
+    pub networks: BTreeMap<NetworkId, Network>,
+    /// Tunnel endpoints of all other hosts: VXLAN from anywhere else is dropped.
+    pub vteps: BTreeSet<IpAddr>,
+}
+
+/// One network as seen from this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// What people call it.
+    pub name: String,
+    /// Its segment.
+    pub vni: Vni,
+    /// Largest IP packet of the network in bytes; `None` takes what the underlay leaves room for.
+    pub mtu: Option<u16>,
+    /// Its ports on this host.
+    pub local_ports: BTreeMap<PortId, LocalPort>,
+    /// MAC addresses behind other hosts.
+    pub remote_macs: BTreeMap<Mac, IpAddr>,
+    /// Tunnel endpoints of the other hosts that have ports here: broadcast, unknown unicast and multicast go to each.
+    pub flood: BTreeSet<IpAddr>,
+    /// What the ARP/ND responder may answer. Addresses that more than one port may use (allowed address pairs) are not
+    /// here: only flooding finds their current owner.
+    pub neighbors: BTreeMap<IpAddr, Neighbor>,
+}
+
+/// A port of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPort {
+    /// The guest's MAC address.
+    pub mac: Mac,
+    /// Its fixed addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Neutron's `device_owner`, such as `compute:nova` or `network:dhcp`; empty when nobody owns it.
+    pub device_owner: String,
+}
+
+/// The owner of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbor {
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Whether it routes, which a neighbour advertisement must say.
+    pub is_router: bool,
+}

@@ -1,0 +1,12 @@
+//! The pure part of Overlane: configuration, model, what is desired of a host, what was observed on it, and the plan
+//! that leads from one to the other. No I/O, no clock, no environment.
+
+pub mod action;
+pub mod config;
+pub mod desired;
+pub mod model;
+pub mod observed;
+pub mod oslo_ini;
+pub mod plan;
+pub mod problem;
+pub mod topology;

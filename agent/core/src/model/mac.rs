@@ -1,0 +1,63 @@
+//! MAC addresses.
+
+use std::{fmt, str::FromStr};
+
+/// A MAC address, in the order of transmission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+/// A text that is no MAC address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no MAC address: expected six bytes in hexadecimal, such as fa:16:3e:00:00:01")]
+pub struct ParseMacError(pub String);
+
+impl Mac {
+    /// The key of a flood list in a vxlan device's FDB.
+    pub const ZERO: Self = Self([0; 6]);
+
+    /// Whether the address names a group, broadcast included, rather than one interface (IEEE 802 group bit).
+    pub const fn is_group(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+}
+
+impl FromStr for Mac {
+    type Err = ParseMacError;
+
+    fn from_str(text: &str) -> Result<Self, ParseMacError> {
+        let error = || ParseMacError(text.to_owned());
+        let mut bytes = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| (1..=2).contains(&part.len())).ok_or_else(error)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
+        }
+        if parts.next().is_some() { Err(error()) } else { Ok(Self(bytes)) }
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        // `pad` keeps column widths working in tables.
+        f.pad(&format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_address_reads_as_it_prints() {
+        let mac: Mac = "FA:16:3e:05:c:bf".parse().expect("valid");
+        assert_eq!(mac.to_string(), "fa:16:3e:05:0c:bf");
+    }
+
+    #[test]
+    fn what_is_not_six_hex_bytes_is_no_mac_address() {
+        for text in ["", "fa:16:3e:00:00", "fa:16:3e:00:00:01:02", "fa:16:3e:00:00:xx", "fa163e000001", "fa:16:3e:00:00:+1"] {
+            assert!(text.parse::<Mac>().is_err(), "{text:?}");
+        }
+    }
+}

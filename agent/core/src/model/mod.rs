@@ -1,0 +1,9 @@
+//! Values that cannot be wrong: checked once, where they are made.
+
+mod ids;
+mod mac;
+mod vni;
+
+pub use ids::{NetworkId, PortId, vxlan_name};
+pub use mac::{Mac, ParseMacError};
+pub use vni::{Vni, VniOutOfRange};

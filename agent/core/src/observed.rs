@@ -1,0 +1,141 @@
+//! What one host looks like, as data: listed from the kernel, never remembered.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use overlane_abi as abi;
+
+use crate::model::{Mac, Vni};
+
+/// Everything that the plan looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Devices, FDB and paths.
+    pub kernel: KernelState,
+    /// Maps and attachments; `None` when the fast path is off or unavailable.
+    pub datapath: Option<DatapathState>,
+}
+
+/// Devices, FDB and paths of one network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelState {
+    /// Every link, by interface index.
+    pub links: BTreeMap<u32, Link>,
+    /// Permanent and static entries of the FDBs of bridges and vxlan devices; learned ones and the kernel's own
+    /// entries for device addresses are left out.
+    pub fdb: BTreeSet<FdbEntry>,
+    /// How each tunnel endpoint is reached; no entry where there is no route.
+    pub paths: BTreeMap<IpAddr, Path>,
+    /// The link that carries this host's tunnel endpoint address.
+    pub local_vtep_link: Option<u32>,
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index; a device that is made again under the same name gets another one.
+    pub ifindex: u32,
+    /// Interface name.
+    pub name: String,
+    /// What it is.
+    pub kind: LinkKind,
+    /// The bridge (or bond, VRF, …) it belongs to, by interface index.
+    pub master: Option<u32>,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// Maximum transmission unit in bytes.
+    pub mtu: u32,
+    /// Its own MAC address; `None` for devices that have no Ethernet header.
+    pub mac: Option<Mac>,
+    /// `ifalias`, where Overlane marks what it made.
+    pub alias: Option<String>,
+}
+
+/// What a device is, as far as the plan cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A bridge.
+    Bridge,
+    /// A vxlan device.
+    Vxlan(Vxlan),
+    /// Anything else: taps, veths, NICs; the kernel's name for the kind, empty for physical devices.
+    Other(String),
+}
+
+/// Attributes of a vxlan device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vxlan {
+    /// Its VNI.
+    pub vni: Vni,
+    /// Its source address.
+    pub local: Option<IpAddr>,
+    /// UDP destination port.
+    pub port: u16,
+    /// Whether it consumes ARP requests that it cannot answer (`proxy`), which breaks flooding them.
+    pub proxy: bool,
+    /// Whether it accepts UDP over IPv6 without a checksum, which is what the fast lane sends.
+    pub udp6_zero_checksum_rx: bool,
+}
+
+/// A static entry of a forwarding database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FdbEntry {
+    /// The device it belongs to: a bridge port for [`FdbTable::Bridge`], a vxlan device for [`FdbTable::Vxlan`].
+    pub ifindex: u32,
+    /// Destination MAC address; zero in a vxlan device's FDB means "flood".
+    pub mac: Mac,
+    /// Which table.
+    pub table: FdbTable,
+}
+
+/// A device can appear in two forwarding databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FdbTable {
+    /// The FDB of the bridge that the device is a port of (`bridge fdb … master static`).
+    Bridge,
+    /// The vxlan device's own FDB (`bridge fdb … self permanent dst …`).
+    Vxlan {
+        /// The tunnel endpoint to send to.
+        remote: IpAddr,
+    },
+}
+
+/// How a tunnel endpoint is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The underlay link that the route leads to.
+    pub uplink: u32,
+    /// The next hop: a gateway, or the endpoint itself.
+    pub next_hop: IpAddr,
+    /// Its link-layer address, while the kernel believes in one.
+    pub next_hop_mac: Option<Mac>,
+    /// Largest IP packet in bytes: the route's MTU, or the link's.
+    pub mtu: u32,
+}
+
+/// Contents of the pinned maps, and where programs are attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DatapathState {
+    /// The `ports` map.
+    pub ports: BTreeMap<u32, abi::Port>,
+    /// The `networks` map.
+    pub networks: BTreeMap<abi::NetworkKey, abi::Network>,
+    /// The `fdb` map.
+    pub fdb: BTreeMap<abi::FdbKey, abi::FdbEntry>,
+    /// The `vteps` map.
+    pub vteps: BTreeMap<abi::Address, abi::Vtep>,
+    /// The `neighbors` map.
+    pub neighbors: BTreeMap<abi::NeighborKey, abi::Neighbor>,
+    /// Programs in force, by hook and interface index. A link whose device is gone is listed under the index that it
+    /// was pinned for.
+    pub attached: BTreeSet<(abi::Hook, u32)>,
+}
+
+impl KernelState {
+    /// The link called `name`.
+    pub fn link_named(&self, name: &str) -> Option<&Link> {
+        self.links.values().find(|link| link.name == name)
+    }
+}

@@ -1,0 +1,1 @@
+//! INI as oslo.config reads it.

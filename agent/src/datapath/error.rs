@@ -1,0 +1,95 @@
+//! What can go wrong with the fast lane, and in which words.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::sys::statfs::{FsType, statfs};
+
+/// `BPF_FS_MAGIC` of the kernel's `uapi/linux/magic.h`.
+const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
+
+/// The fast lane cannot be used, or one of its steps failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The configured directory is not in a BPF file system.
+    #[error("{0} is not in a BPF file system; mount one with: mount -t bpf bpf /sys/fs/bpf")]
+    NoBpfFileSystem(PathBuf),
+    /// The binary was built without the eBPF object.
+    #[error("this overlane was built without its eBPF programs; build it with: cargo xtask build")]
+    NoObject,
+    /// The kernel refused for lack of capabilities.
+    #[error("no permission for BPF: needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (or root)")]
+    NoPermission,
+    /// Nothing has been pinned yet.
+    #[error("nothing is pinned in {0}: has the agent run, with fast_path = auto?")]
+    NothingPinned(PathBuf),
+    /// The kernel refused the object or one of its maps.
+    #[error("loading the eBPF object")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// The verifier or the kernel refused a program.
+    #[error("loading eBPF program {program}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// A program could not be attached or its attachment could not be kept.
+    #[error("attaching {program} to interface {ifindex}")]
+    Attach {
+        /// Its name.
+        program: &'static str,
+        /// Where.
+        ifindex: u32,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A map could not be read or written.
+    #[error("accessing map {map}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
+    /// The pin directory could not be read or changed.
+    #[error("accessing {path}")]
+    Pins {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl DatapathError {
+    /// Whether the same step can succeed later without anybody doing anything.
+    pub fn is_transient(&self) -> bool {
+        // The interface may have gone between the plan and the attachment.
+        matches!(self, Self::Attach { .. })
+    }
+
+    pub(super) fn map(map: &'static str) -> impl Fn(aya::maps::MapError) -> Self {
+        move |source| Self::Map { map, source: Box::new(source) }
+    }
+
+    pub(super) fn pins(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Pins { path: path.to_owned(), source }
+    }
+}
+
+/// Refuses a `bpffs` that could not hold pins.
+pub(super) fn require_bpf_file_system(bpffs: &Path) -> Result<(), DatapathError> {
+    // The directory itself is made by the agent: its nearest existing ancestor tells the file system.
+    let existing = bpffs.ancestors().find(|path| path.exists()).unwrap_or(bpffs);
+    match statfs(existing) {
+        Ok(stat) if stat.filesystem_type() == BPF_FS_MAGIC => Ok(()),
+        _ => Err(DatapathError::NoBpfFileSystem(bpffs.to_owned())),
+    }
+}

@@ -1,0 +1,138 @@
+//! Attachments: tcx links that are pinned, so that they outlive the agent and the next one can swap their program
+//! without a gap.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::programs::{
+    LinkOrder, TcAttachType,
+    links::{FdLink, PinnedLink},
+    tc::{SchedClassifierLink, TcAttachOptions},
+};
+use nix::net::if_::if_indextoname;
+use overlane_abi::Hook;
+
+use super::{DatapathError, programs::Programs};
+
+/// The folder with the pinned links.
+pub(super) struct Links {
+    directory: PathBuf,
+}
+
+impl Links {
+    /// The links pinned below `directory`, which need not exist.
+    pub(super) fn at(directory: &Path) -> Self {
+        Self { directory: directory.join("links") }
+    }
+
+    /// As `at`, making the folder.
+    pub(super) fn open(directory: &Path) -> Result<Self, DatapathError> {
+        let links = Self::at(directory);
+        fs::create_dir_all(&links.directory).map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => DatapathError::NoPermission,
+            _ => DatapathError::Pins { path: links.directory.clone(), source },
+        })?;
+        Ok(links)
+    }
+
+    /// Which programs are attached where.
+    pub(super) fn list(&self) -> Result<BTreeSet<(Hook, u32)>, DatapathError> {
+        let error = DatapathError::pins(&self.directory);
+        match fs::read_dir(&self.directory) {
+            Ok(entries) => entries
+                .map(|entry| Ok(parse_pin(&entry?.file_name().to_string_lossy())))
+                .filter_map(Result::transpose)
+                .collect::<io::Result<_>>()
+                .map_err(error),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+            Err(source) => Err(error(source)),
+        }
+    }
+
+    /// Puts the just loaded programs in the place of those that an earlier agent attached, and removes the pins whose
+    /// interfaces are gone.
+    pub(super) fn adopt(&self, programs: &mut Programs) -> Result<(), DatapathError> {
+        for (hook, ifindex) in self.list()? {
+            if let Err(error) = self.replace_program(programs, hook, ifindex) {
+                tracing::debug!(hook = hook.name(), ifindex, error = %error, "dropping the pin of a dead link");
+                self.detach(hook, ifindex)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn replace_program(
+        &self,
+        programs: &mut Programs,
+        hook: Hook,
+        ifindex: u32,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let pinned = PinnedLink::from_pin(self.pin(hook, ifindex))?;
+        let link: SchedClassifierLink = FdLink::from(pinned).try_into()?;
+        let program = programs.get(hook)?;
+        let id = program.attach_to_link(link)?;
+        // Taken out of aya's hands: the pin keeps it attached, and nothing detaches it when the agent stops.
+        drop(program.take_link(id)?);
+        Ok(())
+    }
+
+    /// Attaches a program and pins the attachment.
+    pub(super) fn attach(&self, programs: &mut Programs, hook: Hook, ifindex: u32) -> Result<(), DatapathError> {
+        self.try_attach(programs, hook, ifindex)
+            .map_err(|source| DatapathError::Attach { program: hook.name(), ifindex, source })
+    }
+
+    fn try_attach(
+        &self,
+        programs: &mut Programs,
+        hook: Hook,
+        ifindex: u32,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let interface = if_indextoname(ifindex)?.into_string()?;
+        let side = match hook {
+            Hook::ToPort => TcAttachType::Egress,
+            Hook::FromPort | Hook::FromUplink | Hook::FromOverlay => TcAttachType::Ingress,
+        };
+        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let program = programs.get(hook)?;
+        let id = program.attach_with_options(&interface, side, options)?;
+        let link: FdLink = program.take_link(id)?.try_into()?;
+        link.pin(self.pin(hook, ifindex))?;
+        Ok(())
+    }
+
+    /// Removes a pin, and with it the attachment.
+    pub(super) fn detach(&self, hook: Hook, ifindex: u32) -> Result<(), DatapathError> {
+        let pin = self.pin(hook, ifindex);
+        match fs::remove_file(&pin) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(DatapathError::Pins { path: pin, source }),
+            _ => Ok(()),
+        }
+    }
+
+    fn pin(&self, hook: Hook, ifindex: u32) -> PathBuf {
+        self.directory.join(format!("{}-{ifindex}", hook.name()))
+    }
+}
+
+fn parse_pin(name: &str) -> Option<(Hook, u32)> {
+    let (hook, ifindex) = name.rsplit_once('-')?;
+    let hook = Hook::ALL.into_iter().find(|candidate| candidate.name() == hook)?;
+    Some((hook, ifindex.parse().ok()?))
+}
+
+/// Removes every pin below `directory`; the links go first, so that no program ever runs without its maps.
+pub(super) fn remove_all(directory: &Path) -> Result<(), DatapathError> {
+    for folder in [directory.join("links"), directory.to_owned()] {
+        match fs::remove_dir_all(&folder) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(DatapathError::Pins { path: folder, source });
+            }
+            _ => (),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! The maps, typed.
+
+use std::{collections::BTreeMap, hash::Hash, path::Path};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap},
+};
+use overlane_abi::{
+    ABI_VERSION, Address, CounterKey, DropKey, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor, NeighborKey, Network,
+    NetworkKey, Port, Tally, Vtep, names,
+};
+use overlane_core::{
+    action::{MapEntry, MapKey},
+    observed::DatapathState,
+};
+
+use super::{DatapathError, links::Links, stats};
+
+/// Every map.
+pub struct Maps {
+    ports: HashMap<MapData, u32, Port>,
+    networks: HashMap<MapData, NetworkKey, Network>,
+    fdb: HashMap<MapData, FdbKey, FdbEntry>,
+    vteps: HashMap<MapData, Address, Vtep>,
+    neighbors: HashMap<MapData, NeighborKey, Neighbor>,
+    counters: PerCpuHashMap<MapData, CounterKey, HookCounters>,
+    drops: PerCpuHashMap<MapData, DropKey, Tally>,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object and writes down which ABI version they have.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        let meta = ebpf.take_map(names::META).ok_or(MapError::InvalidName { name: names::META.to_owned() });
+        let mut meta: Array<MapData, Meta> = meta.and_then(Array::try_from).map_err(DatapathError::map(names::META))?;
+        meta.set(0, Meta { abi_version: ABI_VERSION, pad: 0 }, 0).map_err(DatapathError::map(names::META))?;
+        Self::from(|name| ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }))
+    }
+
+    /// Opens the maps that are pinned in `directory`.
+    pub(super) fn open_pinned(directory: &Path) -> Result<Self, DatapathError> {
+        if !directory.join(names::META).exists() {
+            return Err(DatapathError::NothingPinned(directory.to_owned()));
+        }
+        Self::from(|name| Map::from_map_data(MapData::from_pin(directory.join(name))?))
+    }
+
+    fn from(mut open: impl FnMut(&'static str) -> Result<Map, MapError>) -> Result<Self, DatapathError> {
+        fn typed<M: TryFrom<Map, Error = MapError>>(
+            open: &mut impl FnMut(&'static str) -> Result<Map, MapError>,
+            name: &'static str,
+        ) -> Result<M, DatapathError> {
+            open(name).and_then(M::try_from).map_err(DatapathError::map(name))
+        }
+        Ok(Self {
+            ports: typed(&mut open, names::PORTS)?,
+            networks: typed(&mut open, names::NETWORKS)?,
+            fdb: typed(&mut open, names::FDB)?,
+            vteps: typed(&mut open, names::VTEPS)?,
+            neighbors: typed(&mut open, names::NEIGHBORS)?,
+            counters: typed(&mut open, names::COUNTERS)?,
+            drops: typed(&mut open, names::DROPS)?,
+        })
+    }
+
+    /// What is in the maps and where programs are attached.
+    pub(super) fn observe(&self, links: &Links) -> Result<DatapathState, DatapathError> {
+        Ok(DatapathState {
+            ports: dump(&self.ports, names::PORTS)?,
+            networks: dump(&self.networks, names::NETWORKS)?,
+            fdb: dump(&self.fdb, names::FDB)?,
+            vteps: dump(&self.vteps, names::VTEPS)?,
+            neighbors: dump(&self.neighbors, names::NEIGHBORS)?,
+            attached: links.list()?,
+        })
+    }
+
+    /// Inserts or replaces an entry.
+    pub(super) fn put(&mut self, entry: &MapEntry) -> Result<(), DatapathError> {
+        match *entry {
+            MapEntry::Port(key, value) => insert(&mut self.ports, names::PORTS, key, value),
+            MapEntry::Network(key, value) => insert(&mut self.networks, names::NETWORKS, key, value),
+            MapEntry::Fdb(key, value) => insert(&mut self.fdb, names::FDB, key, value),
+            MapEntry::Vtep(key, value) => insert(&mut self.vteps, names::VTEPS, key, value),
+            MapEntry::Neighbor(key, value) => insert(&mut self.neighbors, names::NEIGHBORS, key, value),
+        }
+    }
+
+    /// Deletes an entry, if it is there.
+    pub(super) fn delete(&mut self, key: &MapKey) -> Result<(), DatapathError> {
+        match key {
+            MapKey::Port(key) => gone(self.ports.remove(key), names::PORTS),
+            MapKey::Network(key) => gone(self.networks.remove(key), names::NETWORKS),
+            MapKey::Fdb(key) => gone(self.fdb.remove(key), names::FDB),
+            MapKey::Vtep(key) => gone(self.vteps.remove(key), names::VTEPS),
+            MapKey::Neighbor(key) => gone(self.neighbors.remove(key), names::NEIGHBORS),
+        }
+    }
+
+    /// Drops the counters of an interface that no program watches any more.
+    pub(super) fn forget_counters(&mut self, hook: Hook, ifindex: u32) -> Result<(), DatapathError> {
+        gone(self.counters.remove(&CounterKey { ifindex, hook: hook as u32 }), names::COUNTERS)
+    }
+
+    /// What the programs have counted so far.
+    pub(super) fn stats(&self) -> Result<stats::Stats, DatapathError> {
+        stats::read(&self.counters, &self.drops)
+    }
+}
+
+fn dump<K: Pod + Ord + Hash + Eq, V: Pod>(
+    map: &HashMap<MapData, K, V>,
+    name: &'static str,
+) -> Result<BTreeMap<K, V>, DatapathError> {
+    map.iter().collect::<Result<_, _>>().map_err(DatapathError::map(name))
+}
+
+fn insert<K: Pod, V: Pod>(
+    map: &mut HashMap<MapData, K, V>,
+    name: &'static str,
+    key: K,
+    value: V,
+) -> Result<(), DatapathError> {
+    map.insert(key, value, 0).map_err(DatapathError::map(name))
+}
+
+/// Gone-already is success.
+fn gone(result: Result<(), MapError>, name: &'static str) -> Result<(), DatapathError> {
+    match result {
+        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(DatapathError::map(name)),
+    }
+}

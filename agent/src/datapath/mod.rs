@@ -1,0 +1,110 @@
+//! The fast lane's user-space side: loads the programs, attaches them, fills and reads the maps. The only user of aya.
+//!
+//! Everything is pinned under `<bpffs>/v<ABI version>/`, so that forwarding goes on without the agent and the next
+//! agent finds it: maps by name, links under `links/<hook>-<interface index>`.
+
+mod error;
+mod links;
+mod logs;
+mod maps;
+mod programs;
+mod stats;
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use overlane_abi::ABI_VERSION;
+use overlane_core::{action::DatapathAction, observed::DatapathState};
+
+pub use error::DatapathError;
+pub use maps::Maps;
+pub use stats::{Counters, Drop, Stats};
+
+use links::Links;
+use programs::Programs;
+
+/// Values that the programs are loaded with.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadSettings {
+    /// This host's tunnel endpoint.
+    pub local_vtep: IpAddr,
+    /// UDP destination port of VXLAN.
+    pub vxlan_port: u16,
+    /// First and last UDP source port of encapsulated packets.
+    pub source_ports: (u16, u16),
+    /// Whether the programs log what they drop.
+    pub logs: bool,
+}
+
+/// The loaded programs and their maps.
+pub struct Datapath {
+    programs: Programs,
+    maps: Maps,
+    links: Links,
+}
+
+impl Datapath {
+    /// Loads the programs, adopting the maps and links that an earlier agent has pinned under `bpffs`.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when there is no BPF file system at `bpffs`, no permission, no embedded object, or when the
+    /// kernel refuses the programs.
+    pub fn open(bpffs: &Path, settings: &LoadSettings) -> Result<Self, DatapathError> {
+        let directory = pin_directory(bpffs);
+        error::require_bpf_file_system(bpffs)?;
+        let links = Links::open(&directory)?;
+        let (mut programs, maps) = Programs::load(&directory, settings)?;
+        links.adopt(&mut programs)?;
+        Ok(Self { programs, maps, links })
+    }
+
+    /// What is in the maps, and where programs are attached.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when a map or the pin directory cannot be read.
+    pub fn observe(&self) -> Result<DatapathState, DatapathError> {
+        self.maps.observe(&self.links)
+    }
+
+    /// Carries out one step of a plan.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when the kernel refuses it; gone-already is success.
+    pub fn apply(&mut self, action: &DatapathAction) -> Result<(), DatapathError> {
+        match action {
+            DatapathAction::Put(entry) => self.maps.put(entry),
+            DatapathAction::Delete(key) => self.maps.delete(key),
+            DatapathAction::Attach { hook, ifindex } => self.links.attach(&mut self.programs, *hook, *ifindex),
+            DatapathAction::Detach { hook, ifindex } => {
+                self.links.detach(*hook, *ifindex)?;
+                self.maps.forget_counters(*hook, *ifindex)
+            }
+        }
+    }
+
+    /// Takes every program off its interface and removes every pin: the kernel lane carries everything from now on.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when a pin cannot be removed.
+    pub fn remove(bpffs: &Path) -> Result<(), DatapathError> {
+        links::remove_all(&pin_directory(bpffs))
+    }
+
+    /// Reads what pinned maps of a running or stopped agent hold, without loading anything.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when nothing is pinned under `bpffs`, or it cannot be read.
+    pub fn observe_pinned(bpffs: &Path) -> Result<(DatapathState, Stats), DatapathError> {
+        let directory = pin_directory(bpffs);
+        let maps = Maps::open_pinned(&directory)?;
+        let links = Links::at(&directory);
+        Ok((maps.observe(&links)?, maps.stats()?))
+    }
+}
+
+/// Where the objects of this ABI version are pinned.
+pub fn pin_directory(bpffs: &Path) -> PathBuf {
+    bpffs.join(format!("v{ABI_VERSION}"))
+}

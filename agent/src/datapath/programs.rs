@@ -1,0 +1,94 @@
+//! Loading the embedded object.
+
+use std::{fs, io, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{ProgramError, SchedClassifier},
+};
+use overlane_abi::{Address, Hook, names};
+
+use super::{DatapathError, LoadSettings, Maps, logs};
+
+/// The object that the build script embeds; empty when it was built without one.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/overlane.bpf.o"));
+
+/// The loaded programs, one per hook.
+pub(super) struct Programs {
+    ebpf: Ebpf,
+    log_forwarder: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Programs {
+    /// Loads the programs with maps pinned in `directory`, and takes the maps out.
+    pub(super) fn load(directory: &Path, settings: &LoadSettings) -> Result<(Self, Maps), DatapathError> {
+        if OBJECT.is_empty() {
+            return Err(DatapathError::NoObject);
+        }
+        fs::create_dir_all(directory).map_err(DatapathError::pins(directory))?;
+        let local_vtep = Address::from(settings.local_vtep).octets;
+        let (source_port_min, source_port_max) = settings.source_ports;
+        let source_port_end = u32::from(source_port_max) + 1;
+        let pins = names::MAPS.map(|name| (name, directory.join(name)));
+        let mut loader = EbpfLoader::new();
+        loader
+            .override_global(names::LOCAL_VTEP, &local_vtep, true)
+            .override_global(names::VXLAN_PORT, &settings.vxlan_port, true)
+            .override_global(names::SOURCE_PORT_MIN, &source_port_min, true)
+            .override_global(names::SOURCE_PORT_END, &source_port_end, true);
+        let log_level = logs::level(settings.logs);
+        loader.override_global(aya_log::LEVEL, &log_level, true);
+        for (name, pin) in &pins {
+            loader.map_pin_path(name, pin);
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
+        let maps = Maps::take(&mut ebpf)?;
+        for hook in Hook::ALL {
+            program(&mut ebpf, hook)?
+                .load()
+                .map_err(|source| DatapathError::Program { program: hook.name(), source: Box::new(source) })?;
+        }
+        let log_forwarder = if settings.logs { start_log_forwarder(&mut ebpf) } else { None };
+        Ok((Self { ebpf, log_forwarder }, maps))
+    }
+
+    /// The program for a hook.
+    pub(super) fn get(&mut self, hook: Hook) -> Result<&mut SchedClassifier, DatapathError> {
+        program(&mut self.ebpf, hook)
+    }
+}
+
+impl std::ops::Drop for Programs {
+    fn drop(&mut self) {
+        if let Some(forwarder) = self.log_forwarder.take() {
+            forwarder.abort();
+        }
+    }
+}
+
+/// Packets matter more than words about them: without its log the datapath still works.
+fn start_log_forwarder(ebpf: &mut Ebpf) -> Option<tokio::task::JoinHandle<()>> {
+    logs::forward(ebpf).inspect_err(|error| tracing::warn!(error = %error, "no log from the eBPF programs")).ok()
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, DatapathError> {
+    let error = |source| DatapathError::Program { program: hook.name(), source: Box::new(source) };
+    ebpf.program_mut(hook.name())
+        .ok_or_else(|| error(ProgramError::IOError(io::ErrorKind::NotFound.into())))?
+        .try_into()
+        .map_err(error)
+}
+
+/// Permission problems hide deep in aya's errors; they deserve words of their own.
+fn load_error(error: aya::EbpfError) -> DatapathError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(current) = cause {
+        if let Some(io) = current.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::PermissionDenied
+        {
+            return DatapathError::NoPermission;
+        }
+        cause = current.source();
+    }
+    DatapathError::Load(Box::new(error))
+}

@@ -1,0 +1,86 @@
+//! What the programs have counted, summed over CPUs.
+
+use std::collections::BTreeMap;
+
+use aya::maps::{MapData, PerCpuHashMap};
+use overlane_abi::{CounterKey, DropKey, DropReason, Hook, HookCounters, Outcome, Tally, names};
+
+use super::DatapathError;
+
+/// Everything that has been counted since the maps were made.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// By interface and hook.
+    pub counters: BTreeMap<(u32, Hook), Counters>,
+    /// By interface and reason.
+    pub drops: Vec<Drop>,
+}
+
+/// What one program has seen on one interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames; a GSO superpacket counts as one.
+    pub packets: u64,
+    /// Their bytes, Ethernet header included.
+    pub bytes: u64,
+    outcomes: [u64; Outcome::COUNT],
+}
+
+impl Counters {
+    /// Frames that ended in `outcome`.
+    pub fn outcome(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize]
+    }
+
+    /// The sum of another one and this.
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        for (sum, value) in self.outcomes.iter_mut().zip(other.outcomes) {
+            *sum += value;
+        }
+        self
+    }
+
+    /// Frames left to the kernel lane.
+    pub fn kernel_lane(&self) -> u64 {
+        Outcome::ALL.into_iter().filter(|outcome| outcome.is_kernel_lane()).map(|outcome| self.outcome(outcome)).sum()
+    }
+}
+
+/// What was dropped on one interface for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drop {
+    /// The interface; 0 for what a full map could not record by interface.
+    pub ifindex: u32,
+    /// Why.
+    pub reason: DropReason,
+    /// How many frames.
+    pub packets: u64,
+    /// Their bytes, Ethernet header included.
+    pub bytes: u64,
+}
+
+pub(super) fn read(
+    counters: &PerCpuHashMap<MapData, CounterKey, HookCounters>,
+    drops: &PerCpuHashMap<MapData, DropKey, Tally>,
+) -> Result<Stats, DatapathError> {
+    let mut stats = Stats::default();
+    for entry in counters.iter() {
+        let (key, per_cpu) = entry.map_err(DatapathError::map(names::COUNTERS))?;
+        let Some(hook) = Hook::ALL.into_iter().find(|hook| *hook as u32 == key.hook) else { continue };
+        let sum = per_cpu.iter().fold(Counters::default(), |sum, cpu| {
+            sum.plus(&Counters { packets: cpu.packets, bytes: cpu.bytes, outcomes: cpu.outcomes })
+        });
+        stats.counters.insert((key.ifindex, hook), sum);
+    }
+    for entry in drops.iter() {
+        let (key, per_cpu) = entry.map_err(DatapathError::map(names::DROPS))?;
+        let Some(reason) = DropReason::ALL.into_iter().find(|reason| *reason as u32 == key.reason) else { continue };
+        let packets = per_cpu.iter().map(|cpu| cpu.packets).sum();
+        let bytes = per_cpu.iter().map(|cpu| cpu.bytes).sum();
+        stats.drops.push(Drop { ifindex: key.ifindex, reason, packets, bytes });
+    }
+    stats.drops.sort_by_key(|drop| (drop.ifindex, drop.reason));
+    Ok(stats)
+}

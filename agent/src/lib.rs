@@ -1,0 +1,3 @@
+//! The overlane agent: adapters at the edges, wired in [`run`].
+
+pub mod datapath;

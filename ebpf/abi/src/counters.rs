@@ -1,0 +1,73 @@
+//! What the programs count: one entry per interface and hook, and one per interface and drop reason.
+
+use crate::{map_types, outcome::Outcome};
+
+/// Where a program is attached. A value is ABI and a metric label: append, never renumber or reuse.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// Ingress of a tap: what the port sends.
+    FromPort = 0,
+    /// Egress of a tap: what the port receives, whichever lane carried it.
+    ToPort = 1,
+    /// Ingress of an underlay NIC.
+    FromUplink = 2,
+    /// Ingress of a kernel `vxlan-<vni>` device: what the kernel has decapsulated.
+    FromOverlay = 3,
+}
+
+impl Hook {
+    /// Every hook, in the order of their values.
+    pub const ALL: [Self; 4] = [
+        Self::FromPort,
+        Self::ToPort,
+        Self::FromUplink,
+        Self::FromOverlay,
+    ];
+
+    /// The name of the hook, which is also the name of its program.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FromPort => "from_port",
+            Self::ToPort => "to_port",
+            Self::FromUplink => "from_uplink",
+            Self::FromOverlay => "from_overlay",
+        }
+    }
+}
+
+map_types! {
+    /// Key of the `counters` map.
+    pub struct CounterKey: 8 {
+        /// The interface that the program is attached to.
+        pub ifindex: u32,
+        /// A [`Hook`].
+        pub hook: u32,
+    }
+
+    /// Value of the `counters` map, per CPU. The outcomes add up to `packets`.
+    pub struct HookCounters: 152 {
+        /// Frames seen by the program. A GSO superpacket counts as one.
+        pub packets: u64,
+        /// Their bytes, Ethernet header included, as seen on arrival.
+        pub bytes: u64,
+        /// Frames by [`Outcome`].
+        pub outcomes: [u64; Outcome::COUNT],
+    }
+
+    /// Key of the `drops` map.
+    pub struct DropKey: 8 {
+        /// The interface that the program is attached to; 0 gathers what a full map could not record by interface.
+        pub ifindex: u32,
+        /// A [`crate::DropReason`].
+        pub reason: u32,
+    }
+
+    /// Value of the `drops` map, per CPU.
+    pub struct Tally: 16 {
+        /// Dropped frames.
+        pub packets: u64,
+        /// Their bytes, Ethernet header included.
+        pub bytes: u64,
+    }
+}

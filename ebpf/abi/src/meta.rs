@@ -1,0 +1,17 @@
+//! What tells an agent whether pinned maps speak its language.
+
+use crate::map_types;
+
+/// Version of everything in this crate that ends up in a pinned map. It is part of the pin path (`v1`): raise it with
+/// every change of a key, a value, or the meaning of a field.
+pub const ABI_VERSION: u32 = 1;
+
+map_types! {
+    /// The one entry of the `meta` map.
+    pub struct Meta: 8 {
+        /// [`ABI_VERSION`] of the agent that made the maps; 0 until it has.
+        pub abi_version: u32,
+        /// Always zero.
+        pub pad: u32,
+    }
+}

@@ -1,0 +1,46 @@
+//! How a packet that arrives from outside finds its network.
+
+use crate::map_types;
+
+map_types! {
+    /// Key of the `networks` map.
+    pub struct NetworkKey: 8 {
+        /// [`NetworkKey::VNI`] or [`NetworkKey::INTERFACE`].
+        pub kind: u32,
+        /// The VNI, or the interface index of the network's `vxlan-<vni>` device.
+        pub id: u32,
+    }
+
+    /// Value of the `networks` map.
+    pub struct Network: 8 {
+        /// Local network index: the first half of every `fdb` and `neighbors` key.
+        pub index: u32,
+        /// VXLAN Network Identifier, 24 bits.
+        pub vni: u32,
+    }
+}
+
+impl NetworkKey {
+    /// `id` is a VXLAN Network Identifier.
+    pub const VNI: u32 = 1;
+    /// `id` is an interface index.
+    pub const INTERFACE: u32 = 2;
+
+    /// The key that `from_uplink` looks up.
+    #[inline(always)]
+    pub const fn vni(vni: u32) -> Self {
+        Self {
+            kind: Self::VNI,
+            id: vni,
+        }
+    }
+
+    /// The key that `from_overlay` looks up.
+    #[inline(always)]
+    pub const fn interface(ifindex: u32) -> Self {
+        Self {
+            kind: Self::INTERFACE,
+            id: ifindex,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What became of a packet. Every packet that a program sees ends in exactly one outcome.
+
+/// What became of a packet. A value is ABI and a metric label: append, never renumber or reuse.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// Dropped; the `drops` map says why.
+    Dropped = 0,
+    /// Redirected to a port of this host.
+    Delivered = 1,
+    /// Given an outer header and redirected to the underlay.
+    Encapsulated = 2,
+    /// Stripped of its outer header and redirected to a port of this host.
+    Decapsulated = 3,
+    /// Answered by the ARP/ND responder.
+    Answered = 4,
+    /// Let into the port (`to_port`).
+    Admitted = 5,
+    /// Left to the kernel: not for the overlay at all.
+    NotOurs = 6,
+    /// Left to the kernel: broadcast or multicast, which the bridge and the vxlan device flood.
+    Flood = 7,
+    /// Left to the kernel: nobody is known to own the destination MAC.
+    UnknownDestination = 8,
+    /// Left to the kernel: not IPv4 or IPv6 (ARP that is not answered here, VLAN tags, LLDP, …).
+    OtherEthertype = 9,
+    /// Left to the kernel: larger than the path to the destination.
+    Oversize = 10,
+    /// Left to the kernel: a segmentation-offload packet, which only the kernel can decapsulate intact.
+    Gso = 11,
+    /// Left to the kernel: the underlay next hop has no link-layer address yet.
+    UnresolvedVtep = 12,
+    /// Left to the kernel: a kernel helper refused, for instance because the packet is already encapsulated.
+    HelperRefused = 13,
+    /// Left to the kernel: the interface has no entry in `ports` or `networks`.
+    UnknownPort = 14,
+    /// Left to the kernel: headers that do not hold together.
+    Malformed = 15,
+    /// Left to the kernel: VXLAN with a VNI that no network of this host has.
+    UnknownNetwork = 16,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of their values.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Dropped,
+        Self::Delivered,
+        Self::Encapsulated,
+        Self::Decapsulated,
+        Self::Answered,
+        Self::Admitted,
+        Self::NotOurs,
+        Self::Flood,
+        Self::UnknownDestination,
+        Self::OtherEthertype,
+        Self::Oversize,
+        Self::Gso,
+        Self::UnresolvedVtep,
+        Self::HelperRefused,
+        Self::UnknownPort,
+        Self::Malformed,
+        Self::UnknownNetwork,
+    ];
+
+    /// How many there are.
+    pub const COUNT: usize = 17;
+
+    /// The name used in `show` and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::Delivered => "delivered",
+            Self::Encapsulated => "encapsulated",
+            Self::Decapsulated => "decapsulated",
+            Self::Answered => "answered",
+            Self::Admitted => "admitted",
+            Self::NotOurs => "not-ours",
+            Self::Flood => "flood",
+            Self::UnknownDestination => "unknown-destination",
+            Self::OtherEthertype => "other-ethertype",
+            Self::Oversize => "oversize",
+            Self::Gso => "gso",
+            Self::UnresolvedVtep => "unresolved-vtep",
+            Self::HelperRefused => "helper-refused",
+            Self::UnknownPort => "unknown-port",
+            Self::Malformed => "malformed",
+            Self::UnknownNetwork => "unknown-network",
+        }
+    }
+
+    /// Whether the packet was left, unmodified, to the kernel lane.
+    pub const fn is_kernel_lane(self) -> bool {
+        self as u32 >= Self::NotOurs as u32
+    }
+}

@@ -1,0 +1,58 @@
+//! Overlane's packet path. Entry points only: one program per hook, each in its own file.
+#![no_std]
+#![no_main]
+// The attribute macros generate undocumented public functions, and a binary has no public interface.
+#![allow(missing_docs, unreachable_pub)]
+
+mod decap;
+mod ecn;
+mod encap;
+mod from_overlay;
+mod from_port;
+mod from_uplink;
+mod maps;
+mod parse;
+mod respond;
+mod skb;
+mod to_port;
+mod verdict;
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use overlane_abi::Hook;
+
+use crate::{skb::Skb, verdict::conclude};
+
+/// What a port sends.
+#[classifier]
+pub fn from_port(ctx: TcContext) -> i32 {
+    conclude(Skb::new(&ctx), Hook::FromPort, from_port::forward)
+}
+
+/// What a port receives.
+#[classifier]
+pub fn to_port(ctx: TcContext) -> i32 {
+    conclude(Skb::new(&ctx), Hook::ToPort, to_port::admit)
+}
+
+/// What arrives on an underlay NIC.
+#[classifier]
+pub fn from_uplink(ctx: TcContext) -> i32 {
+    conclude(Skb::new(&ctx), Hook::FromUplink, from_uplink::forward)
+}
+
+/// What the kernel's vxlan device has decapsulated.
+#[classifier]
+pub fn from_overlay(ctx: TcContext) -> i32 {
+    conclude(Skb::new(&ctx), Hook::FromOverlay, from_overlay::forward)
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// The kernel lets only GPL-compatible programs call the helpers used here; the sources are MIT OR Apache-2.0.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,171 @@
+//! Every map and every value set at load time, behind typed functions. No other file names one.
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    btf_maps::{Array, HashMap, PerCpuHashMap},
+    macros::btf_map,
+};
+use overlane_abi::{
+    Address, CounterKey, DropKey, DropReason, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor,
+    NeighborKey, Network, NetworkKey, Outcome, Port, Tally, Vtep, limits,
+};
+
+/// Memory follows the number of entries instead of the capacity.
+const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
+
+#[btf_map(name = "ports")]
+static PORTS: HashMap<u32, Port, { limits::PORTS_MAX }, ON_DEMAND> = HashMap::new();
+
+#[btf_map(name = "networks")]
+static NETWORKS: HashMap<NetworkKey, Network, { limits::NETWORKS_MAX }, ON_DEMAND> = HashMap::new();
+
+#[btf_map(name = "fdb")]
+static FDB: HashMap<FdbKey, FdbEntry, { limits::FDB_MAX }, ON_DEMAND> = HashMap::new();
+
+#[btf_map(name = "vteps")]
+static VTEPS: HashMap<Address, Vtep, { limits::VTEPS_MAX }, ON_DEMAND> = HashMap::new();
+
+#[btf_map(name = "neighbors")]
+static NEIGHBORS: HashMap<NeighborKey, Neighbor, { limits::NEIGHBORS_MAX }, ON_DEMAND> =
+    HashMap::new();
+
+#[btf_map(name = "counters")]
+static COUNTERS: PerCpuHashMap<CounterKey, HookCounters, { limits::COUNTERS_MAX }, ON_DEMAND> =
+    PerCpuHashMap::new();
+
+#[btf_map(name = "drops")]
+static DROPS: PerCpuHashMap<DropKey, Tally, { limits::DROPS_MAX }, ON_DEMAND> =
+    PerCpuHashMap::new();
+
+#[btf_map(name = "meta")]
+static META: Array<Meta, 1> = Array::new();
+
+#[unsafe(no_mangle)]
+static LOCAL_VTEP: Global<[u8; 16]> = Global::new([0; 16]);
+#[unsafe(no_mangle)]
+static VXLAN_PORT: Global<u16> = Global::new(4789);
+#[unsafe(no_mangle)]
+static SOURCE_PORT_MIN: Global<u16> = Global::new(32768);
+#[unsafe(no_mangle)]
+static SOURCE_PORT_END: Global<u32> = Global::new(61000);
+
+/// This host's tunnel endpoint.
+#[inline(always)]
+pub fn local_vtep() -> Address {
+    Address {
+        octets: LOCAL_VTEP.load(),
+    }
+}
+
+/// UDP destination port of VXLAN.
+#[inline(always)]
+pub fn vxlan_port() -> u16 {
+    VXLAN_PORT.load()
+}
+
+/// The UDP source port for a flow, by the kernel's own formula (`udp_flow_src_port` in `include/net/udp.h`), so that
+/// both lanes take the same path through the underlay.
+#[inline(always)]
+pub fn source_port(flow_hash: u32) -> u16 {
+    let (min, end) = (u32::from(SOURCE_PORT_MIN.load()), SOURCE_PORT_END.load());
+    let hash = flow_hash ^ flow_hash << 16;
+    ((u64::from(hash) * u64::from(end - min) >> 32) as u32 + min) as u16
+}
+
+/// The port behind a tap.
+#[inline(always)]
+pub fn port(ifindex: u32) -> Option<&'static Port> {
+    // SAFETY: the agent replaces entries whole; the kernel frees one only after running programs are done with it.
+    unsafe { PORTS.get(ifindex) }
+}
+
+/// The network with a VNI, or behind a vxlan device.
+#[inline(always)]
+pub fn network(key: NetworkKey) -> Option<&'static Network> {
+    // SAFETY: as in `port`.
+    unsafe { NETWORKS.get(key) }
+}
+
+/// Who owns a MAC address on a network.
+#[inline(always)]
+pub fn fdb(network: u32, mac: [u8; 6]) -> Option<&'static FdbEntry> {
+    // SAFETY: as in `port`.
+    unsafe { FDB.get(FdbKey::new(network, mac)) }
+}
+
+/// How to reach a tunnel endpoint; `None` means that it is not a known one.
+#[inline(always)]
+pub fn vtep(address: &Address) -> Option<&'static Vtep> {
+    // SAFETY: as in `port`.
+    unsafe { VTEPS.get(address) }
+}
+
+/// What the responder may answer about an address.
+#[inline(always)]
+pub fn neighbor(network: u32, address: Address) -> Option<&'static Neighbor> {
+    // SAFETY: as in `port`.
+    unsafe { NEIGHBORS.get(NeighborKey { network, address }) }
+}
+
+/// Counts a packet and what became of it.
+#[inline(always)]
+pub fn count(ifindex: u32, hook: Hook, outcome: Outcome, bytes: u64) {
+    let key = CounterKey {
+        ifindex,
+        hook: hook as u32,
+    };
+    if COUNTERS.get_ptr_mut(key).is_none() {
+        let _ = COUNTERS.insert(
+            key,
+            HookCounters {
+                packets: 0,
+                bytes: 0,
+                outcomes: [0; Outcome::COUNT],
+            },
+            BPF_NOEXIST.into(),
+        );
+    }
+    if let Some(counters) = COUNTERS.get_ptr_mut(key) {
+        // SAFETY: the entry is this CPU's own, and programs at one hook do not interrupt each other on a CPU.
+        let counters = unsafe { &mut *counters };
+        counters.packets += 1;
+        counters.bytes += bytes;
+        counters.outcomes[outcome as usize] += 1;
+    }
+}
+
+/// Counts a dropped packet by reason; under interface 0 when the map is full.
+#[inline(always)]
+pub fn count_drop(ifindex: u32, reason: DropReason, bytes: u64) {
+    let key = DropKey {
+        ifindex,
+        reason: reason as u32,
+    };
+    if DROPS.get_ptr_mut(key).is_none()
+        && DROPS
+            .insert(
+                key,
+                Tally {
+                    packets: 0,
+                    bytes: 0,
+                },
+                BPF_ANY.into(),
+            )
+            .is_err()
+    {
+        tally(DropKey { ifindex: 0, ..key }, bytes);
+        return;
+    }
+    tally(key, bytes);
+}
+
+#[inline(always)]
+fn tally(key: DropKey, bytes: u64) {
+    if let Some(tally) = DROPS.get_ptr_mut(key) {
+        // SAFETY: as in `count`.
+        let tally = unsafe { &mut *tally };
+        tally.packets += 1;
+        tally.bytes += bytes;
+    }
+}

@@ -1,0 +1,196 @@
+//! What the programs need to know of a packet's headers.
+
+use network_types::{
+    eth::{EthHdr, EtherType},
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    udp::UdpHdr,
+    vxlan::{VXLAN_I_FLAG_MASK, VxlanHdr},
+};
+use overlane_abi::{Address, HEADER_V4, HEADER_V6};
+
+use crate::skb::Skb;
+
+/// Headers are looked for in this many bytes: outer Ethernet, IPv6, UDP and VXLAN, inner Ethernet and IPv6.
+const HEADERS_MAX: usize = HEADER_V6 + EthHdr::LEN + Ipv6Hdr::LEN;
+
+/// IP protocol numbers (IANA).
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const ICMPV6: u8 = 58;
+
+/// An IPv4 header without options has this first byte.
+const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
+/// The more-fragments flag and the fragment offset, in the order of transmission.
+const FRAGMENT_MASK: [u8; 2] = [0x3f, 0xff];
+
+/// An Ethernet header.
+#[derive(Clone, Copy)]
+pub struct Ethernet {
+    pub destination: [u8; 6],
+    pub source: [u8; 6],
+    /// As it stands in the packet: compare with [`EtherType`].
+    pub ether_type_be: u16,
+}
+
+impl Ethernet {
+    /// The header at `offset`.
+    #[inline(always)]
+    pub fn at(skb: Skb, offset: usize) -> Option<Self> {
+        let header: EthHdr = skb.read(offset)?;
+        Some(Self {
+            destination: header.dst_addr,
+            source: header.src_addr,
+            ether_type_be: header.ether_type,
+        })
+    }
+
+    /// The header that the packet begins with; makes the headers behind it readable too.
+    #[inline(always)]
+    pub fn outermost(skb: Skb) -> Option<Self> {
+        skb.pull(HEADERS_MAX);
+        Self::at(skb, 0)
+    }
+
+    #[inline(always)]
+    pub fn is_group(&self) -> bool {
+        self.destination[0] & 1 != 0
+    }
+
+    #[inline(always)]
+    pub fn carries(&self, ether_type: EtherType) -> bool {
+        self.ether_type_be == ether_type as u16
+    }
+}
+
+/// The IP version of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// What tunnelling needs to know of an inner IP header.
+#[derive(Clone, Copy)]
+pub struct InnerIp {
+    pub family: Family,
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Bytes of the IP header, options included.
+    pub header_len: usize,
+    /// What follows the header.
+    pub protocol: u8,
+}
+
+impl InnerIp {
+    /// The IP header at `offset`, behind an Ethernet header that says it `frame`s IP.
+    #[inline(always)]
+    pub fn at(skb: Skb, frame: &Ethernet, offset: usize) -> Option<Self> {
+        if frame.carries(EtherType::Ipv4) {
+            let header: Ipv4Hdr = skb.read(offset)?;
+            let header_len = usize::from(header.ihl());
+            (header.version() == 4 && header_len >= Ipv4Hdr::LEN).then_some(Self {
+                family: Family::V4,
+                traffic_class: header.tos,
+                header_len,
+                protocol: header.proto,
+            })
+        } else if frame.carries(EtherType::Ipv6) {
+            let header: Ipv6Hdr = skb.read(offset)?;
+            (header.version() == 6).then_some(Self {
+                family: Family::V6,
+                traffic_class: header.vcf[0] << 4 | header.vcf[1] >> 4,
+                header_len: Ipv6Hdr::LEN,
+                protocol: header.next_hdr,
+            })
+        } else {
+            None
+        }
+    }
+}
+
+/// The outer headers of a VXLAN packet.
+#[derive(Clone, Copy)]
+pub struct Overlay {
+    /// IP version of the outer header.
+    pub family: Family,
+    pub source: Address,
+    pub destination: Address,
+    /// Outer DSCP and ECN.
+    pub traffic_class: u8,
+    pub has_udp_checksum: bool,
+    pub vni: u32,
+    /// Bytes up to the inner Ethernet header.
+    pub header_len: usize,
+}
+
+impl Overlay {
+    /// The outer headers, if they are those of a plain VXLAN packet to UDP port `port`.
+    ///
+    /// IP options, IPv6 extension headers, fragments and VXLAN extensions are left to the kernel, which knows them.
+    #[inline(always)]
+    pub fn parse(skb: Skb, frame: &Ethernet, port: u16) -> Option<Result<Self, Truncated>> {
+        let (family, source, destination, traffic_class, ip_len) = if frame.carries(EtherType::Ipv4)
+        {
+            let ip: Ipv4Hdr = skb.read(EthHdr::LEN)?;
+            let is_fragment =
+                ip.frags[0] & FRAGMENT_MASK[0] != 0 || ip.frags[1] & FRAGMENT_MASK[1] != 0;
+            if ip.vihl != IPV4_WITHOUT_OPTIONS || ip.proto != UDP || is_fragment {
+                return None;
+            }
+            (
+                Family::V4,
+                Address::from_v4(ip.src_addr),
+                Address::from_v4(ip.dst_addr),
+                ip.tos,
+                Ipv4Hdr::LEN,
+            )
+        } else if frame.carries(EtherType::Ipv6) {
+            let ip: Ipv6Hdr = skb.read(EthHdr::LEN)?;
+            if ip.next_hdr != UDP {
+                return None;
+            }
+            let traffic_class = ip.vcf[0] << 4 | ip.vcf[1] >> 4;
+            (
+                Family::V6,
+                Address::from_v6(ip.src_addr),
+                Address::from_v6(ip.dst_addr),
+                traffic_class,
+                Ipv6Hdr::LEN,
+            )
+        } else {
+            return None;
+        };
+        let udp: UdpHdr = skb.read(EthHdr::LEN + ip_len)?;
+        if u16::from_be_bytes(udp.dst) != port {
+            return None;
+        }
+        let has_udp_checksum = udp.check != [0; 2];
+        let header_len = if family == Family::V4 {
+            HEADER_V4
+        } else {
+            HEADER_V6
+        };
+        if skb.len() < header_len + EthHdr::LEN {
+            return Some(Err(Truncated { destination }));
+        }
+        let vxlan: VxlanHdr = skb.read(EthHdr::LEN + ip_len + UdpHdr::LEN)?;
+        if vxlan.flags != VXLAN_I_FLAG_MASK || vxlan._reserved1 != [0; 3] {
+            return None;
+        }
+        Some(Ok(Self {
+            family,
+            source,
+            destination,
+            traffic_class,
+            has_udp_checksum,
+            vni: vxlan.vni(),
+            header_len,
+        }))
+    }
+}
+
+/// A packet to the VXLAN port that ends before its inner Ethernet header does.
+pub struct Truncated {
+    /// Its outer destination address.
+    pub destination: Address,
+}

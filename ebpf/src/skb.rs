@@ -1,0 +1,145 @@
+//! A packet as the TC hooks see it, and the only place that touches its memory.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_ADJ_ROOM_ENCAP_L2_SHIFT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
+    helpers::{bpf_csum_level, bpf_get_hash_recalc},
+    programs::TcContext,
+};
+use network_types::{
+    arp::ArpHdr,
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    udp::UdpHdr,
+    vxlan::VxlanHdr,
+};
+
+/// `BPF_CSUM_LEVEL_DEC` of `enum bpf_csum_level` in the kernel's `uapi/linux/bpf.h`.
+const CSUM_LEVEL_DEC: u64 = 2;
+
+/// Headers that may be read from a packet: any bytes are a valid value, and nothing is assumed about alignment.
+pub trait Wire: Copy {}
+
+impl Wire for EthHdr {}
+impl Wire for ArpHdr {}
+impl Wire for Ipv4Hdr {}
+impl Wire for Ipv6Hdr {}
+impl Wire for UdpHdr {}
+impl Wire for VxlanHdr {}
+impl<const N: usize> Wire for [u8; N] {}
+
+/// A packet at a TC hook; it begins with its Ethernet header.
+#[derive(Clone, Copy)]
+pub struct Skb<'a> {
+    ctx: &'a TcContext,
+}
+
+impl<'a> Skb<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a TcContext) -> Self {
+        Self { ctx }
+    }
+
+    /// The context, for `aya-log`.
+    #[inline(always)]
+    pub fn ctx(self) -> &'a TcContext {
+        self.ctx
+    }
+
+    /// Bytes of the whole packet, Ethernet header included.
+    #[inline(always)]
+    pub fn len(self) -> usize {
+        self.ctx.len() as usize
+    }
+
+    /// The interface whose hook runs.
+    #[inline(always)]
+    pub fn ifindex(self) -> u32 {
+        // SAFETY: the kernel passes a valid `__sk_buff` for as long as the program runs.
+        unsafe { (*self.ctx.skb.skb).ifindex }
+    }
+
+    /// Payload bytes of each segment of a superpacket; 0 when the packet is a single one.
+    #[inline(always)]
+    pub fn gso_size(self) -> usize {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.ctx.skb.skb).gso_size as usize }
+    }
+
+    /// Whether a VLAN tag is kept beside the packet, as after hardware offload.
+    #[inline(always)]
+    pub fn has_vlan_tag(self) -> bool {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.ctx.skb.skb).vlan_present != 0 }
+    }
+
+    /// The kernel's flow hash, the one that its own tunnels derive source ports from.
+    #[inline(always)]
+    pub fn flow_hash(self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { bpf_get_hash_recalc(self.ctx.skb.skb) }
+    }
+
+    /// Makes the first `len` bytes readable by `read`, or as many as there are.
+    #[inline(always)]
+    pub fn pull(self, len: usize) {
+        if self.ctx.data() + len > self.ctx.data_end() {
+            // On failure `read` finds the packet too short, which is all that matters here.
+            let _ = self.ctx.pull_data(len.min(self.len()) as u32);
+        }
+    }
+
+    /// The header at `offset`, if the readable part of the packet holds all of it.
+    #[inline(always)]
+    pub fn read<T: Wire>(self, offset: usize) -> Option<T> {
+        let start = self.ctx.data() + offset;
+        if start + size_of::<T>() > self.ctx.data_end() {
+            return None;
+        }
+        // SAFETY: in bounds by the check above; `Wire` types are valid for any bytes.
+        Some(unsafe { (start as *const T).read_unaligned() })
+    }
+
+    /// The byte at an `offset` that is only known at run time.
+    #[inline(always)]
+    pub fn read_byte(self, offset: usize) -> Option<u8> {
+        self.ctx.load(offset).ok()
+    }
+
+    /// Overwrites the packet from `offset` on.
+    #[inline(always)]
+    pub fn write<T>(self, offset: usize, value: &T) -> Result<(), HelperRefused> {
+        self.ctx.store(offset, value, 0).map_err(|_| HelperRefused)
+    }
+
+    /// Makes `len` bytes of room behind the Ethernet header, `flags` saying what will stand there.
+    #[inline(always)]
+    pub fn grow(self, len: usize, flags: u32) -> Result<(), HelperRefused> {
+        let inner_ethernet = (EthHdr::LEN as u64) << BPF_ADJ_ROOM_ENCAP_L2_SHIFT;
+        self.ctx
+            .adjust_room(
+                len as i32,
+                BPF_ADJ_ROOM_MAC,
+                u64::from(flags) | inner_ethernet,
+            )
+            .map_err(|_| HelperRefused)
+    }
+
+    /// Removes `len` bytes behind the Ethernet header.
+    #[inline(always)]
+    pub fn shrink(self, len: usize, flags: u32) -> Result<(), HelperRefused> {
+        self.ctx
+            .adjust_room(-(len as i32), BPF_ADJ_ROOM_MAC, u64::from(flags))
+            .map_err(|_| HelperRefused)
+    }
+
+    /// Tells the kernel that the outermost checksum it has validated is gone.
+    #[inline(always)]
+    pub fn forget_outer_checksum(self) {
+        // SAFETY: as in `ifindex`. A refusal means that there was nothing to forget.
+        unsafe { bpf_csum_level(self.ctx.as_ptr().cast(), CSUM_LEVEL_DEC) };
+    }
+}
+
+/// A kernel helper refused.
+pub struct HelperRefused;
