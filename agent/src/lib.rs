@@ -1,3 +1,12 @@
 //! The overlane agent: adapters at the edges, wired in [`run`].
 
+pub mod cli;
+pub mod control;
 pub mod datapath;
+pub mod files;
+pub mod host;
+pub mod kernel;
+pub mod logs;
+pub mod reconcile;
+pub mod run;
+pub mod show;

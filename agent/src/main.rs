@@ -1,2 +1,7 @@
-//! Set-up.
-fn main() {}
+//! The `overlane` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    overlane::cli::main()
+}

@@ -1,8 +1,6 @@
 //! Stripping the outer headers of a packet that is for a port of this host.
 
-use aya_ebpf::bindings::{
-    BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
-};
+use aya_ebpf::bindings::{BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_NO_CSUM_RESET};
 use network_types::eth::EthHdr;
 use overlane_abi::{DropReason, Outcome};
 
@@ -60,9 +58,7 @@ fn set_ecn(skb: Skb, ip: &InnerIp, ecn: u8) -> Result<(), HelperRefused> {
         Family::V4 => {
             let checksum = skb.read::<[u8; 2]>(IPV4_CHECKSUM).ok_or(HelperRefused)?;
             // RFC 1624, equation 3; the traffic class is the low byte of its 16-bit word.
-            let sum = u32::from(!u16::from_be_bytes(checksum))
-                + u32::from(!u16::from(old))
-                + u32::from(new);
+            let sum = u32::from(!u16::from_be_bytes(checksum)) + u32::from(!u16::from(old)) + u32::from(new);
             let folded = (sum & 0xffff) + (sum >> 16);
             let folded = (folded & 0xffff) + (folded >> 16);
             skb.write(IPV4_CHECKSUM, &(!(folded as u16)).to_be_bytes())?;
@@ -70,10 +66,7 @@ fn set_ecn(skb: Skb, ip: &InnerIp, ecn: u8) -> Result<(), HelperRefused> {
         }
         Family::V6 => {
             let word = skb.read::<[u8; 2]>(EthHdr::LEN).ok_or(HelperRefused)?;
-            skb.write(
-                EthHdr::LEN,
-                &[word[0] & 0xf0 | new >> 4, word[1] & 0x0f | new << 4],
-            )
+            skb.write(EthHdr::LEN, &[word[0] & 0xf0 | new >> 4, word[1] & 0x0f | new << 4])
         }
     }
 }

@@ -19,10 +19,8 @@ use crate::{
 
 /// Keep superpackets whole, say what the new headers are so that the NIC or the kernel can segment behind them, and
 /// leave the checksum state of the inner packet alone.
-const ENCAP_FLAGS: u32 = BPF_F_ADJ_ROOM_FIXED_GSO
-    | BPF_F_ADJ_ROOM_ENCAP_L4_UDP
-    | BPF_F_ADJ_ROOM_ENCAP_L2_ETH
-    | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+const ENCAP_FLAGS: u32 =
+    BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 
 /// The length fields of IP and UDP have 16 bits.
 const IP_LEN_MAX: usize = 0xffff;
@@ -50,22 +48,10 @@ pub fn encapsulate(skb: Skb, frame: &Ethernet, vni: u32, address: &Address) -> V
     let traffic_class = ip.traffic_class;
     if usize::from(vtep.header_len) == HEADER_V4 {
         outer.finish_v4(vtep, skb.len(), traffic_class);
-        push::<{ HEADER_V4 + EthHdr::LEN }>(
-            skb,
-            BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
-            &mut outer,
-            &ethernet,
-            vtep.ifindex,
-        )
+        push::<{ HEADER_V4 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, &mut outer, &ethernet, vtep.ifindex)
     } else {
         outer.finish_v6(vtep, skb.len(), traffic_class);
-        push::<{ HEADER_V6 + EthHdr::LEN }>(
-            skb,
-            BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
-            &mut outer,
-            &ethernet,
-            vtep.ifindex,
-        )
+        push::<{ HEADER_V6 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, &mut outer, &ethernet, vtep.ifindex)
     }
 }
 
@@ -80,9 +66,7 @@ fn fits(skb: Skb, ip: &InnerIp, vtep: &Vtep) -> bool {
         (0, _) => total,
         (gso_size, UDP) => ip.header_len + UdpHdr::LEN + gso_size + header_len,
         (gso_size, TCP) => match skb.read_byte(EthHdr::LEN + ip.header_len + TCP_DATA_OFFSET) {
-            Some(data_offset) => {
-                ip.header_len + usize::from(data_offset >> 4) * 4 + gso_size + header_len
-            }
+            Some(data_offset) => ip.header_len + usize::from(data_offset >> 4) * 4 + gso_size + header_len,
             None => return false,
         },
         _ => return false,
@@ -101,15 +85,8 @@ impl Outer {
     /// The template with what every family has filled in.
     #[inline(always)]
     fn new(vtep: &Vtep, vni: u32, source_port: u16) -> Self {
-        let mut outer = Self {
-            bytes: vtep.header,
-            room: [0; 16],
-        };
-        let header_len = if usize::from(vtep.header_len) == HEADER_V4 {
-            HEADER_V4
-        } else {
-            HEADER_V6
-        };
+        let mut outer = Self { bytes: vtep.header, room: [0; 16] };
+        let header_len = if usize::from(vtep.header_len) == HEADER_V4 { HEADER_V4 } else { HEADER_V6 };
         let [_, high, middle, low] = vni.to_be_bytes();
         // The VXLAN header ends with the VNI and a reserved byte, the UDP header before it begins with the ports.
         outer.put(header_len - 4, [high, middle, low, 0]);
@@ -150,10 +127,7 @@ impl Outer {
         self.put(IP + 2, total.to_be_bytes());
         self.put(IP + 4, identification.to_be_bytes());
         self.put(CHECKSUM, (!(folded as u16)).to_be_bytes());
-        self.put(
-            IP + Ipv4Hdr::LEN + 4,
-            (total - Ipv4Hdr::LEN as u16).to_be_bytes(),
-        );
+        self.put(IP + Ipv4Hdr::LEN + 4, (total - Ipv4Hdr::LEN as u16).to_be_bytes());
     }
 
     /// Lengths and traffic class of IPv6 (RFC 8200).
@@ -172,11 +146,7 @@ impl Outer {
 /// The outer traffic class: the ECN field of the inner one (RFC 6040 §4.1, normal mode), and its DSCP if so configured.
 #[inline(always)]
 fn outer_class(vtep: &Vtep, template: u8, inner: u8) -> u8 {
-    if vtep.flags & Vtep::INHERIT_DSCP != 0 {
-        inner
-    } else {
-        template & !ecn::MASK | inner & ecn::MASK
-    }
+    if vtep.flags & Vtep::INHERIT_DSCP != 0 { inner } else { template & !ecn::MASK | inner & ecn::MASK }
 }
 
 /// Makes room and writes the outer header and, behind it, the inner Ethernet header; `N` is the length of both.

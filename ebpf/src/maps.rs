@@ -7,8 +7,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use overlane_abi::{
-    Address, CounterKey, DropKey, DropReason, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor,
-    NeighborKey, Network, NetworkKey, Outcome, Port, Tally, Vtep, limits,
+    Address, CounterKey, DropKey, DropReason, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor, NeighborKey,
+    Network, NetworkKey, Outcome, Port, Tally, Vtep, limits,
 };
 
 /// Memory follows the number of entries instead of the capacity.
@@ -27,16 +27,13 @@ static FDB: HashMap<FdbKey, FdbEntry, { limits::FDB_MAX }, ON_DEMAND> = HashMap:
 static VTEPS: HashMap<Address, Vtep, { limits::VTEPS_MAX }, ON_DEMAND> = HashMap::new();
 
 #[btf_map(name = "neighbors")]
-static NEIGHBORS: HashMap<NeighborKey, Neighbor, { limits::NEIGHBORS_MAX }, ON_DEMAND> =
-    HashMap::new();
+static NEIGHBORS: HashMap<NeighborKey, Neighbor, { limits::NEIGHBORS_MAX }, ON_DEMAND> = HashMap::new();
 
 #[btf_map(name = "counters")]
-static COUNTERS: PerCpuHashMap<CounterKey, HookCounters, { limits::COUNTERS_MAX }, ON_DEMAND> =
-    PerCpuHashMap::new();
+static COUNTERS: PerCpuHashMap<CounterKey, HookCounters, { limits::COUNTERS_MAX }, ON_DEMAND> = PerCpuHashMap::new();
 
 #[btf_map(name = "drops")]
-static DROPS: PerCpuHashMap<DropKey, Tally, { limits::DROPS_MAX }, ON_DEMAND> =
-    PerCpuHashMap::new();
+static DROPS: PerCpuHashMap<DropKey, Tally, { limits::DROPS_MAX }, ON_DEMAND> = PerCpuHashMap::new();
 
 #[btf_map(name = "meta")]
 static META: Array<Meta, 1> = Array::new();
@@ -53,9 +50,7 @@ static SOURCE_PORT_END: Global<u32> = Global::new(61000);
 /// This host's tunnel endpoint.
 #[inline(always)]
 pub fn local_vtep() -> Address {
-    Address {
-        octets: LOCAL_VTEP.load(),
-    }
+    Address { octets: LOCAL_VTEP.load() }
 }
 
 /// UDP destination port of VXLAN.
@@ -111,18 +106,11 @@ pub fn neighbor(network: u32, address: Address) -> Option<&'static Neighbor> {
 /// Counts a packet and what became of it.
 #[inline(always)]
 pub fn count(ifindex: u32, hook: Hook, outcome: Outcome, bytes: u64) {
-    let key = CounterKey {
-        ifindex,
-        hook: hook as u32,
-    };
+    let key = CounterKey { ifindex, hook: hook as u32 };
     if COUNTERS.get_ptr_mut(key).is_none() {
         let _ = COUNTERS.insert(
             key,
-            HookCounters {
-                packets: 0,
-                bytes: 0,
-                outcomes: [0; Outcome::COUNT],
-            },
+            HookCounters { packets: 0, bytes: 0, outcomes: [0; Outcome::COUNT] },
             BPF_NOEXIST.into(),
         );
     }
@@ -138,22 +126,8 @@ pub fn count(ifindex: u32, hook: Hook, outcome: Outcome, bytes: u64) {
 /// Counts a dropped packet by reason; under interface 0 when the map is full.
 #[inline(always)]
 pub fn count_drop(ifindex: u32, reason: DropReason, bytes: u64) {
-    let key = DropKey {
-        ifindex,
-        reason: reason as u32,
-    };
-    if DROPS.get_ptr_mut(key).is_none()
-        && DROPS
-            .insert(
-                key,
-                Tally {
-                    packets: 0,
-                    bytes: 0,
-                },
-                BPF_ANY.into(),
-            )
-            .is_err()
-    {
+    let key = DropKey { ifindex, reason: reason as u32 };
+    if DROPS.get_ptr_mut(key).is_none() && DROPS.insert(key, Tally { packets: 0, bytes: 0 }, BPF_ANY.into()).is_err() {
         tally(DropKey { ifindex: 0, ..key }, bytes);
         return;
     }

@@ -37,11 +37,7 @@ impl Ethernet {
     #[inline(always)]
     pub fn at(skb: Skb, offset: usize) -> Option<Self> {
         let header: EthHdr = skb.read(offset)?;
-        Some(Self {
-            destination: header.dst_addr,
-            source: header.src_addr,
-            ether_type_be: header.ether_type,
-        })
+        Some(Self { destination: header.dst_addr, source: header.src_addr, ether_type_be: header.ether_type })
     }
 
     /// The header that the packet begins with; makes the headers behind it readable too.
@@ -129,34 +125,20 @@ impl Overlay {
     /// IP options, IPv6 extension headers, fragments and VXLAN extensions are left to the kernel, which knows them.
     #[inline(always)]
     pub fn parse(skb: Skb, frame: &Ethernet, port: u16) -> Option<Result<Self, Truncated>> {
-        let (family, source, destination, traffic_class, ip_len) = if frame.carries(EtherType::Ipv4)
-        {
+        let (family, source, destination, traffic_class, ip_len) = if frame.carries(EtherType::Ipv4) {
             let ip: Ipv4Hdr = skb.read(EthHdr::LEN)?;
-            let is_fragment =
-                ip.frags[0] & FRAGMENT_MASK[0] != 0 || ip.frags[1] & FRAGMENT_MASK[1] != 0;
+            let is_fragment = ip.frags[0] & FRAGMENT_MASK[0] != 0 || ip.frags[1] & FRAGMENT_MASK[1] != 0;
             if ip.vihl != IPV4_WITHOUT_OPTIONS || ip.proto != UDP || is_fragment {
                 return None;
             }
-            (
-                Family::V4,
-                Address::from_v4(ip.src_addr),
-                Address::from_v4(ip.dst_addr),
-                ip.tos,
-                Ipv4Hdr::LEN,
-            )
+            (Family::V4, Address::from_v4(ip.src_addr), Address::from_v4(ip.dst_addr), ip.tos, Ipv4Hdr::LEN)
         } else if frame.carries(EtherType::Ipv6) {
             let ip: Ipv6Hdr = skb.read(EthHdr::LEN)?;
             if ip.next_hdr != UDP {
                 return None;
             }
             let traffic_class = ip.vcf[0] << 4 | ip.vcf[1] >> 4;
-            (
-                Family::V6,
-                Address::from_v6(ip.src_addr),
-                Address::from_v6(ip.dst_addr),
-                traffic_class,
-                Ipv6Hdr::LEN,
-            )
+            (Family::V6, Address::from_v6(ip.src_addr), Address::from_v6(ip.dst_addr), traffic_class, Ipv6Hdr::LEN)
         } else {
             return None;
         };
@@ -165,11 +147,7 @@ impl Overlay {
             return None;
         }
         let has_udp_checksum = udp.check != [0; 2];
-        let header_len = if family == Family::V4 {
-            HEADER_V4
-        } else {
-            HEADER_V6
-        };
+        let header_len = if family == Family::V4 { HEADER_V4 } else { HEADER_V6 };
         if skb.len() < header_len + EthHdr::LEN {
             return Some(Err(Truncated { destination }));
         }
@@ -177,15 +155,7 @@ impl Overlay {
         if vxlan.flags != VXLAN_I_FLAG_MASK || vxlan._reserved1 != [0; 3] {
             return None;
         }
-        Some(Ok(Self {
-            family,
-            source,
-            destination,
-            traffic_class,
-            has_udp_checksum,
-            vni: vxlan.vni(),
-            header_len,
-        }))
+        Some(Ok(Self { family, source, destination, traffic_class, has_udp_checksum, vni: vxlan.vni(), header_len }))
     }
 }
 

@@ -117,9 +117,7 @@ struct Checksummed {
 #[inline(always)]
 fn answer_solicitation(skb: Skb, frame: &Ethernet, port: &Port) -> Option<Verdict> {
     let mut ip: Ipv6Hdr = skb.read(EthHdr::LEN)?;
-    let plain = ip.next_hdr == ICMPV6
-        && ip.hop_limit == ND_HOP_LIMIT
-        && usize::from(ip.payload_len()) == MESSAGE_LEN;
+    let plain = ip.next_hdr == ICMPV6 && ip.hop_limit == ND_HOP_LIMIT && usize::from(ip.payload_len()) == MESSAGE_LEN;
     // Duplicate address detection asks from the unspecified address: the owner itself must answer it to all.
     if !plain || ip.src_addr == [0; 16] {
         return None;
@@ -133,11 +131,7 @@ fn answer_solicitation(skb: Skb, frame: &Ethernet, port: &Port) -> Option<Verdic
         return None;
     }
     let owner = owner(port, frame, Address::from_v6(question.target))?;
-    let router = if owner.flags & Neighbor::ROUTER != 0 {
-        ROUTER
-    } else {
-        0
-    };
+    let router = if owner.flags & Neighbor::ROUTER != 0 { ROUTER } else { 0 };
     ip.dst_addr = ip.src_addr;
     ip.src_addr = question.target;
     let mut message = NeighborMessage {
@@ -153,14 +147,7 @@ fn answer_solicitation(skb: Skb, frame: &Ethernet, port: &Port) -> Option<Verdic
     };
     message.checksum = checksum(&ip, message);
     let ethernet = EthHdr::new(frame.source, owner.mac, EtherType::Ipv6);
-    send_back(
-        skb,
-        &AdvertisementFrame {
-            ethernet,
-            ip,
-            message,
-        },
-    )
+    send_back(skb, &AdvertisementFrame { ethernet, ip, message })
 }
 
 #[inline(always)]
@@ -182,13 +169,7 @@ fn checksum(ip: &Ipv6Hdr, message: NeighborMessage) -> [u8; 2] {
     };
     // SAFETY: reads `covered`, whose size is a multiple of four and which has no padding.
     let sum = unsafe {
-        bpf_csum_diff(
-            core::ptr::null_mut(),
-            0,
-            (&raw mut covered).cast(),
-            size_of::<Checksummed>() as u32,
-            0,
-        )
+        bpf_csum_diff(core::ptr::null_mut(), 0, (&raw mut covered).cast(), size_of::<Checksummed>() as u32, 0)
     };
     let sum = sum as u32;
     let folded = (sum & 0xffff) + (sum >> 16);

@@ -116,21 +116,13 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     pub fn grow(self, len: usize, flags: u32) -> Result<(), HelperRefused> {
         let inner_ethernet = (EthHdr::LEN as u64) << BPF_ADJ_ROOM_ENCAP_L2_SHIFT;
-        self.ctx
-            .adjust_room(
-                len as i32,
-                BPF_ADJ_ROOM_MAC,
-                u64::from(flags) | inner_ethernet,
-            )
-            .map_err(|_| HelperRefused)
+        self.ctx.adjust_room(len as i32, BPF_ADJ_ROOM_MAC, u64::from(flags) | inner_ethernet).map_err(|_| HelperRefused)
     }
 
     /// Removes `len` bytes behind the Ethernet header.
     #[inline(always)]
     pub fn shrink(self, len: usize, flags: u32) -> Result<(), HelperRefused> {
-        self.ctx
-            .adjust_room(-(len as i32), BPF_ADJ_ROOM_MAC, u64::from(flags))
-            .map_err(|_| HelperRefused)
+        self.ctx.adjust_room(-(len as i32), BPF_ADJ_ROOM_MAC, u64::from(flags)).map_err(|_| HelperRefused)
     }
 
     /// Tells the kernel that the outermost checksum it has validated is gone.

@@ -39,13 +39,7 @@ pub fn conclude(skb: Skb, hook: Hook, program: impl FnOnce(Skb) -> Verdict) -> i
         Verdict::Redirect(_, ifindex) => unsafe { bpf_redirect(ifindex, 0) as i32 },
         Verdict::Drop(reason) => {
             maps::count_drop(skb.ifindex(), reason, bytes);
-            debug!(
-                skb.ctx(),
-                "{} dropped {} bytes: {}",
-                hook.name(),
-                bytes,
-                reason.name()
-            );
+            debug!(skb.ctx(), "{} dropped {} bytes: {}", hook.name(), bytes, reason.name());
             TC_ACT_SHOT
         }
     }

@@ -111,6 +111,8 @@ pub struct Path {
     pub next_hop: IpAddr,
     /// Its link-layer address, while the kernel believes in one.
     pub next_hop_mac: Option<Mac>,
+    /// Whether the kernel has been told to find it and keep it.
+    pub resolving: bool,
     /// Largest IP packet in bytes: the route's MTU, or the link's.
     pub mtu: u32,
 }

@@ -81,8 +81,11 @@ impl Links {
 
     /// Attaches a program and pins the attachment.
     pub(super) fn attach(&self, programs: &mut Programs, hook: Hook, ifindex: u32) -> Result<(), DatapathError> {
-        self.try_attach(programs, hook, ifindex)
-            .map_err(|source| DatapathError::Attach { program: hook.name(), ifindex, source })
+        self.try_attach(programs, hook, ifindex).map_err(|source| DatapathError::Attach {
+            program: hook.name(),
+            ifindex,
+            source,
+        })
     }
 
     fn try_attach(

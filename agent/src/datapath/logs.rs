@@ -10,7 +10,9 @@ pub(super) fn level(enabled: bool) -> u8 {
 }
 
 /// Starts forwarding what the programs log to the agent's own log, until the runtime ends.
-pub(super) fn forward(ebpf: &mut Ebpf) -> Result<tokio::task::JoinHandle<()>, Box<dyn std::error::Error + Send + Sync>> {
+pub(super) fn forward(
+    ebpf: &mut Ebpf,
+) -> Result<tokio::task::JoinHandle<()>, Box<dyn std::error::Error + Send + Sync>> {
     // SAFETY: the logger owns its ring buffer's descriptor and returns the same one for as long as it lives.
     let mut logger = unsafe { AsyncFd::register(EbpfLogger::init(ebpf)?)? };
     Ok(tokio::spawn(async move {

@@ -7,8 +7,8 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap},
 };
 use overlane_abi::{
-    ABI_VERSION, Address, CounterKey, DropKey, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor, NeighborKey, Network,
-    NetworkKey, Port, Tally, Vtep, names,
+    ABI_VERSION, Address, CounterKey, DropKey, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor, NeighborKey,
+    Network, NetworkKey, Port, Tally, Vtep, names,
 };
 use overlane_core::{
     action::{MapEntry, MapKey},

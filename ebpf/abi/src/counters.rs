@@ -18,12 +18,7 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook, in the order of their values.
-    pub const ALL: [Self; 4] = [
-        Self::FromPort,
-        Self::ToPort,
-        Self::FromUplink,
-        Self::FromOverlay,
-    ];
+    pub const ALL: [Self; 4] = [Self::FromPort, Self::ToPort, Self::FromUplink, Self::FromOverlay];
 
     /// The name of the hook, which is also the name of its program.
     pub const fn name(self) -> &'static str {

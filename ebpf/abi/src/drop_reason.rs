@@ -17,12 +17,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their values.
-    pub const ALL: [Self; 4] = [
-        Self::UnknownVtep,
-        Self::TruncatedOverlay,
-        Self::CongestedNotEct,
-        Self::RewriteFailed,
-    ];
+    pub const ALL: [Self; 4] = [Self::UnknownVtep, Self::TruncatedOverlay, Self::CongestedNotEct, Self::RewriteFailed];
 
     /// The name used in `show drops` and in metrics.
     pub const fn name(self) -> &'static str {
@@ -37,18 +32,12 @@ impl DropReason {
     /// What it means and where to look, for an operator.
     pub const fn explanation(self) -> &'static str {
         match self {
-            Self::UnknownVtep => {
-                "VXLAN from an address that is no known host; is a host missing in the control plane?"
-            }
+            Self::UnknownVtep => "VXLAN from an address that is no known host; is a host missing in the control plane?",
             Self::TruncatedOverlay => {
                 "VXLAN packet shorter than its inner Ethernet header; is the underlay damaging packets?"
             }
-            Self::CongestedNotEct => {
-                "outer header marked congested, inner traffic does not use ECN (RFC 6040)"
-            }
-            Self::RewriteFailed => {
-                "the kernel refused to finish a rewritten packet; usually out of memory"
-            }
+            Self::CongestedNotEct => "outer header marked congested, inner traffic does not use ECN (RFC 6040)",
+            Self::RewriteFailed => "the kernel refused to finish a rewritten packet; usually out of memory",
         }
     }
 }

@@ -26,21 +26,14 @@ impl FdbKey {
     /// The key of `mac` on the network with index `network`.
     #[inline(always)]
     pub const fn new(network: u32, mac: [u8; 6]) -> Self {
-        Self {
-            network,
-            mac,
-            pad: [0; 2],
-        }
+        Self { network, mac, pad: [0; 2] }
     }
 }
 
 impl FdbEntry {
     /// An entry for a port of this host.
     pub const fn local(ifindex: u32) -> Self {
-        Self {
-            ifindex,
-            vtep: Address::UNSPECIFIED,
-        }
+        Self { ifindex, vtep: Address::UNSPECIFIED }
     }
 
     /// An entry for a port behind `vtep`.

@@ -18,9 +18,7 @@ pub const DROPS: &str = "drops";
 pub const META: &str = "meta";
 
 /// Every map.
-pub const MAPS: [&str; 8] = [
-    PORTS, NETWORKS, FDB, VTEPS, NEIGHBORS, COUNTERS, DROPS, META,
-];
+pub const MAPS: [&str; 8] = [PORTS, NETWORKS, FDB, VTEPS, NEIGHBORS, COUNTERS, DROPS, META];
 
 /// Load-time value: this host's tunnel endpoint, a `[u8; 16]` with the octets of an [`crate::Address`].
 pub const LOCAL_VTEP: &str = "LOCAL_VTEP";

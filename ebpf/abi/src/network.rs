@@ -29,18 +29,12 @@ impl NetworkKey {
     /// The key that `from_uplink` looks up.
     #[inline(always)]
     pub const fn vni(vni: u32) -> Self {
-        Self {
-            kind: Self::VNI,
-            id: vni,
-        }
+        Self { kind: Self::VNI, id: vni }
     }
 
     /// The key that `from_overlay` looks up.
     #[inline(always)]
     pub const fn interface(ifindex: u32) -> Self {
-        Self {
-            kind: Self::INTERFACE,
-            id: ifindex,
-        }
+        Self { kind: Self::INTERFACE, id: ifindex }
     }
 }

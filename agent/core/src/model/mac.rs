@@ -29,7 +29,9 @@ impl FromStr for Mac {
         let mut bytes = [0; 6];
         let mut parts = text.split([':', '-']);
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| (1..=2).contains(&part.len())).ok_or_else(error)?;
+            // `from_str_radix` would take a sign as well.
+            let is_byte = |part: &&str| part.len() <= 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+            let part = parts.next().filter(is_byte).ok_or_else(error)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
         }
         if parts.next().is_some() { Err(error()) } else { Ok(Self(bytes)) }
@@ -56,7 +58,9 @@ mod tests {
 
     #[test]
     fn what_is_not_six_hex_bytes_is_no_mac_address() {
-        for text in ["", "fa:16:3e:00:00", "fa:16:3e:00:00:01:02", "fa:16:3e:00:00:xx", "fa163e000001", "fa:16:3e:00:00:+1"] {
+        for text in
+            ["", "fa:16:3e:00:00", "fa:16:3e:00:00:01:02", "fa:16:3e:00:00:xx", "fa163e000001", "fa:16:3e:00:00:+1"]
+        {
             assert!(text.parse::<Mac>().is_err(), "{text:?}");
         }
     }

@@ -1,1 +1,94 @@
-//! The plan.
+//! From what is desired and what was observed to what is to be done: a pure function, whose actions are data.
+//!
+//! One plan need not reach the goal. What depends on an interface that does not exist yet is planned once it does, so
+//! the caller observes and plans again until a plan brings nothing new.
+
+mod datapath;
+mod devices;
+mod fdb;
+mod header;
+mod vteps;
+
+use std::{fmt, net::IpAddr};
+
+use crate::{
+    action::{Action, KernelAction},
+    config::VxlanConfig,
+    desired::Desired,
+    model::{NetworkId, PortId},
+    observed::Observed,
+};
+
+/// What to do, and what stands in the way of the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Steps, in the order in which they must be taken.
+    pub actions: Vec<Action>,
+    /// Why some of what is desired is not planned.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// Something that keeps a part of what is desired from being planned. Everything else goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// What cannot be done.
+    pub subject: Subject,
+    /// Why, and what would help, in one sentence.
+    pub message: String,
+}
+
+/// What an obstacle is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Everything on this host.
+    Host,
+    /// One network, and with it all its ports.
+    Network(NetworkId),
+    /// One port.
+    Port(PortId),
+    /// One tunnel endpoint.
+    Vtep(IpAddr),
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.subject {
+            Subject::Host => write!(f, "host: {}", self.message),
+            Subject::Network(id) => write!(f, "network {id}: {}", self.message),
+            Subject::Port(id) => write!(f, "port {id}: {}", self.message),
+            Subject::Vtep(address) => write!(f, "VTEP {address}: {}", self.message),
+        }
+    }
+}
+
+/// The steps that lead from `observed` towards `desired`. Kernel devices come first, then maps, then attachments: a
+/// program never runs before the maps that it needs are filled.
+pub fn plan(desired: &Desired, observed: &Observed, vxlan: &VxlanConfig) -> Plan {
+    let mut plan = Plan::default();
+    let devices = devices::plan(desired, &observed.kernel, vxlan, &mut plan);
+    fdb::plan(desired, &observed.kernel, &devices, &mut plan);
+    let vteps = vteps::plan(desired, &observed.kernel, vxlan, &mut plan);
+    if let Some(datapath) = &observed.datapath {
+        let target = datapath::target(desired, observed, datapath, &devices, &vteps, vxlan);
+        datapath::plan(desired.complete, &observed.kernel, datapath, &target, &mut plan);
+    }
+    plan
+}
+
+impl Plan {
+    /// Whether more steps follow that cannot be planned yet, because they need devices that this plan makes.
+    pub fn creates_devices(&self) -> bool {
+        let creates = |action: &Action| {
+            matches!(action, Action::Kernel(KernelAction::CreateBridge { .. } | KernelAction::CreateVxlan { .. }))
+        };
+        self.actions.iter().any(creates)
+    }
+
+    fn obstacle(&mut self, subject: Subject, message: impl Into<String>) {
+        self.obstacles.push(Obstacle { subject, message: message.into() });
+    }
+
+    fn action(&mut self, action: impl Into<Action>) {
+        self.actions.push(action.into());
+    }
+}

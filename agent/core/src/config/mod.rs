@@ -1,6 +1,10 @@
 //! The configuration: oslo.config entries in, a validated [`Config`] or every problem out.
 
-use std::{net::IpAddr, path::PathBuf};
+mod read;
+
+use std::{fmt, net::IpAddr, path::PathBuf};
+
+pub use read::SystemDefaults;
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,4 +64,39 @@ pub enum Dscp {
     Fixed(u8),
     /// The inner packet's.
     Inherit,
+}
+
+/// Something about the configuration that is worth knowing but wrong in no way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The file.
+    pub file: PathBuf,
+    /// Line, from 1.
+    pub line: usize,
+    /// What is worth knowing.
+    pub message: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file.display(), self.line, self.message)
+    }
+}
+
+impl fmt::Display for FastPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        })
+    }
+}
+
+impl fmt::Display for Dscp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(dscp) => dscp.fmt(f),
+            Self::Inherit => f.write_str("the inner packet's"),
+        }
+    }
 }

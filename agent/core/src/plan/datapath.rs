@@ -1,0 +1,125 @@
+//! Maps and attachments: what they should hold, and the difference to what they do.
+
+use std::collections::BTreeMap;
+
+use overlane_abi as abi;
+
+use crate::{
+    action::{DatapathAction, MapEntry, MapKey},
+    config::VxlanConfig,
+    desired::{Desired, Network},
+    model::NetworkId,
+    observed::{DatapathState, KernelState, Observed},
+    plan::{Plan, devices::NetworkDevices, vteps::Vteps},
+};
+
+/// What maps and attachments should be, given the devices that exist.
+pub(super) fn target(
+    desired: &Desired,
+    observed: &Observed,
+    datapath: &DatapathState,
+    devices: &BTreeMap<NetworkId, NetworkDevices>,
+    vteps: &Vteps,
+    vxlan: &VxlanConfig,
+) -> DatapathState {
+    let indices = network_indices(desired, datapath);
+    let mut target = DatapathState { vteps: vteps.entries.clone(), ..DatapathState::default() };
+    let known_links = &observed.kernel.links;
+    target.attached.extend(vteps.uplinks.iter().map(|uplink| (abi::Hook::FromUplink, *uplink)));
+    for (id, network) in &desired.networks {
+        let Some(devices) = devices.get(id).filter(|devices| devices.vxlan.is_some()) else { continue };
+        add_network(&mut target, network, devices, indices[id], vxlan);
+    }
+    target.attached.retain(|(_, ifindex)| known_links.contains_key(ifindex));
+    target
+}
+
+/// A network keeps the index that pinned maps know it by; a new one gets the smallest that is free.
+fn network_indices(desired: &Desired, datapath: &DatapathState) -> BTreeMap<NetworkId, u32> {
+    let known = |network: &Network| datapath.networks.get(&abi::NetworkKey::vni(network.vni.get()));
+    let mut free = (1..).filter(|index| !datapath.networks.values().any(|network| network.index == *index));
+    let mut index = |network| known(network).map(|known| known.index).or_else(|| free.next());
+    desired.networks.iter().filter_map(|(id, network)| Some((*id, index(network)?))).collect()
+}
+
+fn add_network(
+    target: &mut DatapathState,
+    network: &Network,
+    devices: &NetworkDevices,
+    index: u32,
+    vxlan: &VxlanConfig,
+) {
+    let vni = network.vni.get();
+    target.networks.insert(abi::NetworkKey::vni(vni), abi::Network { index, vni });
+    if let Some(ifindex) = devices.vxlan {
+        target.networks.insert(abi::NetworkKey::interface(ifindex), abi::Network { index, vni });
+        target.attached.insert((abi::Hook::FromOverlay, ifindex));
+    }
+    for (mac, remote) in &network.remote_macs {
+        target.fdb.insert(abi::FdbKey::new(index, mac.0), abi::FdbEntry::remote((*remote).into()));
+    }
+    for (port, tap) in &devices.taps {
+        let mac = network.local_ports[port].mac.0;
+        let flags = if vxlan.arp_responder { abi::Port::RESPONDER } else { 0 };
+        target.fdb.insert(abi::FdbKey::new(index, mac), abi::FdbEntry::local(*tap));
+        target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags });
+        target.attached.extend([(abi::Hook::FromPort, *tap), (abi::Hook::ToPort, *tap)]);
+    }
+    for (address, neighbor) in &network.neighbors {
+        let key = abi::NeighborKey { network: index, address: (*address).into() };
+        let flags = if neighbor.is_router { abi::Neighbor::ROUTER } else { 0 };
+        target.neighbors.insert(key, abi::Neighbor { mac: neighbor.mac.0, flags });
+    }
+}
+
+/// Plans the difference: entries before the programs that read them, programs gone before the entries they need.
+pub(super) fn plan(
+    complete: bool,
+    kernel: &KernelState,
+    current: &DatapathState,
+    target: &DatapathState,
+    plan: &mut Plan,
+) {
+    put(plan, &current.vteps, &target.vteps, MapEntry::Vtep);
+    put(plan, &current.networks, &target.networks, MapEntry::Network);
+    put(plan, &current.neighbors, &target.neighbors, MapEntry::Neighbor);
+    put(plan, &current.fdb, &target.fdb, MapEntry::Fdb);
+    put(plan, &current.ports, &target.ports, MapEntry::Port);
+    for (hook, ifindex) in target.attached.difference(&current.attached) {
+        plan.action(DatapathAction::Attach { hook: *hook, ifindex: *ifindex });
+    }
+    // Before the control plane has told everything, only what refers to interfaces that are gone is known to be stale.
+    let stale = |ifindex: u32| complete || (ifindex != 0 && !kernel.links.contains_key(&ifindex));
+    for (hook, ifindex) in current.attached.difference(&target.attached).filter(|(_, ifindex)| stale(*ifindex)) {
+        plan.action(DatapathAction::Detach { hook: *hook, ifindex: *ifindex });
+    }
+    delete(plan, &current.ports, &target.ports, MapKey::Port, |ifindex, _| stale(*ifindex));
+    delete(plan, &current.fdb, &target.fdb, MapKey::Fdb, |_, entry| stale(entry.ifindex));
+    delete(plan, &current.neighbors, &target.neighbors, MapKey::Neighbor, |_, _| complete);
+    let is_interface = |key: &abi::NetworkKey| key.kind == abi::NetworkKey::INTERFACE;
+    delete(plan, &current.networks, &target.networks, MapKey::Network, |key, _| {
+        stale(if is_interface(key) { key.id } else { 0 })
+    });
+    delete(plan, &current.vteps, &target.vteps, MapKey::Vtep, |_, _| complete);
+}
+
+fn put<K: Ord + Copy, V: PartialEq + Copy>(
+    plan: &mut Plan,
+    current: &BTreeMap<K, V>,
+    target: &BTreeMap<K, V>,
+    entry: impl Fn(K, V) -> MapEntry,
+) {
+    let changed = target.iter().filter(|(key, value)| current.get(key) != Some(*value));
+    plan.actions.extend(changed.map(|(key, value)| DatapathAction::Put(entry(*key, *value)).into()));
+}
+
+fn delete<K: Ord + Copy, V>(
+    plan: &mut Plan,
+    current: &BTreeMap<K, V>,
+    target: &BTreeMap<K, V>,
+    key_of: impl Fn(K) -> MapKey,
+    is_stale: impl Fn(&K, &V) -> bool,
+) {
+    let stale = current.iter().filter(|(key, value)| !target.contains_key(key) && is_stale(key, value));
+    plan.actions.extend(stale.map(|(key, _)| DatapathAction::Delete(key_of(*key)).into()));
+}

@@ -1,0 +1,112 @@
+//! Whether the parts of a topology fit together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Display,
+    hash::Hash,
+    net::IpAddr,
+};
+
+use super::{Network, Port, Topology};
+use crate::{model::NetworkId, problem::Problem};
+
+/// The least MTU of a network that carries IPv6 (RFC 8200 §5).
+const IPV6_MTU_MIN: u16 = 1280;
+
+pub(super) fn check(topology: &Topology) -> Vec<Problem> {
+    let mut checker = Checker { topology, problems: Vec::new() };
+    checker.hosts();
+    checker.networks();
+    checker.ports();
+    checker.problems.sort_by_key(|problem| problem.line);
+    checker.problems
+}
+
+struct Checker<'a> {
+    topology: &'a Topology,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Checker<'a> {
+    fn problem(&mut self, line: usize, message: impl Display) {
+        let file = self.topology.file.clone();
+        self.problems.push(Problem { file, line: Some(line), message: message.to_string() });
+    }
+
+    /// Reports all but the first of those that have the same value.
+    fn distinct<T: Hash + Eq + Display>(&mut self, what: &str, values: impl Iterator<Item = (usize, T)>) {
+        let mut first: HashMap<T, usize> = HashMap::new();
+        for (line, value) in values {
+            if let Some(first) = first.get(&value) {
+                self.problem(line, format_args!("{what} {value} is used in line {first} already"));
+            } else {
+                first.insert(value, line);
+            }
+        }
+    }
+
+    fn hosts(&mut self) {
+        let hosts = &self.topology.hosts;
+        self.distinct("host name", hosts.iter().map(|host| (host.line, &host.name)));
+        self.distinct("local_ip", hosts.iter().map(|host| (host.line, host.local_ip)));
+        if let Some(first) = hosts.first() {
+            for host in hosts.iter().filter(|host| host.local_ip.is_ipv4() != first.local_ip.is_ipv4()) {
+                let message = format!(
+                    "local_ip {} and {} of host {} are of different families; the underlay has one",
+                    host.local_ip, first.local_ip, first.name
+                );
+                self.problem(host.line, message);
+            }
+        }
+    }
+
+    fn networks(&mut self) {
+        let networks = &self.topology.networks;
+        self.distinct("network id", networks.iter().map(|network| (network.line, network.id)));
+        self.distinct("segmentation_id", networks.iter().map(|network| (network.line, network.vni)));
+        let distinct_ids: BTreeMap<NetworkId, &Network> =
+            networks.iter().map(|network| (network.id, network)).collect();
+        let bridges = distinct_ids.values().map(|network| (network.line, network.id.bridge_name()));
+        self.distinct("bridge name (the first 11 characters of the network id)", bridges);
+        for network in networks {
+            let has_ipv6 = network.subnets.iter().any(|subnet| subnet.cidr.addr().is_ipv6());
+            if let Some(mtu) = network.mtu.filter(|mtu| has_ipv6 && *mtu < IPV6_MTU_MIN) {
+                self.problem(network.line, format_args!("mtu {mtu}: IPv6 needs at least {IPV6_MTU_MIN}"));
+            }
+        }
+    }
+
+    fn ports(&mut self) {
+        let ports = &self.topology.ports;
+        self.distinct("port id", ports.iter().map(|port| (port.line, port.id)));
+        let distinct_ids: BTreeMap<_, &Port> = ports.iter().map(|port| (port.id, port)).collect();
+        let taps = distinct_ids.values().map(|port| (port.line, port.id.tap_name()));
+        self.distinct("tap name (the first 11 characters of the port id)", taps);
+        for network in &self.topology.networks {
+            let members = || ports.iter().filter(|port| port.network_id == network.id);
+            self.distinct("mac_address", members().map(|port| (port.line, port.mac_address)));
+            let addresses = members().flat_map(|port| port.fixed_ips.iter().map(|address| (port.line, *address)));
+            self.distinct("fixed IP", addresses);
+        }
+        let hosts: BTreeSet<&str> = self.topology.hosts.iter().map(|host| host.name.as_str()).collect();
+        for port in ports {
+            self.port(port, &hosts);
+        }
+    }
+
+    fn port(&mut self, port: &'a Port, hosts: &BTreeSet<&str>) {
+        if let Some(host) = port.host.as_deref().filter(|host| !hosts.contains(host)) {
+            let known: Vec<&str> = hosts.iter().copied().collect();
+            self.problem(port.line, format_args!("host {host:?} is not among the hosts: {}", known.join(", ")));
+        }
+        let Some(network) = self.topology.networks.iter().find(|network| network.id == port.network_id) else {
+            self.problem(port.line, format_args!("network_id {} is not among the networks", port.network_id));
+            return;
+        };
+        // A network without subnets says nothing about addresses.
+        let is_inside = |address: &IpAddr| network.subnets.iter().any(|subnet| subnet.cidr.contains(address));
+        for address in port.fixed_ips.iter().filter(|address| !network.subnets.is_empty() && !is_inside(address)) {
+            self.problem(port.line, format_args!("fixed IP {address} is in no subnet of network {}", network.name));
+        }
+    }
+}

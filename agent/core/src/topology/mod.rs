@@ -1,0 +1,135 @@
+//! The topology file: what a small cloud should look like, in Neutron's words and with its ids. Every agent may read
+//! the same file; each takes out what concerns its host.
+
+mod check;
+mod desired;
+mod parse;
+mod table;
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    model::{Mac, NetworkId, PortId, Vni},
+    problem::{Problem, Problems},
+};
+
+/// A valid topology.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// The hypervisors.
+    pub hosts: Vec<Host>,
+    /// The networks.
+    pub networks: Vec<Network>,
+    /// The ports of all networks.
+    pub ports: Vec<Port>,
+}
+
+/// `[[hosts]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// What `[DEFAULT] host` says on it.
+    pub name: String,
+    /// Its tunnel endpoint.
+    pub local_ip: IpAddr,
+}
+
+/// `[[networks]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// Its id.
+    pub id: NetworkId,
+    /// What people call it.
+    pub name: String,
+    /// `segmentation_id` of a network of type vxlan.
+    pub vni: Vni,
+    /// Largest IP packet in bytes.
+    pub mtu: Option<u16>,
+    /// Its subnets.
+    pub subnets: Vec<Subnet>,
+}
+
+/// `[[networks.subnets]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// The addresses.
+    pub cidr: IpNet,
+    /// The router's address.
+    pub gateway_ip: Option<IpAddr>,
+}
+
+/// `[[ports]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// Its id.
+    pub id: PortId,
+    /// The network it belongs to.
+    pub network_id: NetworkId,
+    /// The host it is bound to.
+    pub host: Option<String>,
+    /// The guest's MAC address.
+    pub mac_address: Mac,
+    /// The guest's addresses.
+    pub fixed_ips: Vec<IpAddr>,
+    /// Who uses it, such as `compute:nova` or `network:dhcp`; may be empty.
+    pub device_owner: String,
+    /// Whether the guest is held to its addresses.
+    pub port_security_enabled: bool,
+    /// What the guest may use besides.
+    pub allowed_address_pairs: Vec<AddressPair>,
+}
+
+/// One of `allowed_address_pairs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressPair {
+    /// An address or a range of them.
+    pub ip_address: IpNet,
+    /// The MAC address to use it with; the port's own when not given.
+    pub mac_address: Option<Mac>,
+}
+
+impl Topology {
+    /// Reads a topology.
+    ///
+    /// # Errors
+    /// [`Problems`]: all of them, each with its line.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Problems> {
+        let (topology, mut problems) = parse::parse(file, text);
+        // Cross-references of half-read tables would only complain about what is missing already.
+        if problems.is_empty() {
+            problems = check::check(&topology);
+        }
+        if problems.is_empty() { Ok(topology) } else { Err(Problems(problems)) }
+    }
+
+    /// Checks that the file is about the host that an agent runs on.
+    ///
+    /// # Errors
+    /// [`Problems`] when the host is not in the file, or has another address there than in the configuration.
+    pub fn check_host(&self, host: &str, local_ip: IpAddr) -> Result<(), Problems> {
+        let problem = |line, message| Problems(vec![Problem { file: self.file.clone(), line, message }]);
+        let Some(found) = self.hosts.iter().find(|candidate| candidate.name == host) else {
+            let names: Vec<&str> = self.hosts.iter().map(|host| host.name.as_str()).collect();
+            let message = format!("this host, {host:?}, is not among the hosts: {}", names.join(", "));
+            return Err(problem(None, message));
+        };
+        if found.local_ip != local_ip {
+            let message =
+                format!("host {host} has local_ip {} here, but {local_ip} in [vxlan] local_ip", found.local_ip);
+            return Err(problem(Some(found.line), message));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! From the text to tables to values that hold by themselves; whether they fit together is `check`'s business.
+
+use std::{net::IpAddr, path::Path, str::FromStr};
+
+use ipnet::IpNet;
+use uuid::Uuid;
+
+use super::{
+    AddressPair, Host, Network, Port, Subnet, Topology,
+    table::{Source, Table},
+};
+use crate::{
+    model::{Mac, NetworkId, PortId, Vni},
+    problem::Problem,
+};
+
+const VNI_MAX: u32 = (1 << 24) - 1;
+/// The least that IPv4 asks of a link (RFC 791), and the most that an interface can be given.
+const MTU_MIN: u32 = 68;
+const MTU_MAX: u32 = 65_535;
+
+pub(super) fn parse(file: &Path, text: &str) -> (Topology, Vec<Problem>) {
+    let source = Source::new(file, text);
+    let root = source.root();
+    let root = Table::new(&source, root.get_ref(), 0, "topology", &["hosts", "networks", "ports"]);
+    let topology = Topology {
+        file: file.to_owned(),
+        hosts: root.tables("hosts", "host", HOST).into_iter().filter_map(host).collect(),
+        networks: root.tables("networks", "network", NETWORK).into_iter().filter_map(network).collect(),
+        ports: root.tables("ports", "port", PORT).into_iter().filter_map(port).collect(),
+    };
+    (topology, source.into_problems())
+}
+
+const HOST: &[&str] = &["name", "local_ip"];
+
+fn host(table: Table) -> Option<Host> {
+    let name = table.required("name");
+    let local_ip = table.required::<IpAddr>("local_ip").filter(|address| {
+        let is_unicast = is_unicast(*address);
+        if !is_unicast {
+            table.problem("local_ip", format_args!("local_ip {address}: expected a unicast address"));
+        }
+        is_unicast
+    });
+    Some(Host { line: table.line(), name: name?, local_ip: local_ip? })
+}
+
+const NETWORK: &[&str] = &["id", "name", "network_type", "segmentation_id", "mtu", "subnets"];
+const SUBNET: &[&str] = &["id", "name", "cidr", "gateway_ip"];
+
+fn network(table: Table) -> Option<Network> {
+    let id = table.required::<Uuid>("id").map(NetworkId);
+    let name = table.optional("name");
+    let network_type: Option<String> = table.required("network_type");
+    if let Some(other) = network_type.filter(|network_type| network_type != "vxlan") {
+        table.problem("network_type", format_args!("network_type {other:?}: this version supports only vxlan"));
+    }
+    table.require("segmentation_id");
+    let vni = table.integer("segmentation_id", 0, VNI_MAX).and_then(|number| Vni::try_from(number).ok());
+    let mtu = table.integer("mtu", MTU_MIN, MTU_MAX).and_then(|mtu| u16::try_from(mtu).ok());
+    let subnets = table.tables("subnets", "subnet", SUBNET).into_iter().filter_map(subnet).collect();
+    let id = id?;
+    Some(Network { line: table.line(), id, name: name.unwrap_or_else(|| id.to_string()), vni: vni?, mtu, subnets })
+}
+
+fn subnet(table: Table) -> Option<Subnet> {
+    table.optional::<Uuid>("id");
+    let cidr: Option<IpNet> = table.required("cidr");
+    let gateway_ip: Option<IpAddr> = table.optional("gateway_ip");
+    if let (Some(cidr), Some(gateway)) = (cidr, gateway_ip)
+        && !cidr.contains(&gateway)
+    {
+        table.problem("gateway_ip", format_args!("gateway_ip {gateway} is not in {cidr}"));
+    }
+    Some(Subnet { cidr: cidr?, gateway_ip })
+}
+
+const PORT: &[&str] = &[
+    "id",
+    "name",
+    "network_id",
+    "host",
+    "mac_address",
+    "fixed_ips",
+    "device_owner",
+    "port_security_enabled",
+    "allowed_address_pairs",
+];
+const ADDRESS_PAIR: &[&str] = &["ip_address", "mac_address"];
+
+fn port(table: Table) -> Option<Port> {
+    let id = table.required::<Uuid>("id").map(PortId);
+    let network_id = table.required::<Uuid>("network_id").map(NetworkId);
+    let host = table.optional("host");
+    let mac_address = table.required::<Mac>("mac_address").filter(|mac| {
+        let is_usable = !mac.is_group() && *mac != Mac::ZERO;
+        if !is_usable {
+            table.problem("mac_address", format_args!("mac_address {mac}: expected the address of one interface"));
+        }
+        is_usable
+    });
+    let fixed_ips: Vec<IpAddr> = table.list("fixed_ips");
+    for address in fixed_ips.iter().filter(|address| !is_unicast(**address)) {
+        table.problem("fixed_ips", format_args!("fixed_ips {address}: expected a unicast address"));
+    }
+    let pairs = table.tables("allowed_address_pairs", "allowed address pair", ADDRESS_PAIR);
+    let allowed_address_pairs = pairs.into_iter().filter_map(address_pair).collect();
+    Some(Port {
+        line: table.line(),
+        id: id?,
+        network_id: network_id?,
+        host,
+        mac_address: mac_address?,
+        fixed_ips,
+        device_owner: table.optional("device_owner").unwrap_or_default(),
+        port_security_enabled: table.boolean("port_security_enabled", true),
+        allowed_address_pairs,
+    })
+}
+
+fn address_pair(table: Table) -> Option<AddressPair> {
+    let ip_address = table.required::<AddressOrRange>("ip_address");
+    let mac_address = table.optional("mac_address");
+    Some(AddressPair { ip_address: ip_address?.0, mac_address })
+}
+
+/// A single address counts as the range that holds only itself.
+struct AddressOrRange(IpNet);
+
+impl FromStr for AddressOrRange {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        range.map(Self).map_err(|_| "expected an address or a range such as 10.0.0.0/24")
+    }
+}
+
+fn is_unicast(address: IpAddr) -> bool {
+    !address.is_multicast() && !address.is_unspecified()
+}

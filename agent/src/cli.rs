@@ -1,0 +1,130 @@
+//! The command line: what there is, what it prints, how it exits.
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use overlane_core::problem::Problems;
+
+use crate::{files, run, show};
+
+/// Read when no `--config-file` is given.
+const DEFAULT_CONFIG_FILE: &str = "/etc/overlane/overlane.conf";
+
+/// Something was done, but failed.
+const EXIT_FAILURE: u8 = 1;
+/// The command line, the configuration or the topology is wrong. (clap uses the same for the command line.)
+const EXIT_BAD_INPUT: u8 = 2;
+
+/// Connects the virtual machines of one host: bridges, taps and VXLAN as the Linux bridge agent builds them, with the
+/// packet path in eBPF.
+#[derive(Parser)]
+#[command(
+    name = "overlane",
+    version,
+    after_help = "\
+Exit status: 0 done; 1 failed, the reason is on stderr; 2 wrong command line, configuration or topology.
+
+Start here:
+  overlane config check --config-file /etc/overlane/overlane.conf
+  overlane plan         --config-file /etc/overlane/overlane.conf
+  overlane agent        --config-file /etc/overlane/overlane.conf"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent: make the host what the control plane asks for, and keep it so.
+    ///
+    /// SIGTERM stops the agent and leaves all forwarding in place; the next agent takes over from there.
+    Agent(ConfigFiles),
+    /// Print what the agent would change on this host, without changing it.
+    Plan {
+        #[command(flatten)]
+        files: ConfigFiles,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show what is on this host. Works with the agent running, stopped or dead.
+    Show {
+        /// What to show.
+        #[arg(value_enum)]
+        subject: show::Subject,
+        #[command(flatten)]
+        files: ConfigFiles,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check the configuration and the topology: every problem with its file and line, or what will be used.
+    Check(ConfigFiles),
+}
+
+#[derive(Args)]
+struct ConfigFiles {
+    /// Configuration file in oslo.config's INI format; may be given several times, later files win.
+    #[arg(long = "config-file", value_name = "FILE", default_value = DEFAULT_CONFIG_FILE)]
+    config_files: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+struct Output {
+    /// A table for people, or JSON for programs.
+    #[arg(long, value_enum, default_value = "table")]
+    output: Format,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns.
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<Problems>() {
+            Some(problems) => {
+                eprintln!("{problems}");
+                ExitCode::from(EXIT_BAD_INPUT)
+            }
+            None if is_broken_pipe(&error) => ExitCode::SUCCESS,
+            None => {
+                eprintln!("overlane: {error:#}");
+                ExitCode::from(EXIT_FAILURE)
+            }
+        },
+    }
+}
+
+/// `overlane show … | head` is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Agent(files) => run::agent(&files.config_files),
+        Command::Plan { files, output } => {
+            let view = show::View::observe(&files::load(&files.config_files)?)?;
+            show::plan(&view, output.output, &mut io::stdout().lock())
+        }
+        Command::Show { subject, files, output } => {
+            let view = show::View::observe(&files::load(&files.config_files)?)?;
+            show::show(subject, &view, output.output, &mut io::stdout().lock())
+        }
+        Command::Config(ConfigCommand::Check(files)) => files::check(&files.config_files, &mut io::stdout().lock()),
+    }
+}

@@ -1,0 +1,3 @@
+//! Control planes: each turns what it knows into a stream of [`overlane_core::desired::Desired`].
+
+pub mod file;

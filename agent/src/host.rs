@@ -1,0 +1,130 @@
+//! The real host: kernel and datapath behind the one interface that the reconciler knows.
+
+use std::{fs, path::PathBuf, time::Instant};
+
+use anyhow::Context as _;
+use overlane_core::{
+    action::Action,
+    config::{Config, FastPath, VxlanConfig},
+    desired::Desired,
+    observed::Observed,
+};
+
+use crate::{
+    datapath::{Datapath, DatapathError, LoadSettings},
+    kernel::Kernel,
+    reconcile::Host,
+};
+
+/// The kernel's own range for source ports; read when the configuration does not say.
+const LOCAL_PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// What the kernel starts with.
+const DEFAULT_PORT_RANGE: (u16, u16) = (32768, 60999);
+
+/// This host.
+pub struct LinuxHost {
+    kernel: Kernel,
+    vxlan: VxlanConfig,
+    fast_lane: FastLane,
+}
+
+enum FastLane {
+    Off,
+    On(Box<Datapath>),
+    /// Wanted, but not to be had for the moment: tried again with every full pass.
+    Unavailable {
+        bpffs: PathBuf,
+        settings: LoadSettings,
+        reason: String,
+    },
+}
+
+impl LinuxHost {
+    /// Takes up whatever lane the configuration and the system allow, and logs which and why.
+    ///
+    /// # Errors
+    /// When the fast path is to be off, but programs of an earlier agent cannot be detached.
+    pub fn new(kernel: Kernel, config: &Config, vxlan: VxlanConfig) -> anyhow::Result<Self> {
+        let fast_lane = match config.fast_path {
+            FastPath::Off => {
+                Datapath::remove(&config.bpffs).context("detaching the programs of an earlier agent")?;
+                tracing::info!("fast path off by configuration: the kernel lane carries everything");
+                FastLane::Off
+            }
+            FastPath::Auto => FastLane::open(config.bpffs.clone(), load_settings(&vxlan, config.debug)),
+        };
+        Ok(Self { kernel, vxlan, fast_lane })
+    }
+}
+
+impl Host for LinuxHost {
+    async fn observe(&mut self, desired: &Desired) -> anyhow::Result<Observed> {
+        let vteps = &desired.vteps;
+        let kernel = self.kernel.observe(vteps, self.vxlan.local_ip).await.context("listing the kernel's state")?;
+        let datapath = match &self.fast_lane {
+            FastLane::On(datapath) => Some(datapath.observe().context("reading the pinned maps")?),
+            FastLane::Off | FastLane::Unavailable { .. } => None,
+        };
+        Ok(Observed { kernel, datapath })
+    }
+
+    async fn apply(&mut self, action: &Action) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        match action {
+            Action::Kernel(action) => self.kernel.apply(action).await?,
+            Action::Datapath(action) => match &mut self.fast_lane {
+                FastLane::On(datapath) => datapath.apply(action)?,
+                FastLane::Off | FastLane::Unavailable { .. } => anyhow::bail!("the fast path is off"),
+            },
+        }
+        tracing::debug!(%action, micros = begun.elapsed().as_micros() as u64, "applied");
+        Ok(())
+    }
+
+    fn retry_unavailable(&mut self) {
+        if let FastLane::Unavailable { bpffs, settings, reason } = &mut self.fast_lane {
+            match Datapath::open(bpffs, settings) {
+                Ok(datapath) => {
+                    tracing::info!("fast path available again");
+                    self.fast_lane = FastLane::On(Box::new(datapath));
+                }
+                Err(error) => reason.clone_from(&describe(error)),
+            }
+        }
+    }
+}
+
+impl FastLane {
+    fn open(bpffs: PathBuf, settings: LoadSettings) -> Self {
+        match Datapath::open(&bpffs, &settings) {
+            Ok(datapath) => {
+                tracing::info!(bpffs = %bpffs.display(), "fast path on: eBPF programs loaded, maps pinned");
+                Self::On(Box::new(datapath))
+            }
+            Err(error) => {
+                let reason = describe(error);
+                tracing::error!(error = reason, "fast path unavailable: the kernel lane carries everything");
+                Self::Unavailable { bpffs, settings, reason }
+            }
+        }
+    }
+}
+
+fn describe(error: DatapathError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}
+
+fn load_settings(vxlan: &VxlanConfig, logs: bool) -> LoadSettings {
+    LoadSettings {
+        local_vtep: vxlan.local_ip,
+        vxlan_port: vxlan.udp_dstport,
+        source_ports: vxlan.source_ports.or_else(kernel_port_range).unwrap_or(DEFAULT_PORT_RANGE),
+        logs,
+    }
+}
+
+fn kernel_port_range() -> Option<(u16, u16)> {
+    let text = fs::read_to_string(LOCAL_PORT_RANGE).ok()?;
+    let mut numbers = text.split_whitespace().map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}

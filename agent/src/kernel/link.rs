@@ -1,0 +1,185 @@
+//! Network devices.
+
+use std::{collections::BTreeMap, io, net::IpAddr};
+
+use overlane_core::{
+    action::VxlanSpec,
+    model::{Mac, NetworkId, Vni},
+    observed::{Link, LinkKind, Vxlan},
+};
+use rtnetlink::{
+    packet_core::{NLM_F_CREATE, NLM_F_EXCL},
+    packet_route::{
+        RouteNetlinkMessage,
+        link::{
+            BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags,
+            LinkInfo, LinkLayerType, LinkMessage,
+        },
+    },
+};
+
+use super::{Kernel, KernelError, error::unless, sysctl::disable_ipv6};
+
+impl Kernel {
+    pub(super) async fn list_links(&self) -> Result<BTreeMap<u32, Link>, KernelError> {
+        let mut request = LinkMessage::default();
+        request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let answers = self.dump(RouteNetlinkMessage::GetLink(request)).await.map_err(KernelError::list("links"))?;
+        let links = answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(parse(&message)),
+            _ => None,
+        });
+        Ok(links.map(|link| (link.ifindex, link)).collect())
+    }
+
+    pub(super) async fn create_bridge(&self, name: &str, network: NetworkId) -> Result<(), KernelError> {
+        // As os-vif makes them for Nova: whoever comes first, the bridge is the same.
+        let data = InfoData::Bridge(vec![
+            InfoBridge::ForwardDelay(0),
+            InfoBridge::StpState(BridgeStpState::Disabled),
+            InfoBridge::MulticastSnooping(false),
+        ]);
+        self.create(name, network, InfoKind::Bridge, data, Vec::new())
+            .await
+            .map_err(KernelError::request("creating bridge", name))
+    }
+
+    pub(super) async fn create_vxlan(
+        &self,
+        name: &str,
+        network: NetworkId,
+        spec: &VxlanSpec,
+    ) -> Result<(), KernelError> {
+        let mut data = vec![InfoVxlan::Id(spec.vni.get()), InfoVxlan::Link(spec.underlay), InfoVxlan::Port(spec.port)];
+        match spec.local {
+            IpAddr::V4(local) => data.push(InfoVxlan::Local(local)),
+            // The fast lane sends UDP over IPv6 without a checksum (RFC 6935); both lanes must agree.
+            IpAddr::V6(local) => {
+                data.extend([InfoVxlan::Local6(local), InfoVxlan::UDPZeroCsumTX(true), InfoVxlan::UDPZeroCsumRX(true)]);
+            }
+        }
+        data.extend(spec.source_ports.map(InfoVxlan::PortRange));
+        data.extend(spec.ttl.map(InfoVxlan::Ttl));
+        data.extend(spec.tos.map(InfoVxlan::Tos));
+        self.create(name, network, InfoKind::Vxlan, InfoData::Vxlan(data), vec![LinkAttribute::Mtu(spec.mtu)])
+            .await
+            .map_err(KernelError::request("creating vxlan device", name))
+    }
+
+    /// Makes a device, marks it as Overlane's, and sets it up once it has no IPv6 of its own.
+    async fn create(
+        &self,
+        name: &str,
+        network: NetworkId,
+        kind: InfoKind,
+        data: InfoData,
+        more: Vec<LinkAttribute>,
+    ) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)]),
+        ];
+        message.attributes.extend(more);
+        let created = self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await;
+        unless(io::ErrorKind::AlreadyExists, created)?;
+        disable_ipv6(name)?;
+        let mut message = LinkMessage::default();
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        message.attributes =
+            vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::IfAlias(format!("overlane network={network}"))];
+        self.change(RouteNetlinkMessage::SetLink(message), 0).await
+    }
+
+    pub(super) async fn set_up(&self, ifindex: u32, name: &str) -> Result<(), KernelError> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.set(message).await.map_err(KernelError::request("setting up", name))
+    }
+
+    pub(super) async fn set_mtu(&self, ifindex: u32, name: &str, mtu: u32) -> Result<(), KernelError> {
+        self.set_attribute(ifindex, LinkAttribute::Mtu(mtu))
+            .await
+            .map_err(KernelError::request("setting the MTU of", name))
+    }
+
+    pub(super) async fn set_master(&self, ifindex: u32, name: &str, bridge: u32) -> Result<(), KernelError> {
+        self.set_attribute(ifindex, LinkAttribute::Controller(bridge))
+            .await
+            .map_err(KernelError::request("putting into its bridge", name))
+    }
+
+    async fn set_attribute(&self, ifindex: u32, attribute: LinkAttribute) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.attributes.push(attribute);
+        self.set(message).await
+    }
+
+    async fn set(&self, message: LinkMessage) -> io::Result<()> {
+        self.change(RouteNetlinkMessage::SetLink(message), 0).await
+    }
+}
+
+fn parse(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        ifindex: message.header.index,
+        name: String::new(),
+        kind: LinkKind::Other(String::new()),
+        master: None,
+        up: message.header.flags.contains(LinkFlags::Up),
+        mtu: 0,
+        mac: None,
+        alias: None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(master) => link.master = Some(*master),
+            LinkAttribute::Address(address) if message.header.link_layer_type == LinkLayerType::Ether => {
+                link.mac = <[u8; 6]>::try_from(address.as_slice()).ok().map(Mac);
+            }
+            LinkAttribute::LinkInfo(info) => link.kind = parse_kind(info),
+            _ => (),
+        }
+    }
+    link
+}
+
+fn parse_kind(info: &[LinkInfo]) -> LinkKind {
+    let kind = info.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
+    let data = info.iter().find_map(|info| if let LinkInfo::Data(data) = info { Some(data) } else { None });
+    match (kind, data) {
+        (Some(InfoKind::Bridge), _) => LinkKind::Bridge,
+        (Some(InfoKind::Vxlan), Some(InfoData::Vxlan(data))) => match parse_vxlan(data) {
+            Some(vxlan) => LinkKind::Vxlan(vxlan),
+            // A device that takes its VNI from metadata belongs to somebody else.
+            None => LinkKind::Other("vxlan".to_owned()),
+        },
+        (Some(kind), _) => LinkKind::Other(kind.to_string()),
+        (None, _) => LinkKind::Other(String::new()),
+    }
+}
+
+fn parse_vxlan(data: &[InfoVxlan]) -> Option<Vxlan> {
+    let mut vni = None;
+    let (mut local, mut port, mut proxy, mut udp6_zero_checksum_rx) = (None, 0, false, false);
+    for attribute in data {
+        match attribute {
+            InfoVxlan::Id(id) => vni = Vni::try_from(*id).ok(),
+            InfoVxlan::Local(address) => local = Some(IpAddr::V4(*address)),
+            InfoVxlan::Local6(address) => local = Some(IpAddr::V6(*address)),
+            InfoVxlan::Port(number) => port = *number,
+            InfoVxlan::Proxy(on) => proxy = *on,
+            InfoVxlan::UDPZeroCsumRX(on) => udp6_zero_checksum_rx = *on,
+            InfoVxlan::CollectMetadata(true) => return None,
+            _ => (),
+        }
+    }
+    Some(Vxlan { vni: vni?, local, port, proxy, udp6_zero_checksum_rx })
+}

@@ -1,0 +1,103 @@
+//! The kernel's devices, forwarding databases, routes and neighbours, by netlink. The only user of rtnetlink and of
+//! `/proc/sys`; everything happens in the network namespace that the process is in.
+
+mod error;
+mod fdb;
+mod link;
+mod monitor;
+mod path;
+mod sysctl;
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use futures_util::StreamExt as _;
+use overlane_core::{action::KernelAction, observed::KernelState};
+use rtnetlink::{
+    Handle,
+    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::RouteNetlinkMessage,
+};
+
+pub use error::KernelError;
+pub use monitor::{Change, Monitor};
+
+use error::io_error;
+
+/// A netlink connection.
+pub struct Kernel {
+    handle: Handle,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Kernel {
+    /// Connects to the kernel, and subscribes to its changes first: nothing that happens after this is missed.
+    ///
+    /// # Errors
+    /// [`KernelError::Connect`] when the kernel refuses a socket.
+    pub fn connect() -> Result<(Self, Monitor), KernelError> {
+        let monitor = Monitor::subscribe().map_err(KernelError::Connect)?;
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(KernelError::Connect)?;
+        Ok((Self { handle, connection: tokio::spawn(connection) }, monitor))
+    }
+
+    /// Lists links and static FDB entries, and finds out how each of `vteps` is reached from `local_vtep`.
+    ///
+    /// # Errors
+    /// [`KernelError::List`] when a listing fails.
+    pub async fn observe(&self, vteps: &BTreeSet<IpAddr>, local_vtep: IpAddr) -> Result<KernelState, KernelError> {
+        let links = self.list_links().await?;
+        let fdb = self.list_fdb(&links).await?;
+        let local_vtep_link = self.find_address(local_vtep).await?;
+        let source = local_vtep_link.map(|_| local_vtep);
+        let paths = self.find_paths(vteps, source, &links).await?;
+        Ok(KernelState { links, fdb, paths, local_vtep_link })
+    }
+
+    /// Carries out one step of a plan; made-already and gone-already are success.
+    ///
+    /// # Errors
+    /// [`KernelError::Request`] when the kernel refuses.
+    pub async fn apply(&self, action: &KernelAction) -> Result<(), KernelError> {
+        match action {
+            KernelAction::CreateBridge { name, network } => self.create_bridge(name, *network).await,
+            KernelAction::CreateVxlan { name, network, spec } => self.create_vxlan(name, *network, spec).await,
+            KernelAction::SetUp { ifindex, name } => self.set_up(*ifindex, name).await,
+            KernelAction::SetMtu { ifindex, name, mtu } => self.set_mtu(*ifindex, name, *mtu).await,
+            KernelAction::SetMaster { ifindex, name, bridge, .. } => self.set_master(*ifindex, name, *bridge).await,
+            KernelAction::AddFdb(entry) => self.add_fdb(entry).await,
+            KernelAction::DeleteFdb(entry) => self.delete_fdb(entry).await,
+            KernelAction::ResolveNeighbor { uplink, address } => self.resolve_neighbor(*uplink, *address).await,
+        }
+    }
+
+    /// Sends a request that changes something and waits for the kernel's word.
+    async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> std::io::Result<()> {
+        self.request(message, NLM_F_REQUEST | NLM_F_ACK | flags).await.map(drop)
+    }
+
+    /// Lists everything that matches a request.
+    async fn dump(&self, message: RouteNetlinkMessage) -> std::io::Result<Vec<RouteNetlinkMessage>> {
+        self.request(message, NLM_F_REQUEST | NLM_F_DUMP).await
+    }
+
+    async fn request(&self, message: RouteNetlinkMessage, flags: u16) -> std::io::Result<Vec<RouteNetlinkMessage>> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = flags;
+        let mut answers = self.handle.clone().request(request).map_err(io_error)?;
+        let mut messages = Vec::new();
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::InnerMessage(message) => messages.push(message),
+                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                _ => (),
+            }
+        }
+        Ok(messages)
+    }
+}

@@ -1,0 +1,120 @@
+//! The agent's main loop: what wakes it, and that it stops without touching forwarding.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use overlane_core::config::Control;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
+
+use crate::{
+    control::file::TopologyFile,
+    files::{self, Loaded},
+    host::LinuxHost,
+    kernel::{Kernel, Monitor},
+    logs,
+    reconcile::{Reconciler, Report},
+};
+
+/// Events drive the agent; this is the safety net under them.
+const FULL_PASS_INTERVAL: Duration = Duration::from_secs(10);
+/// When something failed, it is tried again sooner.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`overlane_core::problem::Problems`] for a wrong configuration or topology; otherwise why the agent cannot start.
+pub fn agent(config_files: &[PathBuf]) -> anyhow::Result<()> {
+    let loaded = files::load(config_files)?;
+    logs::start(loaded.config.debug);
+    for note in &loaded.notes {
+        tracing::debug!("{note}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(run(&loaded))
+}
+
+async fn run(loaded: &Loaded) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    let Control::File(topology) = &config.control;
+    let vxlan = loaded.vxlan()?;
+    let mut stop = Stop::listen()?;
+    let mut topology = TopologyFile::open(topology, &config.host, &vxlan)?;
+    let (kernel, mut monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
+    let host = LinuxHost::new(kernel, config, vxlan)?;
+    let mut reconciler = Reconciler::new(host, vxlan);
+    tracing::info!(host = config.host, local_ip = %vxlan.local_ip, "agent started");
+
+    let mut desired = topology.desired();
+    let mut next_full_pass = Instant::now();
+    let mut is_ready = false;
+    loop {
+        let is_full_pass = Instant::now() >= next_full_pass;
+        let result = if is_full_pass {
+            reconciler.reconcile_fully(&desired).await
+        } else {
+            reconciler.reconcile(&desired).await
+        };
+        next_full_pass = Instant::now() + pause_after(&result);
+        if let Err(error) = &result {
+            tracing::warn!(error = format!("{error:#}"), "reconcile failed, will retry");
+        } else if !is_ready {
+            is_ready = true;
+            report_ready();
+        }
+        tokio::select! {
+            () = stop.requested() => break,
+            () = topology.changed() => desired = topology.desired(),
+            () = wait_for_change(&mut monitor) => (),
+            () = tokio::time::sleep_until(next_full_pass) => (),
+        }
+    }
+    tracing::info!("agent stopped; forwarding goes on without it");
+    Ok(())
+}
+
+fn pause_after(result: &anyhow::Result<Report>) -> Duration {
+    match result {
+        Ok(report) if report.failed == 0 => FULL_PASS_INTERVAL,
+        _ => RETRY_INTERVAL,
+    }
+}
+
+async fn wait_for_change(monitor: &mut Monitor) {
+    let change = monitor.changed().await;
+    tracing::trace!(?change, "the kernel reports a change");
+}
+
+/// Tells systemd, if it started the agent, and whoever reads the log.
+fn report_ready() {
+    tracing::info!("ready: the host is what the control plane asks for, as far as it can be");
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(error = %error, "could not tell the service manager that the agent is ready");
+    }
+}
+
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("listening for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn requested(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What `overlane show` and `overlane plan` print: read from the kernel and the pinned maps, so that it is true with
+//! the agent running, stopped or dead.
+
+mod counters;
+mod ports;
+mod table;
+mod tunnels;
+mod view;
+
+use std::io::Write;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::cli::Format;
+
+pub use view::View;
+
+/// What can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    /// The ports of this host: their taps, whether they forward, and if not, why.
+    Ports,
+    /// The networks of this host and their devices.
+    Networks,
+    /// Who owns each MAC address: a port of this host, or another host.
+    Fdb,
+    /// What the ARP/ND responder answers.
+    Neighbors,
+    /// The other hosts, and how they are reached.
+    Vteps,
+    /// What was dropped, where and why.
+    Drops,
+    /// What became of every packet, by interface and program.
+    Counters,
+}
+
+/// Prints one subject.
+///
+/// # Errors
+/// When `out` cannot be written to.
+pub fn show(subject: Subject, view: &View, format: Format, out: &mut impl Write) -> anyhow::Result<()> {
+    match subject {
+        Subject::Ports => table::print(&ports::ports(view), format, out),
+        Subject::Networks => table::print(&ports::networks(view), format, out),
+        Subject::Fdb => table::print(&tunnels::fdb(view), format, out),
+        Subject::Neighbors => table::print(&tunnels::neighbors(view), format, out),
+        Subject::Vteps => table::print(&tunnels::vteps(view), format, out),
+        Subject::Drops => table::print(&counters::drops(view), format, out),
+        Subject::Counters => table::print(&counters::counters(view), format, out),
+    }
+}
+
+#[derive(Serialize)]
+struct PlanDocument {
+    actions: Vec<String>,
+    obstacles: Vec<String>,
+}
+
+/// Prints what the agent would do.
+///
+/// # Errors
+/// When `out` cannot be written to.
+pub fn plan(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result<()> {
+    let actions: Vec<String> =
+        view.plan.actions.iter().map(|action| view.name_interfaces(&action.to_string())).collect();
+    let obstacles: Vec<String> = view.plan.obstacles.iter().map(ToString::to_string).collect();
+    if format == Format::Json {
+        return table::print_json(&PlanDocument { actions, obstacles }, out);
+    }
+    if actions.is_empty() {
+        writeln!(out, "Nothing to do.")?;
+    }
+    for action in actions {
+        writeln!(out, "{action}")?;
+    }
+    for obstacle in obstacles {
+        writeln!(out, "obstacle: {obstacle}")?;
+    }
+    if view.plan.creates_devices() {
+        writeln!(out, "More steps follow once the new devices exist.")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! `show ports` and `show networks`.
+
+use overlane_abi::{Hook, Outcome};
+use overlane_core::{
+    desired::{LocalPort, Network},
+    model::{NetworkId, PortId, vxlan_name},
+    plan::Subject,
+};
+use serde::Serialize;
+
+use super::{View, table::Row};
+
+/// A port of this host.
+#[derive(Serialize)]
+pub(super) struct PortRow {
+    port_id: PortId,
+    network_id: NetworkId,
+    network: String,
+    tap: String,
+    mac_address: String,
+    fixed_ips: Vec<String>,
+    device_owner: String,
+    /// `active`, `waiting` (for its tap), `pending` (the agent has yet to act) or `blocked`.
+    state: &'static str,
+    /// Why the port is not active.
+    reason: Option<String>,
+    /// `fast` or `kernel`.
+    lane: &'static str,
+    /// Frames that the port has sent.
+    sent: u64,
+    /// Of these, the ones that the fast lane carried or answered.
+    sent_fast: u64,
+    /// Frames that the port has received.
+    received: u64,
+    dropped: u64,
+}
+
+impl Row for PortRow {
+    const TITLES: &'static [&'static str] = &[
+        "PORT",
+        "NETWORK",
+        "TAP",
+        "MAC",
+        "ADDRESSES",
+        "STATE",
+        "LANE",
+        "SENT",
+        "FAST",
+        "RECEIVED",
+        "DROPPED",
+        "REASON",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.port_id.to_string(),
+            self.network.clone(),
+            self.tap.clone(),
+            self.mac_address.clone(),
+            self.fixed_ips.join(" "),
+            self.state.to_owned(),
+            self.lane.to_owned(),
+            self.sent.to_string(),
+            self.sent_fast.to_string(),
+            self.received.to_string(),
+            self.dropped.to_string(),
+            self.reason.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+pub(super) fn ports(view: &View) -> Vec<PortRow> {
+    let networks = view.desired.networks.iter();
+    networks
+        .flat_map(|(id, network)| network.local_ports.iter().map(move |(port, details)| (id, network, port, details)))
+        .map(|(id, network, port, details)| port_row(view, (*id, network), (*port, details)))
+        .collect()
+}
+
+fn port_row(
+    view: &View,
+    (network_id, network): (NetworkId, &Network),
+    (port_id, port): (PortId, &LocalPort),
+) -> PortRow {
+    let tap = view.observed.kernel.link_named(&port_id.tap_name());
+    let ifindex = tap.map_or(0, |tap| tap.ifindex);
+    let (state, reason) = state(view, network_id, port_id, tap.is_some());
+    let sent = view.counters(ifindex, Hook::FromPort);
+    let fast = [Outcome::Delivered, Outcome::Encapsulated, Outcome::Answered];
+    PortRow {
+        port_id,
+        network_id,
+        network: network.name.clone(),
+        tap: port_id.tap_name(),
+        mac_address: port.mac.to_string(),
+        fixed_ips: port.addresses.iter().map(ToString::to_string).collect(),
+        device_owner: port.device_owner.clone(),
+        state,
+        reason,
+        lane: if view.is_attached(Hook::FromPort, ifindex) { "fast" } else { "kernel" },
+        sent: sent.packets,
+        sent_fast: fast.into_iter().map(|outcome| sent.outcome(outcome)).sum(),
+        received: view.counters(ifindex, Hook::ToPort).packets,
+        dropped: view.dropped(ifindex),
+    }
+}
+
+fn state(view: &View, network: NetworkId, port: PortId, has_tap: bool) -> (&'static str, Option<String>) {
+    let concerns_port = |subject| match subject {
+        Subject::Host => true,
+        Subject::Network(id) => id == network,
+        Subject::Port(id) => id == port,
+        Subject::Vtep(_) => false,
+    };
+    if let Some(obstacle) = view.plan.obstacles.iter().find(|obstacle| concerns_port(obstacle.subject)) {
+        ("blocked", Some(obstacle.message.clone()))
+    } else if !has_tap {
+        ("waiting", Some(format!("no device is called {}: has the machine been started?", port.tap_name())))
+    } else if view.plan.actions.is_empty() {
+        ("active", None)
+    } else {
+        ("pending", Some("the agent has something to do; see: overlane plan".to_owned()))
+    }
+}
+
+/// A network of this host.
+#[derive(Serialize)]
+pub(super) struct NetworkRow {
+    network_id: NetworkId,
+    name: String,
+    network_type: &'static str,
+    segmentation_id: u32,
+    bridge: String,
+    bridge_exists: bool,
+    vxlan: String,
+    vxlan_exists: bool,
+    mtu: Option<u32>,
+    local_ports: usize,
+    remote_macs: usize,
+    flood: Vec<String>,
+}
+
+impl Row for NetworkRow {
+    const TITLES: &'static [&'static str] =
+        &["NETWORK", "NAME", "TYPE", "VNI", "BRIDGE", "VXLAN", "MTU", "PORTS", "REMOTE MACS", "FLOOD"];
+
+    fn cells(&self) -> Vec<String> {
+        let device = |name: &str, exists| if exists { name.to_owned() } else { format!("{name} (missing)") };
+        vec![
+            self.network_id.to_string(),
+            self.name.clone(),
+            self.network_type.to_owned(),
+            self.segmentation_id.to_string(),
+            device(&self.bridge, self.bridge_exists),
+            device(&self.vxlan, self.vxlan_exists),
+            self.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
+            self.local_ports.to_string(),
+            self.remote_macs.to_string(),
+            self.flood.join(" "),
+        ]
+    }
+}
+
+pub(super) fn networks(view: &View) -> Vec<NetworkRow> {
+    let row = |(id, network): (&NetworkId, &Network)| {
+        let (bridge, vxlan) = (id.bridge_name(), vxlan_name(network.vni));
+        let kernel = &view.observed.kernel;
+        let vxlan_link = kernel.link_named(&vxlan);
+        NetworkRow {
+            network_id: *id,
+            name: network.name.clone(),
+            network_type: "vxlan",
+            segmentation_id: network.vni.get(),
+            bridge_exists: kernel.link_named(&bridge).is_some(),
+            bridge,
+            vxlan_exists: vxlan_link.is_some(),
+            vxlan,
+            mtu: network.mtu.map(u32::from).or(vxlan_link.map(|link| link.mtu)),
+            local_ports: network.local_ports.len(),
+            remote_macs: network.remote_macs.len(),
+            flood: network.flood.iter().map(ToString::to_string).collect(),
+        }
+    };
+    view.desired.networks.iter().map(row).collect()
+}

@@ -1,0 +1,112 @@
+//! Everything that is looked at before anything is shown.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use anyhow::Context as _;
+use overlane_abi as abi;
+use overlane_core::{
+    config::FastPath,
+    desired::{Desired, Network},
+    model::NetworkId,
+    observed::{DatapathState, Observed},
+    plan::{self, Plan},
+};
+
+use crate::{
+    datapath::{Counters, Datapath, DatapathError, Stats},
+    files::Loaded,
+    kernel::Kernel,
+};
+
+/// One look at the host.
+pub struct View {
+    pub(super) desired: Desired,
+    pub(super) observed: Observed,
+    pub(super) stats: Stats,
+    pub(super) plan: Plan,
+}
+
+impl View {
+    /// Looks at the host that the configuration is about.
+    ///
+    /// # Errors
+    /// [`overlane_core::problem::Problems`] in the topology; otherwise what could not be read.
+    pub fn observe(loaded: &Loaded) -> anyhow::Result<Self> {
+        let desired = loaded.desired()?;
+        let vxlan = loaded.vxlan()?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+        let kernel = runtime.block_on(async {
+            let (kernel, _monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
+            kernel.observe(&desired.vteps, vxlan.local_ip).await.context("listing the kernel's state")
+        })?;
+        let (datapath, stats) = match loaded.config.fast_path {
+            FastPath::Off => (None, Stats::default()),
+            FastPath::Auto => match Datapath::observe_pinned(&loaded.config.bpffs) {
+                Ok((datapath, stats)) => (Some(datapath), stats),
+                // Before the agent's first start everything is still to be done.
+                Err(DatapathError::NothingPinned(_)) => (Some(DatapathState::default()), Stats::default()),
+                Err(error) => return Err(error).context("reading the pinned maps"),
+            },
+        };
+        let observed = Observed { kernel, datapath };
+        let plan = plan::plan(&desired, &observed, &vxlan);
+        Ok(Self { desired, observed, stats, plan })
+    }
+
+    /// The name of an interface, or its index when it is gone.
+    pub(super) fn interface(&self, ifindex: u32) -> String {
+        self.observed.kernel.links.get(&ifindex).map_or_else(|| format!("#{ifindex}"), |link| link.name.clone())
+    }
+
+    /// An action's text with names in the place of interface indices.
+    pub(super) fn name_interfaces(&self, text: &str) -> String {
+        let mut words = text.split(' ').peekable();
+        let mut named = Vec::new();
+        while let Some(word) = words.next() {
+            let is_index = word.ends_with("interface");
+            named.push(word.to_owned());
+            if let Some(next) = words.peek().filter(|_| is_index) {
+                let digits = next.trim_end_matches(|c: char| !c.is_ascii_digit());
+                if let Ok(ifindex) = digits.parse() {
+                    named.push(format!("{}{}", self.interface(ifindex), &next[digits.len()..]));
+                    words.next();
+                }
+            }
+        }
+        named.join(" ")
+    }
+
+    /// The network that the maps know by a local index.
+    pub(super) fn network(&self, index: u32) -> Option<(&NetworkId, &Network)> {
+        let datapath = self.observed.datapath.as_ref()?;
+        let vni = datapath.networks.values().find(|network| network.index == index)?.vni;
+        self.desired.networks.iter().find(|(_, network)| network.vni.get() == vni)
+    }
+
+    /// As `network`, for a table.
+    pub(super) fn network_name(&self, index: u32) -> String {
+        self.network(index).map_or_else(|| format!("#{index}"), |(_, network)| network.name.clone())
+    }
+
+    /// What a program has counted on an interface.
+    pub(super) fn counters(&self, ifindex: u32, hook: abi::Hook) -> Counters {
+        self.stats.counters.get(&(ifindex, hook)).copied().unwrap_or_default()
+    }
+
+    /// Frames dropped on an interface.
+    pub(super) fn dropped(&self, ifindex: u32) -> u64 {
+        self.stats.drops.iter().filter(|drop| drop.ifindex == ifindex).map(|drop| drop.packets).sum()
+    }
+
+    /// Whether a program is attached to an interface.
+    pub(super) fn is_attached(&self, hook: abi::Hook, ifindex: u32) -> bool {
+        self.observed.datapath.as_ref().is_some_and(|datapath| datapath.attached.contains(&(hook, ifindex)))
+    }
+
+    /// The tunnel endpoints that the maps know.
+    pub(super) fn vteps(&self) -> BTreeMap<IpAddr, abi::Vtep> {
+        let entries = self.observed.datapath.iter().flat_map(|datapath| &datapath.vteps);
+        entries.map(|(address, vtep)| (IpAddr::from(*address), *vtep)).collect()
+    }
+}
