@@ -1,2 +1,94 @@
-//! placeholder
-fn main() {}
+//! Overlane's development commands: `cargo xtask help`. Imports no other crate of the workspace: it runs cargo and what
+//! cargo has built.
+
+mod compiler;
+mod ebpf;
+mod lint;
+mod progress;
+mod setup;
+mod test;
+mod workspace;
+
+use std::{os::unix::process::CommandExt as _, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::{setup::Scope, test::Tier, workspace::Workspace};
+
+/// Sets up, builds, demonstrates and tests Overlane. Everything it makes is below `target`; what it installs besides are
+/// Debian packages, and it says which and why.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing for the other commands; they do this themselves.
+    Setup {
+        /// Only what this needs; everything when not given.
+        #[arg(long, value_enum)]
+        only: Option<Scope>,
+    },
+    /// Build the eBPF programs into target/ebpf/overlane.bpf.o.
+    BuildEbpf,
+    /// Build the agent, eBPF programs included, into target/release/overlane.
+    Build,
+    /// Run the reference deployment in network namespaces and show that it works (needs root).
+    Demo {
+        /// Options of the demo, such as --json, --keep or --down; see `cargo xtask demo -- --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+        options: Vec<String>,
+    },
+    /// Check format, lints and tests; the tiers `datapath` and `lab` need root.
+    Test {
+        /// Only this tier.
+        #[arg(value_enum)]
+        tier: Option<Tier>,
+        /// Only tests whose names contain this.
+        filter: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<()> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Setup { only } => setup::run(&workspace, only.as_ref().map_or(&Scope::ALL, std::slice::from_ref)),
+        Command::BuildEbpf => ebpf::build(&workspace),
+        Command::Build => build(&workspace, "release", &["--package", "overlane"]),
+        Command::Demo { options } => demo(&workspace, &options),
+        Command::Test { tier, filter } => test::run(&workspace, tier, filter.as_deref()),
+    }
+}
+
+/// Builds the eBPF programs and then packages that embed or use them.
+fn build(workspace: &Workspace, profile: &str, packages: &[&str]) -> Result<()> {
+    ebpf::build(workspace)?;
+    let mut command = workspace.cargo_build("build");
+    command.args(["--profile", profile]).args(packages);
+    workspace::run(&mut command, "building the agent")
+}
+
+fn demo(workspace: &Workspace, options: &[String]) -> Result<()> {
+    setup::run(workspace, &Scope::ALL)?;
+    build(workspace, "release", &["--package", "overlane", "--package", "overlane-tests", "--bins"])?;
+    let error = std::process::Command::new(workspace.target("release/overlane-demo"))
+        .args(options)
+        .env("OVERLANE_BIN", workspace.target("release/overlane"))
+        // The demo takes over: Ctrl-C and its exit status are its own business.
+        .exec();
+    Err(error).context("starting the demo")
+}

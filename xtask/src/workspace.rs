@@ -31,10 +31,6 @@ impl Workspace {
         Ok(Self { root: root.to_path_buf() })
     }
 
-    /// The top of the checkout.
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
-    }
 
     /// A path below `target`. Builds always go there, whatever CARGO_TARGET_DIR says.
     pub(crate) fn target(&self, relative: &str) -> PathBuf {

@@ -1,0 +1,149 @@
+//! `test`: the tiers, and one line at the end that counts their tests.
+
+use std::{
+    fmt,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::{
+    ebpf, lint,
+    setup::{self, Scope},
+    workspace::{self, Workspace, is_root},
+};
+
+/// Kinds of checks, from cheap to dear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tier {
+    /// Format and lints; no root.
+    Lint,
+    /// Tests of pure code and of the rules of the tree; no root.
+    Unit,
+    /// Frames through the loaded programs by `BPF_PROG_TEST_RUN`; needs root.
+    Datapath,
+    /// Hosts as network namespaces, real agents, real packets; needs root.
+    Lab,
+}
+
+/// How many tests there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: usize,
+    failed: usize,
+}
+
+/// Runs one tier, or all of them, and fails when a test does or a tier had none.
+pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str>) -> Result<()> {
+    let tiers = only.map_or(vec![Tier::Lint, Tier::Unit, Tier::Datapath, Tier::Lab], |tier| vec![tier]);
+    let is_privileged = |tier: &Tier| matches!(tier, Tier::Datapath | Tier::Lab);
+    if tiers.iter().any(is_privileged) {
+        if !is_root()? {
+            bail!(
+                "the tiers datapath and lab need root; without it there are: cargo xtask test lint, cargo xtask test unit"
+            );
+        }
+        setup::run(workspace, &Scope::ALL)?;
+        ebpf::build(workspace)?;
+        let mut agent = workspace.cargo_build("build");
+        workspace::run(
+            agent.args(["--package", "overlane", "--package", "overlane-tests", "--bins"]),
+            "building the agent",
+        )?;
+    }
+    let mut total = Count::default();
+    for tier in tiers {
+        eprintln!("== {tier} ==");
+        if tier == Tier::Lint {
+            lint::run(workspace)?;
+            continue;
+        }
+        let count = run_tests(&mut command(workspace, tier, filter))?;
+        if count == Count::default() {
+            bail!("{tier}: no test was run{}", filter.map(|f| format!(", none matches {f:?}")).unwrap_or_default());
+        }
+        total.passed += count.passed;
+        total.failed += count.failed;
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    if total.failed > 0 {
+        bail!("{} tests failed", total.failed);
+    }
+    Ok(())
+}
+
+fn command(workspace: &Workspace, tier: Tier, filter: Option<&str>) -> Command {
+    let mut command = workspace.cargo_build("test");
+    command.arg("--no-fail-fast").args(match tier {
+        Tier::Lint | Tier::Unit => [].as_slice(),
+        Tier::Datapath => &["--package", "overlane-tests", "--test", "datapath"],
+        Tier::Lab => &["--package", "overlane-tests", "--test", "lab"],
+    });
+    command
+        .env("OVERLANE_BIN", workspace.target("debug/overlane"))
+        .env("OVERLANE_DEMO_BIN", workspace.target("debug/overlane-demo"))
+        .env("OVERLANE_EBPF_OBJECT", workspace.ebpf_object());
+    command.args(filter);
+    command
+}
+
+/// Runs `cargo test`, shows what it prints, and adds up its results.
+fn run_tests(command: &mut Command) -> Result<Count> {
+    let doing = "running cargo test";
+    let mut child = command.stdout(Stdio::piped()).spawn().context(doing)?;
+    let stdout = child.stdout.take().context(doing)?;
+    let mut count = Count::default();
+    let mut results = 0;
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context(doing)?;
+        println!("{line}");
+        if let Some(result) = parse_result(&line) {
+            results += 1;
+            count.passed += result.passed;
+            count.failed += result.failed;
+        }
+    }
+    let status = child.wait().context(doing)?;
+    // A failed test is counted; a test binary that does not build or dies half-way must not pass for "none failed".
+    if !status.success() && (results == 0 || count.failed == 0) {
+        bail!("cargo test failed before it could count its tests: {status}");
+    }
+    Ok(count)
+}
+
+/// Reads `test result: ok. 3 passed; 0 failed; …`.
+fn parse_result(line: &str) -> Option<Count> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let number = |name: &str| counts.split("; ").find_map(|part| part.strip_suffix(name)?.parse().ok());
+    Some(Count { passed: number(" passed")?, failed: number(" failed")? })
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lint => "lint",
+            Self::Unit => "unit",
+            Self::Datapath => "datapath",
+            Self::Lab => "lab",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_line_of_a_test_binary_is_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.1s";
+        assert_eq!(parse_result(line), Some(Count { passed: 12, failed: 3 }));
+    }
+
+    #[test]
+    fn other_lines_count_nothing() {
+        assert_eq!(parse_result("running 3 tests"), None);
+        assert_eq!(parse_result("test a_name ... ok"), None);
+    }
+}
