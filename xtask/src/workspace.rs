@@ -31,7 +31,6 @@ impl Workspace {
         Ok(Self { root: root.to_path_buf() })
     }
 
-
     /// A path below `target`. Builds always go there, whatever CARGO_TARGET_DIR says.
     pub(crate) fn target(&self, relative: &str) -> PathBuf {
         self.root.join("target").join(relative)

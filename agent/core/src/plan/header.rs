@@ -19,21 +19,24 @@ const DEFAULT_TTL: u8 = 64;
 
 /// Where a tunnel's packets leave this host and to whom they go on the wire.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hop {
-    pub(super) uplink: u32,
-    pub(super) source: Mac,
-    pub(super) destination: Mac,
+pub struct Hop {
+    /// Interface index of the underlay link.
+    pub uplink: u32,
+    /// The link's own MAC address.
+    pub source: Mac,
+    /// The next hop's MAC address.
+    pub destination: Mac,
     /// Largest IP packet in bytes.
-    pub(super) mtu: u32,
+    pub mtu: u32,
 }
 
 /// A known endpoint that cannot be sent to at the moment: its packets are accepted, and the kernel lane sends to it.
-pub(super) fn unresolved() -> Vtep {
+pub fn unresolved() -> Vtep {
     Vtep { ifindex: 0, mtu: 0, header_len: 0, flags: 0, pad: 0, header: [0; HEADER_MAX] }
 }
 
 /// The entry for `remote`; `None` when its address family is not the one of `local_ip`.
-pub(super) fn vtep(vxlan: &VxlanConfig, remote: IpAddr, hop: &Hop) -> Option<Vtep> {
+pub fn vtep(vxlan: &VxlanConfig, remote: IpAddr, hop: &Hop) -> Option<Vtep> {
     let (dscp, flags) = match vxlan.dscp {
         Dscp::Fixed(dscp) => (dscp, 0),
         Dscp::Inherit => (0, Vtep::INHERIT_DSCP),

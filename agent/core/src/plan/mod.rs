@@ -6,7 +6,7 @@
 mod datapath;
 mod devices;
 mod fdb;
-mod header;
+pub mod header;
 mod vteps;
 
 use std::{fmt, net::IpAddr};

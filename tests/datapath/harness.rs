@@ -1,0 +1,205 @@
+//! Runs a program on one frame by `BPF_PROG_TEST_RUN` and compares everything that it did with what was expected.
+
+use std::{collections::BTreeMap, env, fmt::Debug, fs, net::IpAddr, path::PathBuf};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{HashMap, MapData, PerCpuHashMap},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+};
+use overlane_abi::{Address, CounterKey, DropKey, DropReason, Hook, HookCounters, Outcome, Tally, names};
+use overlane_tests::packet::{Frame, write_pcap};
+
+/// The interface that test runs happen on: the loopback of whoever runs them.
+pub(crate) const IFINDEX: u32 = 1;
+
+/// Room for what a program adds.
+const HEADROOM: usize = 256;
+
+/// Loaded programs with empty maps.
+pub(crate) struct Datapath {
+    ebpf: Ebpf,
+}
+
+/// What a program is to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Leave it, unmodified, to the kernel, for this reason.
+    Pass(Outcome),
+    /// Send it out of an interface.
+    Redirect(Outcome),
+    /// Drop it.
+    Drop(DropReason),
+}
+
+impl Verdict {
+    /// Values of the kernel's `TC_ACT_UNSPEC`, `TC_ACT_REDIRECT` and `TC_ACT_SHOT`.
+    fn action(self) -> i32 {
+        match self {
+            Self::Pass(_) => -1,
+            Self::Redirect(_) => 7,
+            Self::Drop(_) => 2,
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Pass(outcome) | Self::Redirect(outcome) => outcome,
+            Self::Drop(_) => Outcome::Dropped,
+        }
+    }
+}
+
+/// Everything that the programs have counted: packets, bytes and outcomes by interface and hook, then drops.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counted {
+    counters: BTreeMap<(u32, u32), (u64, u64, [u64; Outcome::COUNT])>,
+    drops: BTreeMap<(u32, u32), (u64, u64)>,
+}
+
+impl Datapath {
+    /// Loads the programs of a host with the tunnel endpoint `local_vtep`.
+    pub(crate) fn load(local_vtep: IpAddr) -> Self {
+        let object = env::var_os("OVERLANE_EBPF_OBJECT").expect("cargo xtask test sets OVERLANE_EBPF_OBJECT");
+        let object = fs::read(PathBuf::from(&object)).expect("cargo xtask test builds the object");
+        let local_vtep = Address::from(local_vtep).octets;
+        let mut ebpf = EbpfLoader::new()
+            .override_global(names::LOCAL_VTEP, &local_vtep, true)
+            .override_global("AYA_LOG_LEVEL", &0_u8, true)
+            .load(&object)
+            .expect("the object loads");
+        for hook in Hook::ALL {
+            program(&mut ebpf, hook).load().unwrap_or_else(|error| panic!("{}: {error:?}", hook.name()));
+        }
+        Self { ebpf }
+    }
+
+    /// Adds a map entry.
+    pub(crate) fn put<K: Pod + Debug, V: Pod>(&mut self, map: &str, key: K, value: V) {
+        let map = self.ebpf.map_mut(map).expect("the map exists");
+        let mut map = HashMap::<&mut MapData, K, V>::try_from(map).expect("the map has these types");
+        map.insert(key, value, 0).expect("the map has room");
+    }
+
+    /// Runs the program of `hook` on `frame`, expects `verdict`, and returns the frame that came out.
+    ///
+    /// All counters are compared: this packet, by its outcome, and nothing else.
+    pub(crate) fn expect(&mut self, hook: Hook, frame: &Frame, verdict: Verdict) -> Frame {
+        self.run(hook, frame, &[], verdict)
+    }
+
+    /// As `expect`, for a packet that is passed on; it must come out as it went in.
+    pub(crate) fn expect_pass(&mut self, hook: Hook, frame: &Frame, outcome: Outcome) {
+        let verdict = Verdict::Pass(outcome);
+        let output = self.run(hook, frame, &[], verdict);
+        check(hook, verdict, (frame, &output), &output, frame, "the frame was changed");
+    }
+
+    /// As `expect_pass`, for a superpacket with segments of `segment_size` bytes of payload.
+    pub(crate) fn expect_superpacket_pass(&mut self, hook: Hook, frame: &Frame, segment_size: u32, outcome: Outcome) {
+        // Offsets of `gso_segs` and `gso_size` in the kernel's `struct __sk_buff`, and its length.
+        const SEGMENTS: usize = 164;
+        const SEGMENT_SIZE: usize = 176;
+        let mut context = [0; 192];
+        context[SEGMENTS..SEGMENTS + 4].copy_from_slice(&2_u32.to_ne_bytes());
+        context[SEGMENT_SIZE..SEGMENT_SIZE + 4].copy_from_slice(&segment_size.to_ne_bytes());
+        let verdict = Verdict::Pass(outcome);
+        let output = self.run(hook, frame, &context, verdict);
+        check(hook, verdict, (frame, &output), &output, frame, "the frame was changed");
+    }
+
+    /// Runs the program of `hook` on a frame that may mean anything: it is counted once, and what is passed on is
+    /// unchanged.
+    pub(crate) fn survives(&mut self, hook: Hook, frame: &Frame) {
+        let before = self.counted();
+        let (action, output) = self.execute(hook, frame, &[]);
+        let after = self.counted();
+        let packets = |counted: &Counted| counted.counters.values().map(|(packets, ..)| *packets).sum::<u64>();
+        let outcomes = |counted: &Counted| counted.counters.values().flat_map(|(.., outcomes)| outcomes).sum::<u64>();
+        assert_eq!(packets(&after), packets(&before) + 1, "{frame:?}");
+        assert_eq!(outcomes(&after), packets(&after), "{frame:?}");
+        assert!(action != Verdict::Pass(Outcome::NotOurs).action() || output == *frame, "{frame:?} became {output:?}");
+    }
+
+    fn execute(&mut self, hook: Hook, frame: &Frame, context: &[u8]) -> (i32, Frame) {
+        let mut output = vec![0; frame.0.len() + HEADROOM];
+        let options = TestRunOptions {
+            data_in: Some(&frame.0),
+            data_out: Some(&mut output),
+            ctx_in: (!context.is_empty()).then_some(context),
+            ..TestRunOptions::default()
+        };
+        let result = program(&mut self.ebpf, hook).test_run(options).expect("the kernel runs the program");
+        output.truncate(result.data_size_out as usize);
+        (result.return_value as i32, Frame(output))
+    }
+
+    fn run(&mut self, hook: Hook, frame: &Frame, context: &[u8], verdict: Verdict) -> Frame {
+        let before = self.counted();
+        let (action, output) = self.execute(hook, frame, context);
+        let mut expected = before;
+        let (packets, bytes, outcomes) = expected.counters.entry((IFINDEX, hook as u32)).or_default();
+        let length = frame.0.len() as u64;
+        (*packets, *bytes) = (*packets + 1, *bytes + length);
+        outcomes[verdict.outcome() as usize] += 1;
+        if let Verdict::Drop(reason) = verdict {
+            let (packets, bytes) = expected.drops.entry((IFINDEX, reason as u32)).or_default();
+            (*packets, *bytes) = (*packets + 1, *bytes + length);
+        }
+        let frames = (frame, &output);
+        check(hook, verdict, frames, &self.counted(), &expected, "the counters are wrong");
+        check(hook, verdict, frames, &action, &verdict.action(), "the action is wrong");
+        output
+    }
+
+    fn counted(&self) -> Counted {
+        let map = self.ebpf.map(names::COUNTERS).expect("the map exists");
+        let counters = PerCpuHashMap::<&MapData, CounterKey, HookCounters>::try_from(map).expect("its types");
+        let map = self.ebpf.map(names::DROPS).expect("the map exists");
+        let drops = PerCpuHashMap::<&MapData, DropKey, Tally>::try_from(map).expect("its types");
+        let mut counted = Counted::default();
+        for entry in counters.iter() {
+            let (key, cpus) = entry.expect("the map can be read");
+            let sum = counted.counters.entry((key.ifindex, key.hook)).or_default();
+            for cpu in cpus.iter() {
+                (sum.0, sum.1) = (sum.0 + cpu.packets, sum.1 + cpu.bytes);
+                sum.2.iter_mut().zip(cpu.outcomes).for_each(|(sum, outcome)| *sum += outcome);
+            }
+        }
+        for entry in drops.iter() {
+            let (key, cpus) = entry.expect("the map can be read");
+            let sum = counted.drops.entry((key.ifindex, key.reason)).or_default();
+            cpus.iter().for_each(|cpu| *sum = (sum.0 + cpu.packets, sum.1 + cpu.bytes));
+        }
+        counted
+    }
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> &mut SchedClassifier {
+    ebpf.program_mut(hook.name()).expect("there is a program per hook").try_into().expect("it is a classifier")
+}
+
+/// Fails with both frames taken apart, and leaves them in a capture file.
+pub(crate) fn check<T: PartialEq + Debug>(
+    hook: Hook,
+    verdict: Verdict,
+    (input, output): (&Frame, &Frame),
+    found: &T,
+    expected: &T,
+    what: &str,
+) {
+    if found == expected {
+        return;
+    }
+    let test = std::thread::current().name().unwrap_or("test").replace("::", "-");
+    let capture = env::temp_dir().join(format!("overlane-{test}.pcap"));
+    let capture = match write_pcap(&capture, &[input, output]) {
+        Ok(()) => capture.display().to_string(),
+        Err(error) => format!("no capture: {error:#}"),
+    };
+    panic!(
+        "{}, {verdict:?}: {what}\nfound    {found:?}\nexpected {expected:?}\n\
+         frame in:  {input:?}\nframe out: {output:?}\nboth frames: {capture}",
+        hook.name()
+    );
+}

@@ -1,0 +1,8 @@
+//! The eBPF programs one packet at a time: frame in, verdict, frame and every counter out.
+
+mod decap;
+mod encap;
+mod harness;
+mod network;
+mod port;
+mod respond;

@@ -1,0 +1,3 @@
+//! Hosts as network namespaces, real agents, real packets.
+
+mod lifecycle;

@@ -1,0 +1,202 @@
+//! A host, and the machines on it.
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::{Agent, Namespace, Port, Process, Settings, World, overlane_binary};
+use crate::wait::wait_until;
+
+/// A host: a namespace with an uplink, and a folder with its configuration.
+pub struct Host {
+    /// What the topology calls it.
+    pub name: String,
+    /// Its tunnel endpoint.
+    pub local_ip: IpAddr,
+    /// Where its devices are.
+    pub namespace: Namespace,
+    folder: PathBuf,
+    bpffs: PathBuf,
+}
+
+impl Host {
+    pub(super) fn new(world: &World, name: &str, local_ip: IpAddr) -> Result<Self> {
+        let folder = world.folder().join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let namespace = world.namespace(name)?;
+        Ok(Self { name: name.to_owned(), local_ip, namespace, folder, bpffs: world.bpffs(name) })
+    }
+
+    /// Runs a command line on the host.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn run(&self, line: &str) -> Result<String> {
+        self.namespace.run(line)
+    }
+
+    /// Its configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.join("overlane.conf")
+    }
+
+    /// Its files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where its maps and programs are pinned.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// Writes the configuration.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn configure(&self, topology: &Path, settings: &Settings) -> Result<()> {
+        let text = settings.render(self, topology);
+        fs::write(self.config_file(), text).context("writing a configuration")
+    }
+
+    /// Starts the agent and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started or gives up, with its log.
+    pub fn start_agent(&self, topology: &Path, settings: &Settings) -> Result<Agent> {
+        self.configure(topology, settings)?;
+        Agent::start(self)
+    }
+
+    /// Runs `overlane` with `words`, and the configuration file of this host, and returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn overlane(&self, words: &str) -> Result<String> {
+        let (program, config) = (overlane_binary(), self.config_file());
+        self.run(&format!("{} {words} --config-file {}", program.display(), config.display()))
+    }
+
+    /// The rows of `overlane show`.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn show(&self, subject: &str) -> Result<Vec<Value>> {
+        let text = self.overlane(&format!("show {subject} --output json"))?;
+        serde_json::from_str(&text).context("reading JSON")
+    }
+
+    /// Packets with an outcome, as `overlane show counters` has them; `interface` may be the beginning of a name.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn counted(&self, program: &str, interface: &str, outcome: &str) -> Result<u64> {
+        let rows = self.show("counters")?;
+        let is_meant = |row: &&Value| {
+            row["program"] == program && row["interface"].as_str().is_some_and(|name| name.starts_with(interface))
+        };
+        Ok(rows.iter().filter(is_meant).filter_map(|row| row["outcomes"][outcome].as_u64()).sum())
+    }
+
+    /// Starts a machine on a port of this host: a namespace whose `eth0` is the other end of the tap.
+    ///
+    /// # Errors
+    /// When namespace or devices cannot be made.
+    pub fn boot(&self, world: &World, port: &Port) -> Result<Machine> {
+        let machine = Machine::off(world, port)?;
+        machine.power_on(self)?;
+        Ok(machine)
+    }
+}
+
+/// A machine: a namespace with one network interface, `eth0`.
+pub struct Machine {
+    /// Its inside.
+    pub namespace: Namespace,
+    /// Its port.
+    pub port: Port,
+}
+
+impl Machine {
+    /// A machine that has no interface yet.
+    ///
+    /// # Errors
+    /// When the namespace cannot be made.
+    pub fn off(world: &World, port: &Port) -> Result<Self> {
+        let namespace = world.namespace(&format!("vm-{}", &port.id[..11]))?;
+        Ok(Self { namespace, port: port.clone() })
+    }
+
+    /// Makes the tap on `host` and the interface behind it.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn power_on(&self, host: &Host) -> Result<()> {
+        let Port { mac_address, fixed_ips, .. } = &self.port;
+        let (tap, name) = (self.port.tap(), self.namespace.name());
+        host.run(&format!("ip link add {tap} type veth peer name eth0 netns {name} address {mac_address}"))?;
+        // The room that the tunnel leaves: a guest learns it by DHCP.
+        self.namespace.run("ip link set eth0 mtu 1450 up")?;
+        for address in fixed_ips {
+            let (prefix_len, nodad) = if address.contains(':') { (64, "nodad") } else { (24, "") };
+            self.namespace.run(&format!("ip address add {address}/{prefix_len} dev eth0 {nodad}"))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a command line in the machine.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn run(&self, line: &str) -> Result<String> {
+        self.namespace.run(line)
+    }
+
+    /// Waits until `address` answers.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_for(&self, address: &str) -> Result<()> {
+        let ping = format!("ping -c 1 -W 1 {address}");
+        wait_until(&format!("{} reaches {address}", self.namespace.name()), || self.run(&ping).map(|_| true))
+    }
+
+    /// Sends `count` pings, and fails when one is lost.
+    ///
+    /// # Errors
+    /// When one is lost.
+    pub fn ping(&self, address: &str, count: u32) -> Result<()> {
+        let output = self.run(&format!("ping -n -c {count} -i 0.01 -W 2 {address}"))?;
+        anyhow::ensure!(output.contains(&format!(" {count} received")), "lost pings:\n{output}");
+        Ok(())
+    }
+
+    /// Starts an iperf3 server that serves one client.
+    ///
+    /// # Errors
+    /// When it does not listen in time.
+    pub fn serve_iperf(&self, folder: &Path) -> Result<Process> {
+        let output = folder.join(format!("iperf3-{}.log", self.namespace.name()));
+        let mut server = self.namespace.start("iperf3 --server --one-off --forceflush", &output)?;
+        wait_until("iperf3 listens", || {
+            anyhow::ensure!(server.ended()?.is_none(), "iperf3 has ended: {}", server.output()?);
+            Ok(server.output()?.contains("Server listening"))
+        })?;
+        Ok(server)
+    }
+
+    /// Sends TCP to a server for a while and returns the throughput in bits per second, as received.
+    ///
+    /// # Errors
+    /// When iperf3 fails.
+    pub fn iperf(&self, address: &str, secs: u32) -> Result<f64> {
+        let output = self.run(&format!("iperf3 --client {address} --time {secs} --json --connect-timeout 5000"))?;
+        let report: Value = serde_json::from_str(&output).context("reading iperf3's report")?;
+        report["end"]["sum_received"]["bits_per_second"].as_f64().context("finding the throughput in iperf3's report")
+    }
+}

@@ -1,0 +1,97 @@
+//! Hosts as network namespaces on a common underlay, with real agents and machines.
+
+mod agent;
+mod host;
+mod namespace;
+mod process;
+mod topology;
+mod world;
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+
+pub use agent::{Agent, Settings, overlane_binary};
+pub use host::{Host, Machine};
+pub use namespace::Namespace;
+pub use process::Process;
+pub use topology::{AddressPair, Network, Port, Subnet, Topology};
+pub use world::World;
+
+/// The interface of every host that leads to the underlay.
+pub const UPLINK: &str = "eth1";
+
+/// Hosts that are connected by one Ethernet segment, their underlay.
+///
+/// The wire between them carries frames of wire size: segmentation offload ends at each [`UPLINK`], and the receiving
+/// side may put segments together again, as with real NICs.
+pub struct Lab {
+    // Declared, and so dropped, before the world they are in.
+    hosts: Vec<Host>,
+    fabric: Namespace,
+    world: World,
+}
+
+impl Lab {
+    /// Hosts by name and underlay address, in a world of their own.
+    ///
+    /// # Errors
+    /// When namespaces or devices cannot be made.
+    pub fn new(hosts: &[(&str, &str)]) -> Result<Self> {
+        Self::in_world(World::private()?, hosts)
+    }
+
+    /// As `new`, in the given world.
+    ///
+    /// # Errors
+    /// As for `new`.
+    pub fn in_world(world: World, hosts: &[(&str, &str)]) -> Result<Self> {
+        let fabric = world.namespace("fabric")?;
+        fabric.run("ip link add name segment type bridge")?;
+        fabric.run("ip link set segment up")?;
+        let mut lab = Self { hosts: Vec::new(), fabric, world };
+        for (name, address) in hosts {
+            let address: IpAddr = address.parse().with_context(|| format!("the address of {name}"))?;
+            let host = Host::new(&lab.world, name, address)?;
+            lab.connect(&host)?;
+            lab.hosts.push(host);
+        }
+        Ok(lab)
+    }
+
+    /// The host called `name`.
+    ///
+    /// # Panics
+    /// When there is none: a mistake in the test.
+    pub fn host(&self, name: &str) -> &Host {
+        self.hosts.iter().find(|host| host.name == name).expect("the test names a host of its lab")
+    }
+
+    /// All hosts.
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// The underlay.
+    pub fn fabric(&self) -> &Namespace {
+        &self.fabric
+    }
+
+    /// The world that everything is in.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    fn connect(&self, host: &Host) -> Result<()> {
+        let port = format!("to-{}", host.name);
+        let prefix_len = if host.local_ip.is_ipv4() { 24 } else { 64 };
+        let (underlay, fabric) = (&host.namespace, self.fabric.name());
+        underlay.run(&format!("ip link add {UPLINK} type veth peer name {port} netns {fabric}"))?;
+        underlay.run(&format!("ip address add {}/{prefix_len} dev {UPLINK} nodad", host.local_ip))?;
+        underlay.run(&format!("ip link set {UPLINK} up"))?;
+        self.fabric.run(&format!("ip link set {port} master segment up"))?;
+        underlay.run(&format!("ethtool --offload {UPLINK} tx off"))?;
+        underlay.run(&format!("ethtool --offload {UPLINK} gro on"))?;
+        Ok(())
+    }
+}

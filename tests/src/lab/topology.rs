@@ -1,0 +1,137 @@
+//! Topology files to be.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::Host;
+
+/// A topology file.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct Topology {
+    pub hosts: Vec<TopologyHost>,
+    pub networks: Vec<Network>,
+    pub ports: Vec<Port>,
+}
+
+/// `[[hosts]]`
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct TopologyHost {
+    pub name: String,
+    pub local_ip: String,
+}
+
+/// `[[networks]]`
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Network {
+    pub id: String,
+    pub name: String,
+    pub network_type: String,
+    pub segmentation_id: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    pub subnets: Vec<Subnet>,
+}
+
+/// `[[networks.subnets]]`
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Subnet {
+    pub cidr: String,
+}
+
+/// `[[ports]]`
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Port {
+    pub id: String,
+    pub network_id: String,
+    pub host: String,
+    pub mac_address: String,
+    pub fixed_ips: Vec<String>,
+    pub device_owner: String,
+    pub allowed_address_pairs: Vec<AddressPair>,
+}
+
+/// One of `allowed_address_pairs`.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct AddressPair {
+    pub ip_address: String,
+}
+
+impl Topology {
+    /// A topology that knows `hosts` and nothing else.
+    pub fn of(hosts: &[Host]) -> Self {
+        let host = |host: &Host| TopologyHost { name: host.name.clone(), local_ip: host.local_ip.to_string() };
+        Self { hosts: hosts.iter().map(host).collect(), ..Self::default() }
+    }
+
+    /// Adds a VXLAN network with an IPv4 and an IPv6 subnet of its own: 10.0.`vni`.0/24 and fd00:`vni`::/64.
+    pub fn add_network(&mut self, vni: u8) -> Network {
+        let network = Network {
+            id: format!("{vni:08x}-0000-4000-8000-000000000000"),
+            name: format!("net{vni}"),
+            network_type: "vxlan".to_owned(),
+            segmentation_id: vni.into(),
+            mtu: None,
+            subnets: [format!("10.0.{vni}.0/24"), format!("fd00:{vni}::/64")].map(|cidr| Subnet { cidr }).into(),
+        };
+        self.networks.push(network.clone());
+        network
+    }
+
+    /// Adds a port on `host`, whose MAC and addresses end in `number`.
+    pub fn add_port(&mut self, network: &Network, host: &str, number: u8) -> Port {
+        let vni = network.segmentation_id;
+        let port = Port {
+            id: format!("{vni:02x}{number:02x}0000-1111-4000-8000-{number:012x}"),
+            network_id: network.id.clone(),
+            host: host.to_owned(),
+            mac_address: format!("fa:16:3e:00:{vni:02x}:{number:02x}"),
+            fixed_ips: vec![format!("10.0.{vni}.{number}"), format!("fd00:{vni}::{number}")],
+            device_owner: "compute:nova".to_owned(),
+            allowed_address_pairs: Vec::new(),
+        };
+        self.ports.push(port.clone());
+        port
+    }
+
+    /// Writes the file in one step, as a careful editor does.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = toml::to_string(self).context("writing TOML")?;
+        let partial = path.with_extension("partial");
+        std::fs::write(&partial, text).context("writing a topology")?;
+        std::fs::rename(&partial, path).context("renaming a topology")
+    }
+}
+
+impl Port {
+    /// The name of its tap.
+    pub fn tap(&self) -> String {
+        format!("tap{}", &self.id[..11])
+    }
+
+    /// Its IPv4 address.
+    ///
+    /// # Panics
+    /// When it has none: a mistake in the test.
+    pub fn ipv4(&self) -> &str {
+        self.fixed_ips.iter().find(|address| !address.contains(':')).expect("the test's port has an IPv4 address")
+    }
+
+    /// Its IPv6 address.
+    ///
+    /// # Panics
+    /// When it has none: a mistake in the test.
+    pub fn ipv6(&self) -> &str {
+        self.fixed_ips.iter().find(|address| address.contains(':')).expect("the test's port has an IPv6 address")
+    }
+}

@@ -1,0 +1,153 @@
+//! A real tap with virtio-net headers, as QEMU opens it: superpackets go in and come out whole.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read as _, Write as _},
+    os::fd::{AsFd as _, AsRawFd as _},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use crate::{lab::Namespace, packet::Frame, wait::PATIENCE};
+
+/// `struct virtio_net_hdr` (virtio 1.2 §5.1.6) without the number of buffers, in host byte order as tun has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// Whether the checksum at `checksum_start + checksum_offset` is still to be completed.
+    pub needs_checksum: bool,
+    /// What kind of superpacket, or [`Offload::SINGLE`].
+    pub kind: u8,
+    /// Bytes of headers.
+    pub header_len: u16,
+    /// Payload bytes of each segment.
+    pub segment_size: u16,
+    /// Where the checksummed part begins.
+    pub checksum_start: u16,
+    /// Where in it the checksum goes.
+    pub checksum_offset: u16,
+}
+
+impl Offload {
+    /// No superpacket.
+    pub const SINGLE: u8 = 0;
+    /// TCP over IPv4.
+    pub const TCP_V4: u8 = 1;
+    /// TCP over IPv6.
+    pub const TCP_V6: u8 = 4;
+    /// UDP with a segment size (`UDP_SEGMENT`).
+    pub const UDP: u8 = 5;
+
+    const LEN: usize = 10;
+    const NEEDS_CHECKSUM: u8 = 1;
+
+    fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[0] = if self.needs_checksum { Self::NEEDS_CHECKSUM } else { 0 };
+        bytes[1] = self.kind;
+        let words = [self.header_len, self.segment_size, self.checksum_start, self.checksum_offset];
+        for (place, word) in bytes[2..].chunks_exact_mut(2).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        let word = |index: usize| u16::from_ne_bytes([bytes[2 + 2 * index], bytes[3 + 2 * index]]);
+        Self {
+            needs_checksum: bytes[0] & Self::NEEDS_CHECKSUM != 0,
+            kind: bytes[1],
+            header_len: word(0),
+            segment_size: word(1),
+            checksum_start: word(2),
+            checksum_offset: word(3),
+        }
+    }
+}
+
+/// A tap, which is there for as long as this is.
+pub struct Tap {
+    file: File,
+}
+
+/// Calls to the tun driver (kernel `Documentation/networking/tuntap.rst`).
+mod driver {
+    use super::libc;
+
+    nix::ioctl_write_ptr_bad!(
+        /// Makes the device.
+        set_interface, libc::TUNSETIFF, libc::ifreq
+    );
+    nix::ioctl_write_int_bad!(
+        /// Says what the guest can do.
+        set_offload, libc::TUNSETOFFLOAD
+    );
+}
+
+impl Tap {
+    /// Makes a tap on a host, for a guest that can do everything.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn create(host: &Namespace, name: &str) -> Result<Self> {
+        let file = host.inside(|| open(name))?;
+        host.run(&format!("ip link set {name} up"))?;
+        Ok(Self { file })
+    }
+
+    /// Sends what a guest would.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn send(&mut self, offload: Offload, frame: &Frame) -> Result<()> {
+        let bytes = [offload.to_bytes().as_slice(), &frame.0].concat();
+        let written = self.file.write(&bytes).context("writing to a tap")?;
+        anyhow::ensure!(written == bytes.len(), "the tap took {written} of {} bytes", bytes.len());
+        Ok(())
+    }
+
+    /// The next frame for the guest that `is_meant`; others are thrown away.
+    ///
+    /// # Errors
+    /// When none comes in time.
+    pub fn receive(&mut self, is_meant: impl Fn(&Frame) -> bool) -> Result<(Offload, Frame)> {
+        let mut buffer = vec![0; 1 << 17];
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut ready = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
+            let timeout = PollTimeout::try_from(left).context("a time to wait")?;
+            if poll(&mut ready, timeout).context("waiting for a tap")? == 0 {
+                bail!("the tap has received nothing that was meant within {PATIENCE:?}");
+            }
+            let length = self.file.read(&mut buffer).context("reading from a tap")?;
+            let (offload, frame) = buffer[..length].split_first_chunk().context("a frame without its header")?;
+            let frame = Frame(frame.to_vec());
+            if is_meant(&frame) {
+                return Ok((Offload::from_bytes(*offload), frame));
+            }
+        }
+    }
+}
+
+fn open(name: &str) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").context("opening /dev/net/tun")?;
+    // SAFETY: all zeroes is a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *place = byte.try_into().context("an interface name in ASCII")?;
+    }
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    request.ifr_ifru.ifru_flags = flags.try_into().context("flags of a tap")?;
+    // SAFETY: the request is complete and outlives the call.
+    unsafe { driver::set_interface(file.as_raw_fd(), &raw const request) }.context("making a tap")?;
+    let offloads = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_USO4 | libc::TUN_F_USO6;
+    let offloads = offloads.try_into().context("offloads of a tap")?;
+    // SAFETY: the request takes a plain number.
+    unsafe { driver::set_offload(file.as_raw_fd(), offloads) }.context("switching on the offloads of a tap")?;
+    Ok(file)
+}

@@ -1,0 +1,41 @@
+//! Waiting for conditions.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Long enough for a busy machine; nobody waits this long for something that works.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Tries until `condition` holds.
+///
+/// # Errors
+/// When it does not hold in time, with its last error if it had one.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    wait_for(what, || Ok(condition()?.then_some(())))
+}
+
+/// Tries until `attempt` has a value.
+///
+/// # Errors
+/// When it has none in time, with its last error if it had one.
+pub fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let outcome = attempt();
+        match outcome {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) if Instant::now() >= deadline => bail!("{what}: not within {PATIENCE:?}"),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error).with_context(|| format!("{what}: not within {PATIENCE:?}"));
+            }
+            // The one pause of all tests: between two looks at a condition.
+            Ok(None) | Err(_) => thread::sleep(INTERVAL),
+        }
+    }
+}
