@@ -1,3 +1,11 @@
 //! Hosts as network namespaces, real agents, real packets.
 
+mod adoption;
+mod bad_input;
+mod connectivity;
+mod interop;
 mod lifecycle;
+mod offload;
+mod pair;
+mod trouble;
+mod underlay;

@@ -91,7 +91,22 @@ impl Lab {
         underlay.run(&format!("ip link set {UPLINK} up"))?;
         self.fabric.run(&format!("ip link set {port} master segment up"))?;
         underlay.run(&format!("ethtool --offload {UPLINK} tx off"))?;
+        // A veth puts segments together again only if its peer does not send superpackets itself.
+        self.fabric.run(&format!("ethtool --offload {port} tx off"))?;
         underlay.run(&format!("ethtool --offload {UPLINK} gro on"))?;
+        Ok(())
+    }
+
+    /// Lets superpackets cross the wire in one piece, as between machines of one NIC.
+    ///
+    /// # Errors
+    /// When an offload cannot be switched on.
+    pub fn carry_superpackets(&self) -> Result<()> {
+        for host in &self.hosts {
+            for (place, device) in [(&host.namespace, UPLINK.to_owned()), (&self.fabric, format!("to-{}", host.name))] {
+                place.run(&format!("ethtool --offload {device} tx on tso on tx-udp-segmentation on"))?;
+            }
+        }
         Ok(())
     }
 }

@@ -1,0 +1,146 @@
+//! A host that works already is taken over, and handed from agent to agent, without losing a packet.
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use overlane_tests::{
+    lab::{Host, Machine, Process, Settings, UPLINK},
+    wait::wait_until,
+};
+
+use crate::pair::{HOSTS, Pair, nothing_to_do};
+
+/// What the Linux bridge agent leaves on a host: bridge, vxlan device, static entries, taps in the bridge.
+fn linux_bridge_host(pair: &Pair, index: usize) -> Result<()> {
+    let (host, port, other) = (pair.host(HOSTS[index].0), &pair.ports[index], &pair.ports[1 - index]);
+    let (bridge, remote) = (format!("brq{}", &pair.network.id[..11]), HOSTS[1 - index].1);
+    host.run(&format!("ip link add name {bridge} type bridge forward_delay 0 stp_state 0"))?;
+    host.run(&format!("ip link add vxlan-10 type vxlan id 10 local {} dev {UPLINK} dstport 4789", host.local_ip))?;
+    host.run(&format!("bridge fdb append 00:00:00:00:00:00 dev vxlan-10 dst {remote}"))?;
+    host.run(&format!("bridge fdb add {} dev vxlan-10 dst {remote}", other.mac_address))?;
+    for device in ["vxlan-10", &port.tap()] {
+        host.run(&format!("ip link set {device} mtu 1450 master {bridge} up"))?;
+    }
+    host.run(&format!("ip link set {bridge} up"))?;
+    Ok(())
+}
+
+/// A stream of pings that must not lose one.
+struct Stream(Process);
+
+impl Stream {
+    fn start(pair: &Pair, from: &Machine, to: &str) -> Result<Self> {
+        let output = pair.lab.world().folder().join(format!("stream-{to}.log"));
+        let stream = from.namespace.start(&format!("ping -n -i 0.002 -W 2 {to}"), &output)?;
+        wait_until("the stream runs", || Ok(stream.output()?.contains("icmp_seq=20")))?;
+        Ok(Self(stream))
+    }
+
+    fn expect_no_loss(mut self) -> Result<()> {
+        let so_far = self.0.output()?.lines().count();
+        wait_until("the stream goes on", || Ok(self.0.output()?.lines().count() > so_far + 50))?;
+        self.0.end_by(Signal::SIGINT)?;
+        let output = self.0.output()?;
+        let summary = output.lines().find(|line| line.contains("packets transmitted")).context("ping's summary")?;
+        // The last request may have been on its way when the stream was ended.
+        let mut numbers = summary.split(", ").filter_map(|part| part.split(' ').next()?.parse::<u64>().ok());
+        let (sent, received) = (numbers.next().context("sent")?, numbers.next().context("received")?);
+        ensure!(sent - received <= 1, "{summary}");
+        Ok(())
+    }
+}
+
+fn interface_indices(host: &Host, names: &[&str]) -> Result<Vec<String>> {
+    names
+        .iter()
+        .map(|name| {
+            let line = host.run(&format!("ip -o link show {name}"))?;
+            Ok(line.split(':').next().context("an interface index")?.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn a_running_linux_bridge_host_is_taken_over_without_losing_a_packet() -> Result<()> {
+    let mut pair = Pair::bare()?;
+    pair.boot()?;
+    for index in [0, 1] {
+        linux_bridge_host(&pair, index)?;
+    }
+    let [left, right] = &pair.ports;
+    pair.left().wait_for(right.ipv4())?;
+    pair.right().wait_for(left.ipv6())?;
+    let (bridge, tap) = (format!("brq{}", &pair.network.id[..11]), left.tap());
+    let devices = [bridge.as_str(), "vxlan-10", tap.as_str()];
+    let before = interface_indices(pair.host("left"), &devices)?;
+    let streams = [Stream::start(&pair, pair.left(), right.ipv4())?, Stream::start(&pair, pair.right(), left.ipv6())?];
+    for name in ["left", "right"] {
+        let agent = pair.lab.host(name).start_agent(&pair.topology_file, &Settings::default())?;
+        pair.agents.push(agent);
+        nothing_to_do(pair.host(name))?;
+    }
+    for stream in streams {
+        stream.expect_no_loss()?;
+    }
+    ensure!(interface_indices(pair.host("left"), &devices)? == before, "a device was made anew");
+    ensure!(pair.host("left").counted("from_port", "tap", "encapsulated")? > 20, "the fast lane carries nothing");
+    Ok(())
+}
+
+#[test]
+fn restarting_and_killing_an_agent_loses_no_packet() -> Result<()> {
+    let mut pair = Pair::running(&Settings::default())?;
+    let streams = [
+        Stream::start(&pair, pair.left(), pair.ports[1].ipv4())?,
+        Stream::start(&pair, pair.right(), pair.ports[0].ipv6())?,
+    ];
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        pair.agents.remove(0).stop(signal)?;
+        let agent = pair.host("left").start_agent(&pair.topology_file, &Settings::default())?;
+        pair.agents.insert(0, agent);
+        nothing_to_do(pair.host("left"))?;
+    }
+    for stream in streams {
+        stream.expect_no_loss()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn switching_the_fast_path_off_and_on_loses_no_packet() -> Result<()> {
+    let mut pair = Pair::running(&Settings::default())?;
+    let stream = Stream::start(&pair, pair.left(), pair.ports[1].ipv4())?;
+    for kernel_lane_only in [true, false] {
+        pair.agents.remove(0).stop(Signal::SIGTERM)?;
+        let settings = Settings { kernel_lane_only, ..Settings::default() };
+        let agent = pair.host("left").start_agent(&pair.topology_file, &settings)?;
+        pair.agents.insert(0, agent);
+        nothing_to_do(pair.host("left"))?;
+        ensure!(pair.host("left").bpffs().join("v1").exists() != kernel_lane_only, "the pins tell another story");
+    }
+    stream.expect_no_loss()
+}
+
+#[test]
+fn what_others_have_put_on_a_host_stays() -> Result<()> {
+    let pair = Pair::bare()?;
+    let host = pair.host("left");
+    // A bridge of libvirt, a tap that no port has, a vxlan device and an FDB entry of somebody else.
+    host.run("ip link add name virbr0 type bridge")?;
+    host.run("ip link add tapdeadbeef-00 type veth peer name other")?;
+    host.run(&format!("ip link add vxlan99 type vxlan id 99 local {} dev {UPLINK} dstport 8472", host.local_ip))?;
+    host.run("bridge fdb add 02:00:00:00:00:01 dev vxlan99 dst 192.0.2.1")?;
+    host.run("ip link set tapdeadbeef-00 master virbr0")?;
+    let picture = || -> Result<String> {
+        let links = ["virbr0", "tapdeadbeef-00", "vxlan99"].map(|name| host.run(&format!("ip -d link show {name}")));
+        let links: Result<Vec<String>> = links.into_iter().collect();
+        // Bridges show timers, which tick.
+        let links = links?.concat().lines().filter(|line| !line.contains("timer")).collect::<Vec<_>>().join("\n");
+        Ok(links + &host.run("bridge fdb show dev vxlan99")?)
+    };
+    let before = picture()?;
+    let agent = host.start_agent(&pair.topology_file, &Settings::default())?;
+    nothing_to_do(host)?;
+    agent.stop(Signal::SIGTERM)?;
+    ensure!(picture()? == before, "before:\n{before}\nafter:\n{}", picture()?);
+    Ok(())
+}

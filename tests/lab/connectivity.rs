@@ -1,0 +1,151 @@
+//! Machines reach each other, and the lane that was meant to carry their packets did.
+
+use anyhow::{Result, ensure};
+use overlane_tests::lab::{AddressPair, Settings, UPLINK};
+
+use crate::pair::{Pair, nothing_to_do};
+
+const PINGS: u32 = 20;
+
+#[test]
+fn machines_on_two_hosts_reach_each_other_by_the_fast_lane() -> Result<()> {
+    let pair = Pair::running(&Settings::default())?;
+    let count = || {
+        let (left, right) = (pair.host("left"), pair.host("right"));
+        anyhow::Ok((
+            left.counted("from_port", "tap", "encapsulated")?,
+            right.counted("from_uplink", UPLINK, "decapsulated")?,
+        ))
+    };
+    let before = count()?;
+    pair.ping_all(PINGS)?;
+    let after = count()?;
+    // Requests one way and answers to requests the other way, for two families.
+    let expected = u64::from(4 * PINGS);
+    ensure!(after.0 - before.0 >= expected, "left encapsulated {} of {expected}", after.0 - before.0);
+    ensure!(after.1 - before.1 >= expected, "right decapsulated {} of {expected}", after.1 - before.1);
+    Ok(())
+}
+
+#[test]
+fn machines_reach_each_other_over_an_ipv6_underlay() -> Result<()> {
+    let mut pair = Pair::of(&[("left", "fd10::11"), ("right", "fd10::12")])?;
+    pair.start(&Settings::default())?;
+    pair.ping_all(PINGS)?;
+    ensure!(pair.host("left").counted("from_port", "tap", "encapsulated")? >= u64::from(4 * PINGS));
+    ensure!(pair.host("left").counted("from_uplink", UPLINK, "decapsulated")? >= u64::from(4 * PINGS));
+    let server = pair.right().serve_iperf(pair.lab.world().folder())?;
+    ensure!(pair.left().iperf(pair.ports[1].ipv4(), 1)? > 0.0);
+    drop(server);
+    Ok(())
+}
+
+#[test]
+fn bulk_tcp_arrives_through_the_kernels_decapsulation_and_past_the_bridge() -> Result<()> {
+    let pair = Pair::running(&Settings::default())?;
+    for address in [pair.ports[1].ipv4(), pair.ports[1].ipv6()] {
+        let before = pair.host("right").counted("from_overlay", "vxlan-10", "delivered")?;
+        let server = pair.right().serve_iperf(pair.lab.world().folder())?;
+        ensure!(pair.left().iperf(address, 1)? > 0.0);
+        drop(server);
+        let delivered = pair.host("right").counted("from_overlay", "vxlan-10", "delivered")? - before;
+        ensure!(delivered > 100, "only {delivered} superpackets were redirected past the bridge");
+    }
+    Ok(())
+}
+
+#[test]
+fn machines_on_one_host_are_switched_without_a_tunnel() -> Result<()> {
+    let mut pair = Pair::running(&Settings::default())?;
+    let port = pair.topology.add_port(&pair.network, "left", 3);
+    pair.topology.write(&pair.topology_file)?;
+    let third = pair.host("left").boot(pair.lab.world(), &port)?;
+    third.wait_for(pair.ports[0].ipv4())?;
+    nothing_to_do(pair.host("left"))?;
+    let before = pair.host("left").counted("from_port", "tap", "delivered")?;
+    third.ping(pair.ports[0].ipv4(), PINGS)?;
+    third.ping(pair.ports[0].ipv6(), PINGS)?;
+    let delivered = pair.host("left").counted("from_port", "tap", "delivered")? - before;
+    ensure!(delivered >= u64::from(4 * PINGS), "{delivered}");
+    // The third machine's port is known to the other host as well.
+    third.ping(pair.ports[1].ipv4(), PINGS)
+}
+
+#[test]
+fn networks_with_the_same_addresses_do_not_see_each_other() -> Result<()> {
+    let mut pair = Pair::running(&Settings::default())?;
+    let other = pair.topology.add_network(11);
+    let mut twin = pair.topology.add_port(&other, "right", 3);
+    // As if it were on the first network.
+    twin.fixed_ips = vec!["10.0.10.77".to_owned()];
+    let network = pair.topology.networks.last_mut().expect("just added");
+    network.subnets[0].cidr = "10.0.10.0/24".to_owned();
+    *pair.topology.ports.last_mut().expect("just added") = twin.clone();
+    pair.topology.write(&pair.topology_file)?;
+    let machine = pair.host("right").boot(pair.lab.world(), &twin)?;
+    nothing_to_do(pair.host("right"))?;
+    for (from, to) in [(&machine, pair.ports[0].ipv4()), (pair.left(), twin.ipv4())] {
+        let ping = from.run(&format!("ping -c 2 -i 0.1 -W 1 {to}"));
+        ensure!(ping.is_err(), "{to} answered across networks");
+    }
+    Ok(())
+}
+
+#[test]
+fn questions_that_the_responder_answers_are_not_flooded() -> Result<()> {
+    let pair = Pair::running(&Settings::default())?;
+    let machine = pair.left();
+    let count = |outcome| pair.host("left").counted("from_port", "tap", outcome);
+    let before = (count("answered")?, pair.host("right").counted("from_overlay", "vxlan-10", "flood")?);
+    for address in [pair.ports[1].ipv4(), pair.ports[1].ipv6()] {
+        machine.run(&format!("ip neighbour flush to {address} dev eth0"))?;
+        machine.ping(address, 1)?;
+    }
+    let after = (count("answered")?, pair.host("right").counted("from_overlay", "vxlan-10", "flood")?);
+    ensure!(after.0 == before.0 + 2, "answered {} of 2 questions", after.0 - before.0);
+    ensure!(after.1 == before.1, "{} frames were flooded to the other host", after.1 - before.1);
+    Ok(())
+}
+
+#[test]
+fn an_address_that_several_ports_may_use_is_found_by_flooding() -> Result<()> {
+    let mut pair = Pair::bare()?;
+    // A virtual address, as keepalived moves between machines: allowed on the right port, owned by nobody.
+    let shared = "10.0.10.200";
+    pair.topology.ports[1].allowed_address_pairs.push(AddressPair { ip_address: shared.to_owned() });
+    pair.topology.write(&pair.topology_file)?;
+    pair.start(&Settings::default())?;
+    pair.right().run(&format!("ip address add {shared}/24 dev eth0"))?;
+    pair.left().ping(shared, PINGS)?;
+    let neighbors = pair.host("left").show("neighbors")?;
+    ensure!(neighbors.iter().all(|row| row["address"] != shared), "{neighbors:?}");
+    Ok(())
+}
+
+#[test]
+fn without_the_fast_path_the_kernel_lane_carries_everything() -> Result<()> {
+    let pair = Pair::running(&Settings { kernel_lane_only: true, ..Settings::default() })?;
+    pair.ping_all(PINGS)?;
+    let server = pair.right().serve_iperf(pair.lab.world().folder())?;
+    ensure!(pair.left().iperf(pair.ports[1].ipv4(), 1)? > 0.0);
+    drop(server);
+    ensure!(pair.host("left").show("counters")?.is_empty());
+    ensure!(!pair.host("left").bpffs().exists(), "something is pinned");
+    Ok(())
+}
+
+#[test]
+fn larger_packets_than_the_path_takes_still_arrive() -> Result<()> {
+    let pair = Pair::running(&Settings::default())?;
+    // A guest with a larger MTU than its network: the kernel lane fragments what the fast lane leaves to it.
+    for machine in &pair.machines {
+        machine.run("ip link set eth0 mtu 1500")?;
+    }
+    for port in &pair.ports {
+        pair.host(&port.host).run(&format!("ip link set {} mtu 1500", port.tap()))?;
+    }
+    let address = pair.ports[1].ipv4();
+    let fits = pair.left().run(&format!("ping -c 3 -i 0.05 -W 2 -M do -s 1422 {address}"))?;
+    ensure!(fits.contains(" 3 received"), "{fits}");
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Superpackets (GSO) go into a real tap, as QEMU has one, in one piece.
+
+use anyhow::{Context as _, Result, ensure};
+use overlane_tests::{
+    lab::{Port, Settings},
+    packet::{ETHERNET, Ends, Frame},
+    tap::{Offload, Tap},
+};
+
+use crate::pair::{Pair, nothing_to_do};
+
+const SEGMENT: u16 = 1300;
+const PAYLOAD: usize = 10 * SEGMENT as usize;
+
+/// Two hosts, and a real tap on each.
+fn taps() -> Result<(Pair, [Tap; 2])> {
+    let mut pair = Pair::bare()?;
+    for name in ["left", "right"] {
+        let agent = pair.host(name).start_agent(&pair.topology_file, &Settings::default())?;
+        pair.agents.push(agent);
+    }
+    let [left, right] = &pair.ports;
+    let tap = |port: &Port| Tap::create(&pair.host(&port.host).namespace, &port.tap());
+    let taps = [tap(left)?, tap(right)?];
+    for name in ["left", "right"] {
+        nothing_to_do(pair.host(name))?;
+    }
+    Ok((pair, taps))
+}
+
+fn ends(pair: &Pair, is_ipv6: bool) -> Result<Ends> {
+    let [left, right] = &pair.ports;
+    let mac = |port: &Port| -> Result<[u8; 6]> {
+        let mac: overlane_core::model::Mac = port.mac_address.parse().context("a MAC address")?;
+        Ok(mac.0)
+    };
+    let address = |port: &Port| if is_ipv6 { port.ipv6().parse() } else { port.ipv4().parse() };
+    Ok(Ends {
+        source_mac: mac(left)?,
+        destination_mac: mac(right)?,
+        source: address(left)?,
+        destination: address(right)?,
+        traffic_class: 0,
+    })
+}
+
+/// A superpacket as a guest's virtio driver hands it over: its checksum is that of the pseudo-header only.
+fn superpacket(ends: &Ends, kind: u8) -> (Offload, Frame) {
+    let ip_len = if ends.source.is_ipv6() { 40 } else { 20 };
+    let (mut frame, transport_len, checksum_offset) = match kind {
+        Offload::UDP => (ends.udp(PAYLOAD), 8, 6),
+        _ => (ends.tcp(PAYLOAD), 20, 16),
+    };
+    let transport = ETHERNET + ip_len;
+    let checksum = pseudo_header_checksum(ends, &frame, transport);
+    frame.0[transport + checksum_offset..transport + checksum_offset + 2].copy_from_slice(&checksum.to_be_bytes());
+    let offload = Offload {
+        needs_checksum: true,
+        kind,
+        header_len: (transport + transport_len) as u16,
+        segment_size: SEGMENT,
+        checksum_start: transport as u16,
+        checksum_offset: checksum_offset as u16,
+    };
+    (offload, frame)
+}
+
+/// The sum, not complemented, of addresses, protocol and length (RFC 9293 §3.1, RFC 8200 §8.1).
+fn pseudo_header_checksum(ends: &Ends, frame: &Frame, transport: usize) -> u16 {
+    let addresses = if ends.source.is_ipv6() { &frame.0[22..54] } else { &frame.0[26..34] };
+    let protocol = if ends.source.is_ipv6() { frame.0[20] } else { frame.0[23] };
+    let length = (frame.0.len() - transport) as u32;
+    let words = addresses.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let mut sum = words.sum::<u32>() + u32::from(protocol) + (length >> 16) + (length & 0xffff);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// Sends a superpacket from the left tap and expects it, whole, from the right one.
+fn expect_whole(pair: &Pair, taps: &mut [Tap; 2], kind: u8, is_ipv6: bool) -> Result<()> {
+    let (offload, frame) = superpacket(&ends(pair, is_ipv6)?, kind);
+    let before = pair.host("right").counted("from_overlay", "vxlan-10", "delivered")?;
+    taps[0].send(offload, &frame)?;
+    let is_meant = |received: &Frame| received.0[..ETHERNET] == frame.0[..ETHERNET] && received.0.len() > 200;
+    let (received_offload, received) = taps[1].receive(is_meant)?;
+    ensure!(received.0.len() == frame.0.len(), "{} bytes arrived of {}", received.0.len(), frame.0.len());
+    ensure!(received_offload.kind & 0x7f == kind, "{received_offload:?}");
+    ensure!(received_offload.segment_size == SEGMENT, "{received_offload:?}");
+    let payload = usize::from(offload.header_len);
+    ensure!(received.0[payload..] == frame.0[payload..], "the payload is another one");
+    let delivered = pair.host("right").counted("from_overlay", "vxlan-10", "delivered")? - before;
+    ensure!(delivered == 1, "{delivered} packets were redirected past the bridge");
+    Ok(())
+}
+
+#[test]
+fn a_tcp_superpacket_that_crosses_the_wire_in_segments_arrives_whole_in_a_tap() -> Result<()> {
+    let (pair, mut taps) = taps()?;
+    expect_whole(&pair, &mut taps, Offload::TCP_V4, false)?;
+    expect_whole(&pair, &mut taps, Offload::TCP_V6, true)
+}
+
+#[test]
+fn a_tcp_superpacket_that_crosses_the_wire_whole_arrives_whole_in_a_tap() -> Result<()> {
+    let (pair, mut taps) = taps()?;
+    pair.lab.carry_superpackets()?;
+    expect_whole(&pair, &mut taps, Offload::TCP_V4, false)?;
+    expect_whole(&pair, &mut taps, Offload::TCP_V6, true)
+}
+
+#[test]
+fn a_udp_superpacket_arrives_whole_in_a_tap() -> Result<()> {
+    let (pair, mut taps) = taps()?;
+    // Unlike TCP segments, UDP datagrams are not put together again on the way: the wire must carry the superpacket.
+    pair.lab.carry_superpackets()?;
+    expect_whole(&pair, &mut taps, Offload::UDP, false)?;
+    expect_whole(&pair, &mut taps, Offload::UDP, true)
+}
+
+#[test]
+fn a_superpacket_between_taps_of_one_host_stays_whole() -> Result<()> {
+    let (mut pair, taps) = taps()?;
+    let port = pair.topology.add_port(&pair.network, "left", 3);
+    pair.topology.write(&pair.topology_file)?;
+    let third = Tap::create(&pair.host("left").namespace, &port.tap())?;
+    nothing_to_do(pair.host("left"))?;
+    pair.ports[1] = port;
+    let mut taps = taps;
+    taps[1] = third;
+    let (offload, frame) = superpacket(&ends(&pair, false)?, Offload::TCP_V4);
+    taps[0].send(offload, &frame)?;
+    let (received_offload, received) = taps[1].receive(|received| received.0.len() > 200)?;
+    ensure!(received == frame && received_offload.kind == Offload::TCP_V4, "{received_offload:?}");
+    Ok(())
+}
