@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
-    lab::{Host, Machine, Process, Settings, UPLINK},
+    lab::{Host, Lanes, Machine, Process, UPLINK},
     wait::wait_until,
 };
 
@@ -74,7 +74,7 @@ fn a_running_linux_bridge_host_is_taken_over_without_losing_a_packet() -> Result
     let before = interface_indices(pair.host("left"), &devices)?;
     let streams = [Stream::start(&pair, pair.left(), right.ipv4())?, Stream::start(&pair, pair.right(), left.ipv6())?];
     for name in ["left", "right"] {
-        let agent = pair.lab.host(name).start_agent(&pair.topology_file, &Settings::default())?;
+        let agent = pair.lab.host(name).start_agent(&pair.topology_file, Lanes::Both)?;
         pair.agents.push(agent);
         nothing_to_do(pair.host(name))?;
     }
@@ -88,14 +88,14 @@ fn a_running_linux_bridge_host_is_taken_over_without_losing_a_packet() -> Result
 
 #[test]
 fn restarting_and_killing_an_agent_loses_no_packet() -> Result<()> {
-    let mut pair = Pair::running(&Settings::default())?;
+    let mut pair = Pair::running(Lanes::Both)?;
     let streams = [
         Stream::start(&pair, pair.left(), pair.ports[1].ipv4())?,
         Stream::start(&pair, pair.right(), pair.ports[0].ipv6())?,
     ];
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         pair.agents.remove(0).stop(signal)?;
-        let agent = pair.host("left").start_agent(&pair.topology_file, &Settings::default())?;
+        let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
         pair.agents.insert(0, agent);
         nothing_to_do(pair.host("left"))?;
     }
@@ -107,15 +107,14 @@ fn restarting_and_killing_an_agent_loses_no_packet() -> Result<()> {
 
 #[test]
 fn switching_the_fast_path_off_and_on_loses_no_packet() -> Result<()> {
-    let mut pair = Pair::running(&Settings::default())?;
+    let mut pair = Pair::running(Lanes::Both)?;
     let stream = Stream::start(&pair, pair.left(), pair.ports[1].ipv4())?;
-    for kernel_lane_only in [true, false] {
+    for lanes in [Lanes::KernelOnly, Lanes::Both] {
         pair.agents.remove(0).stop(Signal::SIGTERM)?;
-        let settings = Settings { kernel_lane_only, ..Settings::default() };
-        let agent = pair.host("left").start_agent(&pair.topology_file, &settings)?;
+        let agent = pair.host("left").start_agent(&pair.topology_file, lanes)?;
         pair.agents.insert(0, agent);
         nothing_to_do(pair.host("left"))?;
-        ensure!(pair.host("left").bpffs().join("v1").exists() != kernel_lane_only, "the pins tell another story");
+        ensure!(pair.host("left").bpffs().join("v1").exists() == (lanes == Lanes::Both), "the pins tell another story");
     }
     stream.expect_no_loss()
 }
@@ -138,7 +137,7 @@ fn what_others_have_put_on_a_host_stays() -> Result<()> {
         Ok(links + &host.run("bridge fdb show dev vxlan99")?)
     };
     let before = picture()?;
-    let agent = host.start_agent(&pair.topology_file, &Settings::default())?;
+    let agent = host.start_agent(&pair.topology_file, Lanes::Both)?;
     nothing_to_do(host)?;
     agent.stop(Signal::SIGTERM)?;
     ensure!(picture()? == before, "before:\n{before}\nafter:\n{}", picture()?);

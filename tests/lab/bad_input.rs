@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
-use overlane_tests::lab::{Agent, Settings, overlane_binary};
+use overlane_tests::lab::{Agent, Lanes, overlane_binary};
 
 use crate::pair::Pair;
 
@@ -22,7 +22,7 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn every_problem_of_a_topology_is_reported_with_its_line() -> Result<()> {
     let pair = Pair::bare()?;
-    pair.host("left").configure(&pair.topology_file, &Settings::default())?;
+    pair.host("left").configure(&pair.topology_file, Lanes::Both)?;
     let text = "[[hosts]]\nname = \"left\"\nlocal_ip = \"10.10.10\"\n\n[[networks]]\nid = \"x\"\nnetwork_type = \"gre\"\n\
                 segmentation_id = 16777216\n\n[[ports]]\nmac_adress = \"fa:16:3e:00:00:01\"\n";
     std::fs::write(&pair.topology_file, text)?;
@@ -90,8 +90,8 @@ fn a_topology_without_this_host_is_refused() -> Result<()> {
     pair.topology.ports.remove(0);
     pair.topology.write(&pair.topology_file)?;
     let host = pair.host("left");
-    host.configure(&pair.topology_file, &Settings::default())?;
-    let (status, log) = Agent::launch(host, false)?.wait()?;
+    host.configure(&pair.topology_file, Lanes::Both)?;
+    let (status, log) = Agent::launch(host)?.wait()?;
     ensure!(status.code() == BAD_INPUT, "{status}");
     ensure!(log.contains("this host, \"left\", is not among the hosts: right"), "{log}");
     Ok(())
@@ -101,7 +101,7 @@ fn a_topology_without_this_host_is_refused() -> Result<()> {
 fn an_agent_without_privileges_says_what_it_lacks() -> Result<()> {
     let pair = Pair::bare()?;
     let host = pair.host("left");
-    host.configure(&pair.topology_file, &Settings::default())?;
+    host.configure(&pair.topology_file, Lanes::Both)?;
     let config = host.config_file();
     let agent = format!("{} agent --config-file {}", overlane_binary().display(), config.display());
     let log = pair.lab.world().folder().join("unprivileged.log");

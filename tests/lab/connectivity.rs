@@ -1,7 +1,7 @@
 //! Machines reach each other, and the lane that was meant to carry their packets did.
 
 use anyhow::{Result, ensure};
-use overlane_tests::lab::{AddressPair, Settings, UPLINK};
+use overlane_tests::lab::{AddressPair, Lanes, UPLINK};
 
 use crate::pair::{Pair, nothing_to_do};
 
@@ -9,7 +9,7 @@ const PINGS: u32 = 20;
 
 #[test]
 fn machines_on_two_hosts_reach_each_other_by_the_fast_lane() -> Result<()> {
-    let pair = Pair::running(&Settings::default())?;
+    let pair = Pair::running(Lanes::Both)?;
     let count = || {
         let (left, right) = (pair.host("left"), pair.host("right"));
         anyhow::Ok((
@@ -30,7 +30,7 @@ fn machines_on_two_hosts_reach_each_other_by_the_fast_lane() -> Result<()> {
 #[test]
 fn machines_reach_each_other_over_an_ipv6_underlay() -> Result<()> {
     let mut pair = Pair::of(&[("left", "fd10::11"), ("right", "fd10::12")])?;
-    pair.start(&Settings::default())?;
+    pair.start(Lanes::Both)?;
     pair.ping_all(PINGS)?;
     ensure!(pair.host("left").counted("from_port", "tap", "encapsulated")? >= u64::from(4 * PINGS));
     ensure!(pair.host("left").counted("from_uplink", UPLINK, "decapsulated")? >= u64::from(4 * PINGS));
@@ -42,7 +42,7 @@ fn machines_reach_each_other_over_an_ipv6_underlay() -> Result<()> {
 
 #[test]
 fn bulk_tcp_arrives_through_the_kernels_decapsulation_and_past_the_bridge() -> Result<()> {
-    let pair = Pair::running(&Settings::default())?;
+    let pair = Pair::running(Lanes::Both)?;
     for address in [pair.ports[1].ipv4(), pair.ports[1].ipv6()] {
         let before = pair.host("right").counted("from_overlay", "vxlan-10", "delivered")?;
         let server = pair.right().serve_iperf(pair.lab.world().folder())?;
@@ -56,7 +56,7 @@ fn bulk_tcp_arrives_through_the_kernels_decapsulation_and_past_the_bridge() -> R
 
 #[test]
 fn machines_on_one_host_are_switched_without_a_tunnel() -> Result<()> {
-    let mut pair = Pair::running(&Settings::default())?;
+    let mut pair = Pair::running(Lanes::Both)?;
     let port = pair.topology.add_port(&pair.network, "left", 3);
     pair.topology.write(&pair.topology_file)?;
     let third = pair.host("left").boot(pair.lab.world(), &port)?;
@@ -73,7 +73,7 @@ fn machines_on_one_host_are_switched_without_a_tunnel() -> Result<()> {
 
 #[test]
 fn networks_with_the_same_addresses_do_not_see_each_other() -> Result<()> {
-    let mut pair = Pair::running(&Settings::default())?;
+    let mut pair = Pair::running(Lanes::Both)?;
     let other = pair.topology.add_network(11);
     let mut twin = pair.topology.add_port(&other, "right", 3);
     // As if it were on the first network.
@@ -93,7 +93,7 @@ fn networks_with_the_same_addresses_do_not_see_each_other() -> Result<()> {
 
 #[test]
 fn questions_that_the_responder_answers_are_not_flooded() -> Result<()> {
-    let pair = Pair::running(&Settings::default())?;
+    let pair = Pair::running(Lanes::Both)?;
     let machine = pair.left();
     let count = |outcome| pair.host("left").counted("from_port", "tap", outcome);
     let before = (count("answered")?, pair.host("right").counted("from_overlay", "vxlan-10", "flood")?);
@@ -114,7 +114,7 @@ fn an_address_that_several_ports_may_use_is_found_by_flooding() -> Result<()> {
     let shared = "10.0.10.200";
     pair.topology.ports[1].allowed_address_pairs.push(AddressPair { ip_address: shared.to_owned() });
     pair.topology.write(&pair.topology_file)?;
-    pair.start(&Settings::default())?;
+    pair.start(Lanes::Both)?;
     pair.right().run(&format!("ip address add {shared}/24 dev eth0"))?;
     pair.left().ping(shared, PINGS)?;
     let neighbors = pair.host("left").show("neighbors")?;
@@ -124,7 +124,7 @@ fn an_address_that_several_ports_may_use_is_found_by_flooding() -> Result<()> {
 
 #[test]
 fn without_the_fast_path_the_kernel_lane_carries_everything() -> Result<()> {
-    let pair = Pair::running(&Settings { kernel_lane_only: true, ..Settings::default() })?;
+    let pair = Pair::running(Lanes::KernelOnly)?;
     pair.ping_all(PINGS)?;
     let server = pair.right().serve_iperf(pair.lab.world().folder())?;
     ensure!(pair.left().iperf(pair.ports[1].ipv4(), 1)? > 0.0);
@@ -136,7 +136,7 @@ fn without_the_fast_path_the_kernel_lane_carries_everything() -> Result<()> {
 
 #[test]
 fn larger_packets_than_the_path_takes_still_arrive() -> Result<()> {
-    let pair = Pair::running(&Settings::default())?;
+    let pair = Pair::running(Lanes::Both)?;
     // A guest with a larger MTU than its network: the kernel lane fragments what the fast lane leaves to it.
     for machine in &pair.machines {
         machine.run("ip link set eth0 mtu 1500")?;

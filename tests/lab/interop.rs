@@ -1,7 +1,7 @@
 //! One host with Overlane, the other with what any Linux administrator would set up: a bridge and a vxlan device.
 
 use anyhow::{Result, ensure};
-use overlane_tests::lab::{Host, Machine, Network, Port, Settings, UPLINK};
+use overlane_tests::lab::{Host, Lanes, Machine, Network, Port, UPLINK};
 
 use crate::pair::Pair;
 
@@ -21,7 +21,7 @@ fn plain_host(host: &Host, network: &Network, remote: &str, port: &Port) -> Resu
 /// The left host runs Overlane, the right one does not.
 fn mixed() -> Result<Pair> {
     let mut pair = Pair::bare()?;
-    let agent = pair.host("left").start_agent(&pair.topology_file, &Settings::default())?;
+    let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
     pair.agents.push(agent);
     pair.boot()?;
     plain_host(pair.host("right"), &pair.network, "10.10.10.11", &pair.ports[1])?;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
-    lab::{Settings, UPLINK},
+    lab::{Lanes, UPLINK},
     wait::wait_until,
 };
 
@@ -11,7 +11,7 @@ use crate::pair::{Pair, nothing_to_do};
 
 #[test]
 fn a_stopped_agent_leaves_forwarding_and_the_tools_untouched() -> Result<()> {
-    let mut pair = Pair::running(&Settings::default())?;
+    let mut pair = Pair::running(Lanes::Both)?;
     for agent in pair.agents.drain(..) {
         let log = agent.log()?;
         let status = agent.stop(Signal::SIGTERM)?;
@@ -27,7 +27,7 @@ fn a_stopped_agent_leaves_forwarding_and_the_tools_untouched() -> Result<()> {
 
 #[test]
 fn an_edit_of_the_topology_takes_effect_at_once() -> Result<()> {
-    let mut pair = Pair::running(&Settings::default())?;
+    let mut pair = Pair::running(Lanes::Both)?;
     let port = pair.topology.add_port(&pair.network, "right", 5);
     let machine = pair.host("right").boot(pair.lab.world(), &port)?;
     pair.topology.write(&pair.topology_file)?;
@@ -37,7 +37,7 @@ fn an_edit_of_the_topology_takes_effect_at_once() -> Result<()> {
 
 #[test]
 fn a_port_that_leaves_the_topology_leaves_every_map_and_table() -> Result<()> {
-    let mut pair = Pair::running(&Settings::default())?;
+    let mut pair = Pair::running(Lanes::Both)?;
     let gone = pair.topology.ports.pop().context("the right port")?;
     pair.topology.write(&pair.topology_file)?;
     wait_until("the left host forgets the right port", || {
@@ -58,7 +58,7 @@ fn a_port_that_leaves_the_topology_leaves_every_map_and_table() -> Result<()> {
 
 #[test]
 fn a_broken_edit_is_refused_with_file_and_line_while_the_last_good_state_stays() -> Result<()> {
-    let mut pair = Pair::running(&Settings::default())?;
+    let mut pair = Pair::running(Lanes::Both)?;
     let good = std::fs::read_to_string(&pair.topology_file)?;
     let file = pair.topology_file.display().to_string();
     let line = good.lines().count() + 1;
@@ -78,7 +78,7 @@ fn a_broken_edit_is_refused_with_file_and_line_while_the_last_good_state_stays()
 fn the_plan_of_a_bare_host_says_what_would_be_done_and_does_nothing() -> Result<()> {
     let pair = Pair::bare()?;
     let host = pair.host("left");
-    host.configure(&pair.topology_file, &Settings::default())?;
+    host.configure(&pair.topology_file, Lanes::Both)?;
     let before = host.run("ip -o link")?;
     let plan = host.overlane("plan")?;
     let bridge = format!("brq{}", &pair.network.id[..11]);
@@ -92,7 +92,7 @@ fn the_plan_of_a_bare_host_says_what_would_be_done_and_does_nothing() -> Result<
 
 #[test]
 fn a_drifted_host_is_put_right() -> Result<()> {
-    let pair = Pair::running(&Settings::default())?;
+    let pair = Pair::running(Lanes::Both)?;
     let host = pair.host("left");
     host.run("bridge fdb del 00:00:00:00:00:00 dev vxlan-10")?;
     host.run(&format!("ip link set {} nomaster", pair.ports[0].tap()))?;
@@ -103,7 +103,7 @@ fn a_drifted_host_is_put_right() -> Result<()> {
 
 #[test]
 fn a_deleted_vxlan_device_comes_back() -> Result<()> {
-    let pair = Pair::running(&Settings::default())?;
+    let pair = Pair::running(Lanes::Both)?;
     pair.host("left").run("ip link delete vxlan-10")?;
     nothing_to_do(pair.host("left"))?;
     pair.ping_all(5)?;
@@ -115,7 +115,7 @@ fn a_deleted_vxlan_device_comes_back() -> Result<()> {
 
 #[test]
 fn a_machine_that_is_started_anew_is_connected_anew() -> Result<()> {
-    let mut pair = Pair::running(&Settings::default())?;
+    let mut pair = Pair::running(Lanes::Both)?;
     let host = pair.lab.host("left");
     for _ in 0..3 {
         host.run(&format!("ip link delete {}", pair.ports[0].tap()))?;
@@ -130,7 +130,7 @@ fn a_machine_that_is_started_anew_is_connected_anew() -> Result<()> {
 
 #[test]
 fn bpftool_shows_the_maps_with_their_field_names() -> Result<()> {
-    let pair = Pair::running(&Settings::default())?;
+    let pair = Pair::running(Lanes::Both)?;
     let host = pair.host("left");
     let pins = host.bpffs().join("v1");
     let fields = [
@@ -151,7 +151,7 @@ fn bpftool_shows_the_maps_with_their_field_names() -> Result<()> {
 
 #[test]
 fn every_packet_that_a_program_saw_has_one_outcome() -> Result<()> {
-    let pair = Pair::running(&Settings::default())?;
+    let pair = Pair::running(Lanes::Both)?;
     pair.ping_all(20)?;
     for name in ["left", "right"] {
         let rows = pair.host(name).show("counters")?;
@@ -167,7 +167,7 @@ fn every_packet_that_a_program_saw_has_one_outcome() -> Result<()> {
 
 #[test]
 fn what_is_shown_names_ports_networks_and_hosts() -> Result<()> {
-    let pair = Pair::running(&Settings::default())?;
+    let pair = Pair::running(Lanes::Both)?;
     let host = pair.host("left");
     let tables =
         ["ports", "networks", "fdb", "neighbors", "vteps"].map(|subject| host.overlane(&format!("show {subject}")));

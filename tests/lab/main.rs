@@ -3,6 +3,7 @@
 mod adoption;
 mod bad_input;
 mod connectivity;
+mod demo;
 mod interop;
 mod lifecycle;
 mod offload;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
-    lab::{Port, Settings},
+    lab::{Lanes, Port},
     packet::{ETHERNET, Ends, Frame},
     tap::{Offload, Tap},
 };
@@ -16,7 +16,7 @@ const PAYLOAD: usize = 10 * SEGMENT as usize;
 fn taps() -> Result<(Pair, [Tap; 2])> {
     let mut pair = Pair::bare()?;
     for name in ["left", "right"] {
-        let agent = pair.host(name).start_agent(&pair.topology_file, &Settings::default())?;
+        let agent = pair.host(name).start_agent(&pair.topology_file, Lanes::Both)?;
         pair.agents.push(agent);
     }
     let [left, right] = &pair.ports;

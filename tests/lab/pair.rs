@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use overlane_tests::lab::{Agent, Host, Lab, Machine, Network, Port, Settings, Topology};
+use overlane_tests::lab::{Agent, Host, Lab, Lanes, Machine, Network, Port, Topology};
 
 /// Two hosts that share a network.
 pub(crate) struct Pair {
@@ -38,16 +38,16 @@ impl Pair {
     }
 
     /// Two agents and two machines that reach each other.
-    pub(crate) fn running(settings: &Settings) -> Result<Self> {
+    pub(crate) fn running(lanes: Lanes) -> Result<Self> {
         let mut pair = Self::bare()?;
-        pair.start(settings)?;
+        pair.start(lanes)?;
         Ok(pair)
     }
 
     /// Starts agents and machines, and waits until these reach each other.
-    pub(crate) fn start(&mut self, settings: &Settings) -> Result<()> {
+    pub(crate) fn start(&mut self, lanes: Lanes) -> Result<()> {
         for name in ["left", "right"] {
-            let agent = self.lab.host(name).start_agent(&self.topology_file, settings)?;
+            let agent = self.lab.host(name).start_agent(&self.topology_file, lanes)?;
             self.agents.push(agent);
         }
         self.boot()?;

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use overlane_tests::lab::{Agent, Settings, UPLINK};
+use overlane_tests::lab::{Agent, Lanes, UPLINK};
 
 use crate::pair::{Pair, nothing_to_do};
 
@@ -15,7 +15,7 @@ fn a_bridge_name_taken_by_something_else_blocks_only_its_network() -> Result<()>
     pair.topology.write(&pair.topology_file)?;
     let bridge = format!("brq{}", &other.id[..11]);
     pair.host("left").run(&format!("ip link add {bridge} type veth peer name other"))?;
-    pair.start(&Settings::default())?;
+    pair.start(Lanes::Both)?;
     pair.agents[0].wait_for_log(&format!("{bridge} is a veth, but the name is needed for the bridge"))?;
     pair.ping_all(5)?;
     let ports = pair.host("left").show("ports")?;
@@ -35,7 +35,7 @@ fn a_tap_that_belongs_to_another_bridge_stays_there() -> Result<()> {
     let (host, tap) = (pair.host("left"), pair.ports[0].tap());
     host.run("ip link add name virbr0 type bridge")?;
     host.run(&format!("ip link set {tap} master virbr0"))?;
-    let agent = host.start_agent(&pair.topology_file, &Settings::default())?;
+    let agent = host.start_agent(&pair.topology_file, Lanes::Both)?;
     agent.wait_for_log(&format!("{tap} is part of virbr0"))?;
     ensure!(host.run(&format!("ip link show {tap}"))?.contains("master virbr0"));
     host.run(&format!("ip link set {tap} nomaster"))?;
@@ -47,7 +47,7 @@ fn a_vni_that_another_device_uses_is_named() -> Result<()> {
     let pair = Pair::bare()?;
     let host = pair.host("left");
     host.run(&format!("ip link add mine type vxlan id 10 local {} dev {UPLINK} dstport 4789", host.local_ip))?;
-    let agent = host.start_agent(&pair.topology_file, &Settings::default())?;
+    let agent = host.start_agent(&pair.topology_file, Lanes::Both)?;
     agent.wait_for_log("VNI 10 is used by mine: delete it, or rename it to vxlan-10")?;
     // Renamed, it is taken over.
     host.run("ip link set mine name vxlan-10")?;
@@ -59,11 +59,11 @@ fn a_missing_underlay_address_is_waited_for() -> Result<()> {
     let mut pair = Pair::bare()?;
     let address = pair.host("left").local_ip;
     pair.host("left").run(&format!("ip address delete {address}/24 dev {UPLINK}"))?;
-    let agent = pair.host("left").start_agent(&pair.topology_file, &Settings::default())?;
+    let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
     agent.wait_for_log(&format!("no interface has the address {address}, which [vxlan] local_ip names"))?;
     pair.agents.push(agent);
     pair.host("left").run(&format!("ip address add {address}/24 dev {UPLINK}"))?;
-    let agent = pair.host("right").start_agent(&pair.topology_file, &Settings::default())?;
+    let agent = pair.host("right").start_agent(&pair.topology_file, Lanes::Both)?;
     pair.agents.push(agent);
     pair.boot()?;
     pair.settle()?;
@@ -72,7 +72,7 @@ fn a_missing_underlay_address_is_waited_for() -> Result<()> {
 
 #[test]
 fn taps_that_vanish_while_they_are_plugged_disturb_nobody() -> Result<()> {
-    let pair = Pair::running(&Settings::default())?;
+    let pair = Pair::running(Lanes::Both)?;
     let host = pair.host("left");
     // Made and deleted in one go, over and over: some vanish before, some while the agent works on them.
     let (tap, mut batch) = (pair.ports[0].tap(), String::new());
@@ -97,14 +97,14 @@ fn without_a_bpffs_the_kernel_lane_carries_everything_until_there_is_one() -> Re
     let bpffs = pair.lab.world().folder().join("bpffs");
     std::fs::create_dir(&bpffs)?;
     let host = pair.lab.host("left");
-    host.configure(&pair.topology_file, &Settings::default())?;
+    host.configure(&pair.topology_file, Lanes::Both)?;
     let config = std::fs::read_to_string(host.config_file())?;
     let config = config.replace(&host.bpffs().display().to_string(), &bpffs.join("overlane").display().to_string());
     std::fs::write(host.config_file(), config)?;
-    let agent = Agent::start_as(host, false)?;
+    let agent = Agent::start(host)?;
     agent.wait_for_log("is not in a BPF file system")?;
     agent.wait_for_log("fast path unavailable: the kernel lane carries everything")?;
-    let other = pair.host("right").start_agent(&pair.topology_file, &Settings::default())?;
+    let other = pair.host("right").start_agent(&pair.topology_file, Lanes::Both)?;
     pair.boot()?;
     pair.left().wait_for(pair.ports[1].ipv4())?;
     let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&bpffs).status()?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use overlane_tests::{
-    lab::{Settings, UPLINK},
+    lab::{Lanes, UPLINK},
     wait::wait_until,
 };
 
@@ -10,7 +10,7 @@ use crate::pair::{Pair, nothing_to_do};
 
 #[test]
 fn a_next_hop_that_gets_another_mac_address_is_followed() -> Result<()> {
-    let pair = Pair::running(&Settings::default())?;
+    let pair = Pair::running(Lanes::Both)?;
     let mac = "02:00:00:00:be:ef";
     pair.host("right").run(&format!("ip link set {UPLINK} address {mac}"))?;
     // What a host does when its address moves to another NIC; here the kernel of the left host asks again by itself,
@@ -37,11 +37,11 @@ fn a_host_behind_a_gateway_is_reached_through_it() -> Result<()> {
     left.run("ip route add 10.10.20.0/24 via 10.10.10.1 mtu lock 1400")?;
     pair.topology.hosts[1].local_ip = "10.10.20.12".to_owned();
     pair.topology.write(&pair.topology_file)?;
-    let agent = left.start_agent(&pair.topology_file, &Settings::default())?;
-    right.configure(&pair.topology_file, &Settings::default())?;
+    let agent = left.start_agent(&pair.topology_file, Lanes::Both)?;
+    right.configure(&pair.topology_file, Lanes::Both)?;
     let config = std::fs::read_to_string(right.config_file())?.replace("10.10.10.12", "10.10.20.12");
     std::fs::write(right.config_file(), config)?;
-    let other_agent = overlane_tests::lab::Agent::start_as(right, false)?;
+    let other_agent = overlane_tests::lab::Agent::start(right)?;
     pair.agents.extend([agent, other_agent]);
     pair.boot()?;
     pair.settle()?;
@@ -56,14 +56,14 @@ fn a_host_behind_a_gateway_is_reached_through_it() -> Result<()> {
 fn while_the_next_hop_is_silent_the_kernel_lane_has_the_packets() -> Result<()> {
     let mut pair = Pair::bare()?;
     pair.host("right").run(&format!("ip link set {UPLINK} down"))?;
-    let agent = pair.host("left").start_agent(&pair.topology_file, &Settings::default())?;
+    let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
     pair.agents.push(agent);
     pair.boot()?;
     wait_until("the tap is connected", || Ok(pair.host("left").show("ports")?[0]["lane"] == "fast"))?;
     let vteps = pair.host("left").show("vteps")?;
     ensure!(vteps[0]["state"] == "unresolved" && vteps[0]["lane"] == "kernel", "{vteps:?}");
     pair.host("right").run(&format!("ip link set {UPLINK} up"))?;
-    let agent = pair.host("right").start_agent(&pair.topology_file, &Settings::default())?;
+    let agent = pair.host("right").start_agent(&pair.topology_file, Lanes::Both)?;
     pair.agents.push(agent);
     wait_until("the endpoint is resolved", || Ok(pair.host("left").show("vteps")?[0]["lane"] == "fast"))?;
     pair.settle()?;
@@ -74,7 +74,7 @@ fn while_the_next_hop_is_silent_the_kernel_lane_has_the_packets() -> Result<()> 
 fn vxlan_from_a_stranger_is_dropped_and_shown() -> Result<()> {
     let pair = Pair::bare()?;
     let (left, right) = (pair.host("left"), pair.host("right"));
-    let _agent = left.start_agent(&pair.topology_file, &Settings::default())?;
+    let _agent = left.start_agent(&pair.topology_file, Lanes::Both)?;
     // The right host tunnels from an address that the topology does not know.
     right.run(&format!("ip address add 10.10.10.66/24 dev {UPLINK}"))?;
     let tunnel = "type vxlan id 10 local 10.10.10.66 remote 10.10.10.11 dstport 4789";

@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    fmt::Write as _,
     path::{Path, PathBuf},
     process::ExitStatus,
 };
@@ -21,49 +20,43 @@ pub fn overlane_binary() -> PathBuf {
     env::var_os("OVERLANE_BIN").expect("cargo xtask test and cargo xtask demo set OVERLANE_BIN").into()
 }
 
-/// What differs from one configuration to the other.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Without eBPF: `fast_path = off`.
-    pub kernel_lane_only: bool,
-    /// Further lines of `[vxlan]`.
-    pub vxlan: Vec<&'static str>,
-    /// Keep the agent when the program that started it ends.
-    pub stays: bool,
+/// Which lanes an agent may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lanes {
+    /// The fast lane where it can, the kernel lane for the rest: what users have.
+    Both,
+    /// `fast_path = off`.
+    KernelOnly,
 }
 
-impl Settings {
-    pub(super) fn render(&self, host: &Host, topology: &Path) -> String {
-        let mut text = format!("[DEFAULT]\nhost = {}\n\n[vxlan]\nlocal_ip = {}\n", host.name, host.local_ip);
-        for line in &self.vxlan {
-            let _ = writeln!(text, "{line}");
-        }
-        let fast_path = if self.kernel_lane_only { "off" } else { "auto" };
+impl Lanes {
+    /// The configuration file of a host.
+    pub(super) fn render(self, host: &Host, topology: &Path) -> String {
         let (topology, bpffs) = (topology.display(), host.bpffs().display());
-        let _ = write!(
-            text,
-            "\n[overlane]\ncontrol = file\ntopology = {topology}\nfast_path = {fast_path}\nbpffs = {bpffs}\n"
-        );
-        text
+        let fast_path = match self {
+            Self::Both => "auto",
+            Self::KernelOnly => "off",
+        };
+        format!(
+            "[DEFAULT]\nhost = {}\n\n[vxlan]\nlocal_ip = {}\n\n\
+             [overlane]\ncontrol = file\ntopology = {topology}\nfast_path = {fast_path}\nbpffs = {bpffs}\n",
+            host.name, host.local_ip
+        )
     }
 }
 
-/// A running agent; killed when dropped.
+/// A running agent; killed when dropped, unless its host lasts.
 pub struct Agent {
     process: Process,
 }
 
 impl Agent {
-    pub(super) fn start(host: &Host) -> Result<Self> {
-        Self::start_as(host, false)
-    }
-
-    /// Starts the agent of a configured host; it may outlive the caller.
+    /// Starts the agent of a configured host and waits until it is ready.
     ///
     /// # Errors
     /// When it does not become ready, with its log.
-    pub fn start_as(host: &Host, stays: bool) -> Result<Self> {
-        let mut agent = Self::launch(host, stays)?;
+    pub fn start(host: &Host) -> Result<Self> {
+        let mut agent = Self::launch(host)?;
         wait_until("the agent is ready", || {
             if let Some(status) = agent.process.ended()? {
                 bail!("the agent has ended, {status}: {}", agent.log()?);
@@ -77,10 +70,10 @@ impl Agent {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn launch(host: &Host, stays: bool) -> Result<Self> {
+    pub fn launch(host: &Host) -> Result<Self> {
         let mut command = host.namespace.command(overlane_binary());
         command.arg("agent").arg("--config-file").arg(host.config_file());
-        let process = Process::start(&mut command, &host.folder().join("agent.log"), stays)?;
+        let process = Process::start(&mut command, &host.folder().join("agent.log"), host.lasts())?;
         Ok(Self { process })
     }
 
@@ -119,10 +112,5 @@ impl Agent {
     pub fn wait(mut self) -> Result<(ExitStatus, String)> {
         let status = self.process.wait()?;
         Ok((status, self.log()?))
-    }
-
-    /// Leaves it running when this is dropped.
-    pub fn leave(&mut self) {
-        self.process.leave();
     }
 }

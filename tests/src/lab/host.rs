@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Agent, Namespace, Port, Process, Settings, World, overlane_binary};
+use super::{Agent, Lanes, Namespace, Port, Process, World, overlane_binary};
 use crate::wait::wait_until;
 
 /// A host: a namespace with an uplink, and a folder with its configuration.
@@ -22,6 +22,7 @@ pub struct Host {
     pub namespace: Namespace,
     folder: PathBuf,
     bpffs: PathBuf,
+    lasts: bool,
 }
 
 impl Host {
@@ -29,7 +30,7 @@ impl Host {
         let folder = world.folder().join(name);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let namespace = world.namespace(name)?;
-        Ok(Self { name: name.to_owned(), local_ip, namespace, folder, bpffs: world.bpffs(name) })
+        Ok(Self { name: name.to_owned(), local_ip, namespace, folder, bpffs: world.bpffs(name), lasts: world.lasts() })
     }
 
     /// Runs a command line on the host.
@@ -55,12 +56,17 @@ impl Host {
         &self.bpffs
     }
 
+    /// Whether it stays when the program that made it ends.
+    pub fn lasts(&self) -> bool {
+        self.lasts
+    }
+
     /// Writes the configuration.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn configure(&self, topology: &Path, settings: &Settings) -> Result<()> {
-        let text = settings.render(self, topology);
+    pub fn configure(&self, topology: &Path, lanes: Lanes) -> Result<()> {
+        let text = lanes.render(self, topology);
         fs::write(self.config_file(), text).context("writing a configuration")
     }
 
@@ -68,8 +74,8 @@ impl Host {
     ///
     /// # Errors
     /// When it cannot be started or gives up, with its log.
-    pub fn start_agent(&self, topology: &Path, settings: &Settings) -> Result<Agent> {
-        self.configure(topology, settings)?;
+    pub fn start_agent(&self, topology: &Path, lanes: Lanes) -> Result<Agent> {
+        self.configure(topology, lanes)?;
         Agent::start(self)
     }
 
@@ -108,9 +114,25 @@ impl Host {
     /// # Errors
     /// When namespace or devices cannot be made.
     pub fn boot(&self, world: &World, port: &Port) -> Result<Machine> {
-        let machine = Machine::off(world, port)?;
+        let machine = Machine::off(world, &format!("vm-{}", &port.id[..11]), port)?;
         machine.power_on(self)?;
         Ok(machine)
+    }
+
+    /// Makes the tap of a port, and its other end as `interface` of `inside`, with the port's addresses.
+    ///
+    /// # Errors
+    /// When the devices cannot be made.
+    pub fn plug(&self, inside: &Namespace, port: &Port, interface: &str) -> Result<()> {
+        let (tap, mac, name) = (port.tap(), &port.mac_address, inside.name());
+        self.run(&format!("ip link add {tap} type veth peer name {interface} netns {name} address {mac}"))?;
+        // The room that the tunnel leaves: a guest learns it by DHCP.
+        inside.run(&format!("ip link set {interface} mtu 1450 up"))?;
+        for address in &port.fixed_ips {
+            let (prefix_len, nodad) = if address.contains(':') { (64, "nodad") } else { (24, "") };
+            inside.run(&format!("ip address add {address}/{prefix_len} dev {interface} {nodad}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -127,26 +149,16 @@ impl Machine {
     ///
     /// # Errors
     /// When the namespace cannot be made.
-    pub fn off(world: &World, port: &Port) -> Result<Self> {
-        let namespace = world.namespace(&format!("vm-{}", &port.id[..11]))?;
-        Ok(Self { namespace, port: port.clone() })
+    pub fn off(world: &World, name: &str, port: &Port) -> Result<Self> {
+        Ok(Self { namespace: world.namespace(name)?, port: port.clone() })
     }
 
-    /// Makes the tap on `host` and the interface behind it.
+    /// Makes its tap on `host` and the interface behind it.
     ///
     /// # Errors
     /// When they cannot be made.
     pub fn power_on(&self, host: &Host) -> Result<()> {
-        let Port { mac_address, fixed_ips, .. } = &self.port;
-        let (tap, name) = (self.port.tap(), self.namespace.name());
-        host.run(&format!("ip link add {tap} type veth peer name eth0 netns {name} address {mac_address}"))?;
-        // The room that the tunnel leaves: a guest learns it by DHCP.
-        self.namespace.run("ip link set eth0 mtu 1450 up")?;
-        for address in fixed_ips {
-            let (prefix_len, nodad) = if address.contains(':') { (64, "nodad") } else { (24, "") };
-            self.namespace.run(&format!("ip address add {address}/{prefix_len} dev eth0 {nodad}"))?;
-        }
-        Ok(())
+        host.plug(&self.namespace, &self.port, "eth0")
     }
 
     /// Runs a command line in the machine.

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 
-pub use agent::{Agent, Settings, overlane_binary};
+pub use agent::{Agent, Lanes, overlane_binary};
 pub use host::{Host, Machine};
 pub use namespace::Namespace;
 pub use process::Process;

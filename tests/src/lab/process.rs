@@ -77,11 +77,6 @@ impl Process {
     pub fn wait(&mut self) -> Result<ExitStatus> {
         self.child.wait().context("waiting for a program")
     }
-
-    /// Leaves it running when this is dropped.
-    pub fn leave(&mut self) {
-        self.stays = true;
-    }
 }
 
 impl Drop for Process {
