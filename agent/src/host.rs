@@ -1,6 +1,6 @@
 //! The real host: kernel and datapath behind the one interface that the reconciler knows.
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context as _;
 use overlane_core::{
@@ -12,14 +12,9 @@ use overlane_core::{
 
 use crate::{
     datapath::{Datapath, DatapathError, LoadSettings},
-    kernel::Kernel,
+    kernel::{self, Kernel},
     reconcile::Host,
 };
-
-/// The kernel's own range for source ports; read when the configuration does not say.
-const LOCAL_PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-/// What the kernel starts with.
-const DEFAULT_PORT_RANGE: (u16, u16) = (32768, 60999);
 
 /// This host.
 pub struct LinuxHost {
@@ -118,13 +113,7 @@ fn load_settings(vxlan: &VxlanConfig, logs: bool) -> LoadSettings {
     LoadSettings {
         local_vtep: vxlan.local_ip,
         vxlan_port: vxlan.udp_dstport,
-        source_ports: vxlan.source_ports.or_else(kernel_port_range).unwrap_or(DEFAULT_PORT_RANGE),
+        source_ports: vxlan.source_ports.unwrap_or_else(kernel::local_port_range),
         logs,
     }
-}
-
-fn kernel_port_range() -> Option<(u16, u16)> {
-    let text = fs::read_to_string(LOCAL_PORT_RANGE).ok()?;
-    let mut numbers = text.split_whitespace().map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }

@@ -135,7 +135,7 @@ fn whatever_is_not_plain_vxlan_is_left_to_the_kernel() {
     let tcp = packet.clone().with_byte(ETHERNET + 9, 6);
     let without_vni = packet.clone().with_byte(tunnel.header_len() - 8, 0);
     let with_extension = packet.clone().with_byte(tunnel.header_len() - 7, 1);
-    let tagged = packet.clone().tagged(100);
+    let tagged = packet.tagged(100);
     let not_ip = outbound(v4()).udp(10).with_byte(12, 0x88).with_byte(13, 0xcc);
     for frame in [other_port, fragment, last_fragment, with_options, tcp, without_vni, with_extension, tagged, not_ip] {
         expect_pass(&mut datapath, &frame, Outcome::NotOurs);

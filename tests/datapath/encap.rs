@@ -59,7 +59,7 @@ fn packets_of_one_flow_share_a_source_port_and_flows_spread_over_many() {
 
 #[test]
 fn the_outer_header_copies_the_ecn_field_and_keeps_its_own_dscp() {
-    let ecn_and_dscp = 0b101_110_01;
+    let ecn_and_dscp = 46 << 2 | 0b01;
     for (outer, inner) in families() {
         let mut datapath = host(outer);
         let frame = Ends { traffic_class: ecn_and_dscp, ..outbound(inner) }.udp(10);

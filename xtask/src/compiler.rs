@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_version_is_read_from_a_nightlys_answer() {
         let text = "rustc 1.97.0-nightly (e50aa6fba 2026-05-19)\nrelease: 1.97.0-nightly\nLLVM version: 22.1.4\n";
-        let version = parse_version(text).unwrap();
+        let version = parse_version(text).expect("a complete answer");
         let expected = Version { release: "1.97.0-nightly".into(), minor: 97, llvm: "22.1.4".into(), llvm_major: 22 };
         assert_eq!(version, expected);
     }

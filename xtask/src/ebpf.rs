@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_bitcode_error_is_explained_as_a_version_mismatch() {
-        let hint = explain("error: linking with bpf-linker failed: Unknown attribute kind (102)").unwrap();
+        let hint = explain("error: linking with bpf-linker failed: Unknown attribute kind (102)").expect("a hint");
         assert!(hint.contains("versions do not fit"), "{hint}");
     }
 

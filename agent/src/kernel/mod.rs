@@ -20,6 +20,7 @@ use rtnetlink::{
 
 pub use error::KernelError;
 pub use monitor::{Change, Monitor};
+pub use sysctl::local_port_range;
 
 use error::io_error;
 

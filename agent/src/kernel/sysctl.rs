@@ -1,13 +1,26 @@
-//! Per-interface switches that netlink does not have.
+//! Kernel settings that netlink does not offer.
 
-use std::{fs, io, path::Path};
+use std::{fs, io};
 
-/// Keeps the kernel from giving an interface IPv6 addresses of its own: bridges and vxlan devices carry the guests'
-/// traffic, the host has no part in it. A kernel without IPv6 needs nothing.
+/// What the kernel starts with.
+const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);
+
+/// Keeps a device from getting a link-local address: a bridge or vxlan device carries its guests' traffic, it takes no
+/// part in it.
 pub(super) fn disable_ipv6(interface: &str) -> io::Result<()> {
-    let file = Path::new("/proc/sys/net/ipv6/conf").join(interface).join("disable_ipv6");
-    match fs::write(file, "1") {
+    match fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1") {
+        // A kernel without IPv6, or a device that is gone already, has nothing to disable.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
+    }
+}
+
+/// First and last port that the kernel picks from, for sockets and for tunnels alike (`ip_local_port_range`).
+pub fn local_port_range() -> (u16, u16) {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut numbers = text.split_whitespace().map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => (first, last),
+        _ => DEFAULT_PORT_RANGE,
     }
 }

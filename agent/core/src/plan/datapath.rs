@@ -27,7 +27,7 @@ pub(super) fn target(
     let known_links = &observed.kernel.links;
     target.attached.extend(vteps.uplinks.iter().map(|uplink| (abi::Hook::FromUplink, *uplink)));
     for (id, network) in &desired.networks {
-        let Some(devices) = devices.get(id).filter(|devices| devices.vxlan.is_some()) else { continue };
+        let Some(devices) = devices.get(id) else { continue };
         add_network(&mut target, network, devices, indices[id], vxlan);
     }
     target.attached.retain(|(_, ifindex)| known_links.contains_key(ifindex));

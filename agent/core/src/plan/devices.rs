@@ -19,7 +19,7 @@ const OVERHEAD_V6: u32 = 70;
 const TOS_INHERIT: u8 = 1;
 
 /// The devices of one network that exist and may be used.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct NetworkDevices {
     /// Interface index of the bridge.
     pub(super) bridge: Option<u32>,
@@ -29,7 +29,7 @@ pub(super) struct NetworkDevices {
     pub(super) taps: BTreeMap<PortId, u32>,
 }
 
-/// Plans the devices of every network, and returns those that are already there.
+/// Plans the devices of every network, and returns those that are already there; nothing for a network that is blocked.
 pub(super) fn plan(
     desired: &Desired,
     kernel: &KernelState,
@@ -40,9 +40,9 @@ pub(super) fn plan(
         let message = format!("no interface has the address {}, which [vxlan] local_ip names", vxlan.local_ip);
         plan.obstacle(Subject::Host, message);
     }
-    let planned = desired.networks.iter().map(|(id, network)| {
-        let devices = NetworkPlan { id: *id, network, kernel, vxlan, plan: &mut *plan }.devices();
-        (*id, devices)
+    let planned = desired.networks.iter().filter_map(|(id, network)| {
+        let devices = NetworkPlan { id: *id, network, kernel, vxlan, plan: &mut *plan }.devices()?;
+        Some((*id, devices))
     });
     planned.collect()
 }
@@ -60,17 +60,17 @@ struct Unusable;
 
 impl<'a> NetworkPlan<'a, '_> {
     /// An unusable bridge or vxlan device keeps the whole network from being planned: half a network misleads.
-    fn devices(mut self) -> NetworkDevices {
+    fn devices(mut self) -> Option<NetworkDevices> {
         let mtu = self.mtu();
         let (Ok(bridge), Ok(vxlan)) = (self.bridge(), self.vxlan_device(mtu)) else {
-            return NetworkDevices::default();
+            return None;
         };
         if let (Some(bridge), Some(vxlan)) = (bridge, vxlan) {
             self.enslave(vxlan, bridge, Subject::Network(self.id));
         }
         let ports = self.network.local_ports.keys();
         let taps = ports.filter_map(|port| Some((*port, self.tap(*port, bridge, mtu)?))).collect();
-        NetworkDevices { bridge: bridge.map(|link| link.ifindex), vxlan: vxlan.map(|link| link.ifindex), taps }
+        Some(NetworkDevices { bridge: bridge.map(|link| link.ifindex), vxlan: vxlan.map(|link| link.ifindex), taps })
     }
 
     /// The network's MTU, or what the underlay leaves room for; `None` while neither is known.

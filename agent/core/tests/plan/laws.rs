@@ -1,0 +1,242 @@
+//! Properties that hold whatever is desired and whatever is there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use overlane_abi as abi;
+use overlane_core::{
+    desired::{Desired, LocalPort, Neighbor, Network},
+    model::{Mac, NetworkId, PortId, Vni, vxlan_name},
+    observed::{DatapathState, FdbEntry, FdbTable, KernelState, LinkKind, Observed, Path, Vxlan},
+};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use crate::simulated::{config, link, reconcile};
+
+const UPLINK: u32 = 2;
+const FOREIGN_BRIDGE: u32 = 3;
+const FOREIGN_TAP: u32 = 4;
+const FIRST_OWN: u32 = 10;
+
+fn network_id(number: u8) -> NetworkId {
+    NetworkId(Uuid::from_bytes([number; 16]))
+}
+
+fn port_id(number: u8) -> PortId {
+    PortId(Uuid::from_bytes([0xf0 ^ number; 16]))
+}
+
+fn vtep(number: u8) -> IpAddr {
+    Ipv4Addr::new(10, 10, 10, 100 + number).into()
+}
+
+fn mac(number: u8) -> Mac {
+    Mac([0xfa, 0x16, 0x3e, 0, 0, number])
+}
+
+/// Up to three networks with up to three ports here and three elsewhere.
+fn any_desired() -> impl Strategy<Value = Desired> {
+    let ports = prop::collection::btree_set(0..9_u8, 0..3);
+    let remote = prop::collection::btree_map(20..29_u8, 0..4_u8, 0..3);
+    let mtu = prop::option::of(1000..1450_u16);
+    let networks = prop::collection::btree_map(0..4_u8, (ports, remote, mtu), 0..3);
+    (networks, any::<bool>()).prop_map(|(networks, complete)| Desired {
+        complete,
+        networks: networks.into_iter().map(|(number, spec)| (network_id(number), network(number, spec))).collect(),
+        vteps: (0..4).map(vtep).collect(),
+    })
+}
+
+fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Option<u16>)) -> Network {
+    // A port belongs to one network: every network has ten numbers of its own.
+    let own = |port: u8| number * 30 + port;
+    let local_ports = ports.iter().map(|port| {
+        let details = LocalPort { mac: mac(own(*port)), addresses: Vec::new(), device_owner: String::new() };
+        (port_id(own(*port)), details)
+    });
+    let neighbors = remote.keys().map(|port| {
+        let address = IpAddr::from(Ipv4Addr::new(10, 0, number, *port));
+        (address, Neighbor { mac: mac(own(*port)), is_router: port % 2 == 0 })
+    });
+    Network {
+        name: format!("net{number}"),
+        vni: Vni::try_from(u32::from(number) + 10).expect("small"),
+        mtu,
+        local_ports: local_ports.collect(),
+        remote_macs: remote.iter().map(|(port, host)| (mac(own(*port)), vtep(*host))).collect(),
+        flood: remote.values().map(|host| vtep(*host)).collect(),
+        neighbors: neighbors.collect(),
+    }
+}
+
+/// What may be left of anything: devices of networks in any state, stale entries, and things of others.
+fn any_host() -> impl Strategy<Value = Observed> {
+    let devices = prop::collection::vec((0..4_u8, 0..4_u8, any::<bool>(), any::<bool>()), 0..12);
+    let stale = prop::collection::btree_set((0..3_u32, 0..9_u8, 0..4_u8), 0..6);
+    let has_fast_lane = any::<bool>();
+    (devices, stale, has_fast_lane).prop_map(|(devices, stale, has_fast_lane)| {
+        let mut kernel = underlay();
+        for (network, kind, up, enslaved) in devices {
+            add_device(&mut kernel, network, kind, up, enslaved);
+        }
+        let datapath = has_fast_lane.then(|| stale_maps(&stale));
+        for (device, address, host) in stale {
+            let remote = vtep(host);
+            let entry = FdbEntry { ifindex: FIRST_OWN + device, mac: mac(address), table: FdbTable::Vxlan { remote } };
+            let is_vxlan = kernel.links.get(&entry.ifindex).is_some_and(|link| matches!(link.kind, LinkKind::Vxlan(_)));
+            if is_vxlan {
+                kernel.fdb.insert(entry);
+            }
+        }
+        Observed { kernel, datapath }
+    })
+}
+
+fn underlay() -> KernelState {
+    let mut kernel = KernelState { local_vtep_link: Some(UPLINK), ..KernelState::default() };
+    kernel.links.insert(UPLINK, link(UPLINK, "eth1", LinkKind::Other(String::new())));
+    kernel.links.insert(FOREIGN_BRIDGE, link(FOREIGN_BRIDGE, "virbr0", LinkKind::Bridge));
+    let mut tap = link(FOREIGN_TAP, "tapffffffff-ff", LinkKind::Other("tun".to_owned()));
+    tap.master = Some(FOREIGN_BRIDGE);
+    kernel.links.insert(FOREIGN_TAP, tap);
+    kernel.fdb.insert(FdbEntry { ifindex: FOREIGN_TAP, mac: mac(200), table: FdbTable::Bridge });
+    for number in 0..4 {
+        let path = Path { uplink: UPLINK, next_hop: vtep(number), next_hop_mac: None, resolving: false, mtu: 1500 };
+        kernel.paths.insert(vtep(number), path);
+    }
+    kernel
+}
+
+fn add_device(kernel: &mut KernelState, network: u8, kind: u8, up: bool, enslaved: bool) {
+    let ifindex = kernel.links.keys().max().map_or(FIRST_OWN, |last| (last + 1).max(FIRST_OWN));
+    let vni = Vni::try_from(u32::from(network) + 10).expect("small");
+    let (name, kind) = match kind {
+        0 => (network_id(network).bridge_name(), LinkKind::Bridge),
+        1 => {
+            let local = Some(config().local_ip);
+            let vxlan = Vxlan { vni, local, port: 4789, proxy: false, udp6_zero_checksum_rx: false };
+            (vxlan_name(vni), LinkKind::Vxlan(vxlan))
+        }
+        port => (port_id(network * 30 + port).tap_name(), LinkKind::Other("tun".to_owned())),
+    };
+    if kernel.link_named(&name).is_some() {
+        return;
+    }
+    let bridge = kernel.link_named(&network_id(network).bridge_name()).map(|bridge| bridge.ifindex);
+    let mut device = link(ifindex, &name, kind);
+    device.up = up;
+    device.master = bridge.filter(|_| enslaved && device.kind != LinkKind::Bridge);
+    kernel.links.insert(ifindex, device);
+}
+
+fn stale_maps(stale: &BTreeSet<(u32, u8, u8)>) -> DatapathState {
+    let mut maps = DatapathState::default();
+    for (index, address, host) in stale {
+        let entry = if host % 2 == 0 {
+            abi::FdbEntry::remote(vtep(*host).into())
+        } else {
+            abi::FdbEntry::local(FIRST_OWN + index)
+        };
+        maps.fdb.insert(abi::FdbKey::new(*index, mac(*address).0), entry);
+        let vni = 10 + index;
+        maps.networks.insert(abi::NetworkKey::vni(vni), abi::Network { index: *index, vni });
+        maps.attached.insert((abi::Hook::FromPort, FIRST_OWN + index));
+        maps.ports.insert(500 + index, abi::Port { network: *index, vni, mac: mac(*address).0, flags: 0 });
+    }
+    maps
+}
+
+proptest! {
+    #[test]
+    fn plans_lead_to_what_is_desired_and_leave_nothing_to_do(desired in any_desired(), mut host in any_host()) {
+        let passes = reconcile(&desired, &mut host);
+        prop_assert!(passes <= 4, "took {} passes", passes);
+        for (id, network) in &desired.networks {
+            let bridge = host.kernel.link_named(&id.bridge_name()).expect("made or adopted");
+            let vxlan = host.kernel.link_named(&vxlan_name(network.vni)).expect("made or adopted");
+            prop_assert!(bridge.up && vxlan.up && vxlan.master == Some(bridge.ifindex));
+            for (mac, remote) in &network.remote_macs {
+                let entry = FdbEntry { ifindex: vxlan.ifindex, mac: *mac, table: FdbTable::Vxlan { remote: *remote } };
+                prop_assert!(host.kernel.fdb.contains(&entry), "{} is missing", entry);
+            }
+            for (port, details) in &network.local_ports {
+                let Some(tap) = host.kernel.link_named(&port.tap_name()) else { continue };
+                prop_assert!(tap.up && tap.master == Some(bridge.ifindex) && tap.mtu == vxlan.mtu);
+                let Some(maps) = &host.datapath else { continue };
+                prop_assert!(maps.attached.contains(&(abi::Hook::FromPort, tap.ifindex)));
+                let port = maps.ports[&tap.ifindex];
+                let key = abi::FdbKey::new(port.network, details.mac.0);
+                prop_assert_eq!(maps.fdb.get(&key), Some(&abi::FdbEntry::local(tap.ifindex)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_others_made_stays_as_it_is(desired in any_desired(), mut host in any_host()) {
+        let foreign = |host: &Observed| {
+            let links: Vec<_> = [UPLINK, FOREIGN_BRIDGE, FOREIGN_TAP].map(|ifindex| host.kernel.links[&ifindex].clone()).into();
+            let fdb: Vec<_> = host.kernel.fdb.iter().filter(|entry| entry.ifindex == FOREIGN_TAP).copied().collect();
+            (links, fdb)
+        };
+        let before = foreign(&host);
+        reconcile(&desired, &mut host);
+        prop_assert_eq!(foreign(&host), before);
+    }
+
+    #[test]
+    fn nothing_is_deleted_before_the_control_plane_has_told_everything(
+        mut desired in any_desired(),
+        mut host in any_host(),
+    ) {
+        desired.complete = false;
+        let before = host.clone();
+        reconcile(&desired, &mut host);
+        prop_assert!(before.kernel.fdb.is_subset(&host.kernel.fdb));
+        if let (Some(maps), Some(after)) = (&before.datapath, &host.datapath) {
+            for (key, entry) in &maps.fdb {
+                let device_was_gone = entry.ifindex != 0 && !before.kernel.links.contains_key(&entry.ifindex);
+                prop_assert!(device_was_gone || after.fdb.contains_key(key), "{:?} is gone", key);
+            }
+        }
+    }
+
+    #[test]
+    fn once_everything_is_told_the_maps_hold_nothing_stale(mut desired in any_desired(), mut host in any_host()) {
+        desired.complete = true;
+        reconcile(&desired, &mut host);
+        let Some(maps) = &host.datapath else { return Ok(()) };
+        for ifindex in maps.ports.keys().chain(maps.attached.iter().map(|(_, ifindex)| ifindex)) {
+            prop_assert!(host.kernel.links.contains_key(ifindex), "interface {} is gone", ifindex);
+        }
+        let remote: usize = desired.networks.values().map(|network| network.remote_macs.len()).sum();
+        prop_assert_eq!(maps.fdb.len(), remote + maps.ports.len());
+        let neighbors: usize = desired.networks.values().map(|network| network.neighbors.len()).sum();
+        prop_assert_eq!(maps.neighbors.len(), neighbors);
+        prop_assert_eq!(maps.networks.len(), 2 * desired.networks.len());
+    }
+
+    #[test]
+    fn a_network_keeps_its_index_when_others_come_and_go(
+        first in any_desired(),
+        second in any_desired(),
+        mut host in any_host(),
+    ) {
+        reconcile(&first, &mut host);
+        let Some(before) = host.datapath.clone() else { return Ok(()) };
+        reconcile(&second, &mut host);
+        let after = host.datapath.expect("it was there before");
+        for (key, network) in &before.networks {
+            if let Some(kept) = after.networks.get(key) {
+                prop_assert_eq!(kept.index, network.index);
+            }
+        }
+        let mut indices: Vec<u32> = after.networks.values().map(|network| network.index).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        let vnis: BTreeSet<u32> = after.networks.values().map(|network| network.vni).collect();
+        prop_assert_eq!(indices.len(), vnis.len(), "two networks share an index");
+    }
+}

@@ -1,0 +1,5 @@
+//! The law of the plan: applied until nothing is left, it leads to what is desired, and touches nothing of others.
+
+mod goldens;
+mod laws;
+mod simulated;

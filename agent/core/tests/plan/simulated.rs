@@ -1,0 +1,131 @@
+//! A host that does what actions say, as data.
+
+use overlane_core::{
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
+    config::{Dscp, VxlanConfig},
+    desired::Desired,
+    model::Mac,
+    observed::{Link, LinkKind, Observed, Vxlan},
+    plan::{self, Plan},
+};
+
+/// More passes than any host needs.
+const PASSES_MAX: usize = 6;
+
+pub(crate) fn config() -> VxlanConfig {
+    VxlanConfig {
+        local_ip: "10.10.10.11".parse().expect("valid"),
+        udp_dstport: 4789,
+        source_ports: None,
+        ttl: None,
+        dscp: Dscp::Fixed(0),
+        arp_responder: true,
+    }
+}
+
+/// A link as a fresh one is.
+pub(crate) fn link(ifindex: u32, name: &str, kind: LinkKind) -> Link {
+    Link {
+        ifindex,
+        name: name.to_owned(),
+        kind,
+        master: None,
+        up: false,
+        mtu: 1500,
+        mac: Some(Mac([2, 0, 0, 0, 0, ifindex as u8])),
+        alias: None,
+    }
+}
+
+/// Plans and applies until a plan is empty; returns how many passes it took.
+pub(crate) fn reconcile(desired: &Desired, host: &mut Observed) -> usize {
+    for pass in 0..PASSES_MAX {
+        let Plan { actions, .. } = plan::plan(desired, host, &config());
+        if actions.is_empty() {
+            return pass;
+        }
+        for action in &actions {
+            apply(host, action);
+        }
+    }
+    panic!("still not done after {PASSES_MAX} passes: {:?}", plan::plan(desired, host, &config()).actions);
+}
+
+fn apply(host: &mut Observed, action: &Action) {
+    match action {
+        Action::Kernel(action) => apply_to_kernel(host, action),
+        Action::Datapath(action) => apply_to_datapath(host, action),
+    }
+}
+
+fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
+    let kernel = &mut host.kernel;
+    let free = kernel.links.keys().max().map_or(1, |last| last + 1);
+    let exists = |name: &str| kernel.links.values().any(|link| link.name == name);
+    match action {
+        KernelAction::CreateBridge { name, .. } => {
+            assert!(!exists(name), "{name} is there already");
+            kernel.links.insert(free, Link { up: true, ..link(free, name, LinkKind::Bridge) });
+        }
+        KernelAction::CreateVxlan { name, spec, .. } => {
+            assert!(!exists(name), "{name} is there already");
+            let kind = LinkKind::Vxlan(Vxlan {
+                vni: spec.vni,
+                local: Some(spec.local),
+                port: spec.port,
+                proxy: false,
+                udp6_zero_checksum_rx: false,
+            });
+            kernel.links.insert(free, Link { up: true, mtu: spec.mtu, ..link(free, name, kind) });
+        }
+        KernelAction::SetUp { ifindex, .. } => existing(host, *ifindex).up = true,
+        KernelAction::SetMtu { ifindex, mtu, .. } => existing(host, *ifindex).mtu = *mtu,
+        KernelAction::SetMaster { ifindex, bridge, .. } => {
+            assert_eq!(existing(host, *bridge).kind, LinkKind::Bridge);
+            existing(host, *ifindex).master = Some(*bridge);
+        }
+        KernelAction::AddFdb(entry) => {
+            assert!(kernel.links.contains_key(&entry.ifindex));
+            assert!(kernel.fdb.insert(*entry), "{entry} is there already");
+        }
+        KernelAction::DeleteFdb(entry) => assert!(kernel.fdb.remove(entry), "{entry} is not there"),
+        KernelAction::ResolveNeighbor { uplink, address } => {
+            for path in kernel.paths.values_mut().filter(|path| (path.uplink, path.next_hop) == (*uplink, *address)) {
+                (path.resolving, path.next_hop_mac) = (true, Some(Mac([2, 0, 0, 0, 0, 0xee])));
+            }
+        }
+    }
+}
+
+fn existing(host: &mut Observed, ifindex: u32) -> &mut Link {
+    host.kernel.links.get_mut(&ifindex).expect("the plan names links that exist")
+}
+
+fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
+    let links = &host.kernel.links;
+    let datapath = host.datapath.as_mut().expect("planned only where there is a fast lane");
+    match action {
+        DatapathAction::Put(entry) => match *entry {
+            MapEntry::Port(key, value) => drop(datapath.ports.insert(key, value)),
+            MapEntry::Network(key, value) => drop(datapath.networks.insert(key, value)),
+            MapEntry::Fdb(key, value) => drop(datapath.fdb.insert(key, value)),
+            MapEntry::Vtep(key, value) => drop(datapath.vteps.insert(key, value)),
+            MapEntry::Neighbor(key, value) => drop(datapath.neighbors.insert(key, value)),
+        },
+        DatapathAction::Delete(key) => {
+            let was_there = match key {
+                MapKey::Port(key) => datapath.ports.remove(key).is_some(),
+                MapKey::Network(key) => datapath.networks.remove(key).is_some(),
+                MapKey::Fdb(key) => datapath.fdb.remove(key).is_some(),
+                MapKey::Vtep(key) => datapath.vteps.remove(key).is_some(),
+                MapKey::Neighbor(key) => datapath.neighbors.remove(key).is_some(),
+            };
+            assert!(was_there, "{key} is not there");
+        }
+        DatapathAction::Attach { hook, ifindex } => {
+            assert!(links.contains_key(ifindex));
+            assert!(datapath.attached.insert((*hook, *ifindex)));
+        }
+        DatapathAction::Detach { hook, ifindex } => assert!(datapath.attached.remove(&(*hook, *ifindex))),
+    }
+}

@@ -1,0 +1,122 @@
+//! Topology files: what they mean for a host, and every problem at once.
+
+use std::{net::IpAddr, path::Path};
+
+use overlane_core::{
+    model::{Mac, NetworkId},
+    topology::Topology,
+};
+
+const HOSTS: &str =
+    "[[hosts]]\nname = \"a\"\nlocal_ip = \"10.1.0.1\"\n[[hosts]]\nname = \"b\"\nlocal_ip = \"10.1.0.2\"\n";
+const NETWORK_ID: &str = "971ffda2-e567-40a0-a2c8-b31a577fd4d3";
+
+fn network() -> String {
+    format!(
+        "[[networks]]\nid = \"{NETWORK_ID}\"\nname = \"n\"\nnetwork_type = \"vxlan\"\nsegmentation_id = 10\n\
+         [[networks.subnets]]\ncidr = \"10.0.0.0/24\"\n"
+    )
+}
+
+fn port(number: u8, more: &str) -> String {
+    format!(
+        "[[ports]]\nid = \"000000{number:02}-0000-4000-8000-000000000000\"\nnetwork_id = \"{NETWORK_ID}\"\n\
+         mac_address = \"fa:16:3e:00:00:{number:02}\"\n{more}\n"
+    )
+}
+
+fn parse(text: &str) -> Result<Topology, Vec<String>> {
+    Topology::parse(Path::new("t.toml"), text).map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("valid")
+}
+
+#[test]
+fn a_host_learns_its_own_ports_and_where_the_others_are() {
+    let ports = [
+        port(1, "host = \"a\"\nfixed_ips = [\"10.0.0.1\"]\ndevice_owner = \"network:router_interface\""),
+        port(2, "host = \"b\"\nfixed_ips = [\"10.0.0.2\"]"),
+        port(3, "fixed_ips = [\"10.0.0.3\"]"),
+    ];
+    let desired = parse(&(HOSTS.to_owned() + &network() + &ports.concat())).expect("valid").desired_for("a");
+    assert!(desired.complete);
+    assert_eq!(desired.vteps, [address("10.1.0.2")].into());
+    let id = NetworkId(NETWORK_ID.parse().expect("valid"));
+    let network = &desired.networks[&id];
+    assert_eq!(network.local_ports.len(), 1);
+    let remote: Mac = "fa:16:3e:00:00:02".parse().expect("valid");
+    assert_eq!(network.remote_macs, [(remote, address("10.1.0.2"))].into());
+    assert_eq!(network.flood, [address("10.1.0.2")].into());
+    // The unbound port answers nothing; the router's port says what it is.
+    assert_eq!(network.neighbors.len(), 2);
+    assert!(network.neighbors[&address("10.0.0.1")].is_router);
+    assert!(!network.neighbors[&address("10.0.0.2")].is_router);
+}
+
+#[test]
+fn a_network_without_a_port_on_a_host_does_not_concern_it() {
+    let text = HOSTS.to_owned() + &network() + &port(1, "host = \"b\"");
+    assert!(parse(&text).expect("valid").desired_for("a").networks.is_empty());
+}
+
+#[test]
+fn an_address_in_anybodys_allowed_address_pairs_has_no_known_owner() {
+    let pair = "allowed_address_pairs = [{ ip_address = \"10.0.0.0/30\" }]";
+    let ports = [
+        port(1, &format!("host = \"a\"\nfixed_ips = [\"10.0.0.1\"]\n{pair}")),
+        port(2, "host = \"b\"\nfixed_ips = [\"10.0.0.2\"]"),
+        port(9, "host = \"b\"\nfixed_ips = [\"10.0.0.9\"]"),
+    ];
+    let desired = parse(&(HOSTS.to_owned() + &network() + &ports.concat())).expect("valid").desired_for("a");
+    let neighbors: Vec<&IpAddr> = desired.networks.values().flat_map(|network| network.neighbors.keys()).collect();
+    assert_eq!(neighbors, [&address("10.0.0.9")]);
+}
+
+#[test]
+fn what_does_not_fit_together_is_reported_with_its_line() {
+    let twin = "[[hosts]]\nname = \"a\"\nlocal_ip = \"10.1.0.2\"\n";
+    let ports = [
+        port(1, "host = \"c\"\nfixed_ips = [\"10.9.0.1\"]"),
+        port(1, "host = \"a\""),
+        port(2, "host = \"a\"\nfixed_ips = [\"10.0.0.5\"]"),
+        port(3, "host = \"a\"\nfixed_ips = [\"10.0.0.5\"]"),
+    ];
+    let problems = parse(&(HOSTS.to_owned() + twin + &network() + &ports.concat())).expect_err("invalid");
+    for expected in [
+        "t.toml:7: ",
+        "host \"c\" is not among the hosts: a, b",
+        "fixed IP 10.9.0.1 is in no subnet of network n",
+        "10.0.0.5",
+        "00000001-0000-4000-8000-000000000000",
+        "fa:16:3e:00:00:01",
+    ] {
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected} is not in {problems:#?}");
+    }
+}
+
+#[test]
+fn two_taps_of_one_name_are_refused() {
+    // Device names hold only the beginning of an id.
+    let twin = port(1, "host = \"a\"").replace("000000000000", "000000000001").replace("00:00:01", "00:00:02");
+    let text = HOSTS.to_owned() + &network() + &port(1, "host = \"a\"") + &twin;
+    let problems = parse(&text).expect_err("invalid");
+    assert!(problems[0].contains("tap name") && problems.len() == 1, "{problems:?}");
+}
+
+#[test]
+fn what_is_not_toml_is_reported_with_its_line() {
+    let problems = parse("[[hosts]]\nname = \n").expect_err("invalid");
+    assert!(problems.iter().any(|problem| problem.starts_with("t.toml:2: ")), "{problems:?}");
+}
+
+#[test]
+fn every_type_error_is_reported() {
+    let text = "[[hosts]]\nname = 1\nlocal_ip = \"0.0.0.0\"\n[[ports]]\nid = \"x\"\nfixed_ips = \"10.0.0.1\"\n";
+    let problems = parse(text).expect_err("invalid");
+    for line in [2, 3, 5, 6] {
+        let prefix = format!("t.toml:{line}: ");
+        assert!(problems.iter().any(|problem| problem.starts_with(&prefix)), "{prefix} is not in {problems:#?}");
+    }
+}
