@@ -24,6 +24,9 @@ pub(super) fn print<R: Row>(rows: &[R], format: Format, out: &mut impl Write) ->
     for row in rows {
         table.add_row(row.cells());
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
     }
