@@ -30,7 +30,7 @@ fn a_host_behind_a_gateway_is_reached_through_it() -> Result<()> {
     fabric.run("ip address add 10.10.10.1/24 dev segment")?;
     fabric.run("ip link set to-right nomaster")?;
     fabric.run("ip address add 10.10.20.1/24 dev to-right")?;
-    fabric.run("sysctl -qw net.ipv4.ip_forward=1")?;
+    fabric.set_parameter("net/ipv4/ip_forward", "1")?;
     right.run(&format!("ip address flush dev {UPLINK}"))?;
     right.run(&format!("ip address add 10.10.20.12/24 dev {UPLINK}"))?;
     right.run("ip route add default via 10.10.20.1")?;

@@ -13,7 +13,7 @@ const ONLY_USERS: [(&str, &[&str]); 5] = [
     ("rtnetlink::", &["agent/src/kernel"]),
     ("aya::", &["agent/src/datapath", "agent/build.rs", "ebpf/abi/src/lib.rs", "tests/datapath/harness.rs"]),
     ("notify::", &["agent/src/control/file.rs"]),
-    ("/proc/sys", &["agent/src/kernel/sysctl.rs", "agent/src/kernel/mod.rs"]),
+    ("/proc/sys", &["agent/src/kernel", "tests/src/lab/namespace.rs"]),
     ("thread::sleep", &["tests/src/wait.rs"]),
 ];
 

@@ -73,8 +73,6 @@ pub struct Vxlan {
     pub local: Option<IpAddr>,
     /// UDP destination port.
     pub port: u16,
-    /// Whether it consumes ARP requests that it cannot answer (`proxy`), which breaks flooding them.
-    pub proxy: bool,
     /// Whether it accepts UDP over IPv6 without a checksum, which is what the fast lane sends.
     pub udp6_zero_checksum_rx: bool,
 }
@@ -111,8 +109,8 @@ pub struct Path {
     pub next_hop: IpAddr,
     /// Its link-layer address, while the kernel believes in one.
     pub next_hop_mac: Option<Mac>,
-    /// Whether the kernel has been told to find it and keep it.
-    pub resolving: bool,
+    /// Whether the kernel finds it and keeps it by itself: a managed neighbour, or one that somebody has set for good.
+    pub is_kept: bool,
     /// Largest IP packet in bytes: the route's MTU, or the link's.
     pub mtu: u32,
 }

@@ -69,12 +69,6 @@ pub enum DatapathError {
 }
 
 impl DatapathError {
-    /// Whether the same step can succeed later without anybody doing anything.
-    pub fn is_transient(&self) -> bool {
-        // The interface may have gone between the plan and the attachment.
-        matches!(self, Self::Attach { .. })
-    }
-
     pub(super) fn map(map: &'static str) -> impl Fn(aya::maps::MapError) -> Self {
         move |source| Self::Map { map, source: Box::new(source) }
     }

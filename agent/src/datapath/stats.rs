@@ -41,11 +41,6 @@ impl Counters {
         }
         self
     }
-
-    /// Frames left to the kernel lane.
-    pub fn kernel_lane(&self) -> u64 {
-        Outcome::ALL.into_iter().filter(|outcome| outcome.is_kernel_lane()).map(|outcome| self.outcome(outcome)).sum()
-    }
 }
 
 /// What was dropped on one interface for one reason.

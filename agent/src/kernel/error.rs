@@ -31,18 +31,6 @@ pub enum KernelError {
 }
 
 impl KernelError {
-    /// Whether the same request can succeed later without anybody doing anything.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Connect(_) => false,
-            // A device that vanished between the plan and the request may come back, and so may memory.
-            Self::List { source, .. } | Self::Request { source, .. } => matches!(
-                source.raw_os_error(),
-                Some(libc_errno::ENODEV | libc_errno::EBUSY | libc_errno::ENOMEM | libc_errno::EINTR)
-            ),
-        }
-    }
-
     pub(super) fn list(what: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::List { what, source }
     }
@@ -54,16 +42,6 @@ impl KernelError {
         let subject = subject.to_string();
         move |source| Self::Request { request, subject, source }
     }
-}
-
-/// Error numbers, as plain numbers for patterns.
-mod libc_errno {
-    use nix::errno::Errno;
-
-    pub(super) const ENODEV: i32 = Errno::ENODEV as i32;
-    pub(super) const EBUSY: i32 = Errno::EBUSY as i32;
-    pub(super) const ENOMEM: i32 = Errno::ENOMEM as i32;
-    pub(super) const EINTR: i32 = Errno::EINTR as i32;
 }
 
 fn hint(error: &io::Error) -> &'static str {

@@ -168,18 +168,17 @@ fn parse_kind(info: &[LinkInfo]) -> LinkKind {
 
 fn parse_vxlan(data: &[InfoVxlan]) -> Option<Vxlan> {
     let mut vni = None;
-    let (mut local, mut port, mut proxy, mut udp6_zero_checksum_rx) = (None, 0, false, false);
+    let (mut local, mut port, mut udp6_zero_checksum_rx) = (None, 0, false);
     for attribute in data {
         match attribute {
             InfoVxlan::Id(id) => vni = Vni::try_from(*id).ok(),
             InfoVxlan::Local(address) => local = Some(IpAddr::V4(*address)),
             InfoVxlan::Local6(address) => local = Some(IpAddr::V6(*address)),
             InfoVxlan::Port(number) => port = *number,
-            InfoVxlan::Proxy(on) => proxy = *on,
             InfoVxlan::UDPZeroCsumRX(on) => udp6_zero_checksum_rx = *on,
             InfoVxlan::CollectMetadata(true) => return None,
             _ => (),
         }
     }
-    Some(Vxlan { vni: vni?, local, port, proxy, udp6_zero_checksum_rx })
+    Some(Vxlan { vni: vni?, local, port, udp6_zero_checksum_rx })
 }

@@ -28,7 +28,7 @@ use super::{Kernel, KernelError};
 #[derive(Clone, Copy, Default)]
 struct NextHop {
     mac: Option<Mac>,
-    is_managed: bool,
+    is_kept: bool,
 }
 
 impl Kernel {
@@ -73,7 +73,7 @@ impl Kernel {
             let Some(link) = links.get(&uplink) else { continue };
             let known = next_hops.get(&(uplink, next_hop)).copied().unwrap_or_default();
             let mtu = route_mtu.unwrap_or(link.mtu);
-            paths.insert(*vtep, Path { uplink, next_hop, next_hop_mac: known.mac, resolving: known.is_managed, mtu });
+            paths.insert(*vtep, Path { uplink, next_hop, next_hop_mac: known.mac, is_kept: known.is_kept, mtu });
         }
         Ok(paths)
     }
@@ -188,7 +188,7 @@ fn parse_next_hop(message: &NeighbourMessage) -> Option<((u32, IpAddr), NextHop)
             NeighbourAttribute::LinkLayerAddress(bytes) => {
                 next_hop.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
             }
-            NeighbourAttribute::ExtFlags(flags) => next_hop.is_managed = flags.contains(NeighbourExtFlags::Managed),
+            NeighbourAttribute::ExtFlags(flags) => next_hop.is_kept = flags.contains(NeighbourExtFlags::Managed),
             _ => (),
         }
     }
@@ -205,5 +205,6 @@ fn parse_next_hop(message: &NeighbourMessage) -> Option<((u32, IpAddr), NextHop)
     if !is_valid {
         next_hop.mac = None;
     }
+    next_hop.is_kept |= matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
     Some(((message.header.ifindex, address?), next_hop))
 }

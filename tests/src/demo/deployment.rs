@@ -152,7 +152,7 @@ impl Deployment {
             machines.push(machine);
         }
         let router = world.namespace(&format!("qrouter-{ROUTER}"))?;
-        router.run("sysctl -qw net.ipv4.ip_forward=1")?;
+        router.set_parameter("net/ipv4/ip_forward", "1")?;
         for spec in &ROUTER_PORTS {
             let port = port(spec);
             lab.host(spec.host).plug(&router, &port, &interface("qr-", &port))?;

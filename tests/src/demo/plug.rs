@@ -69,7 +69,9 @@ fn prepare(probe: &Machine, host: &Host, folder: &Path, target: &str) -> Result<
     probe.run("ip link set eth0 mtu 1450 up")?;
     probe.run(&format!("ip address add {}/24 dev eth0", probe.port.ipv4()))?;
     // It asks again soon, so that its patience is not what is measured.
-    probe.run("sysctl -qw net.ipv4.neigh.eth0.retrans_time_ms=2 net.ipv4.neigh.eth0.mcast_solicit=10000")?;
+    for (parameter, value) in [("retrans_time_ms", "2"), ("mcast_solicit", "10000")] {
+        probe.namespace.set_parameter(&format!("net/ipv4/neigh/eth0/{parameter}"), value)?;
+    }
     // With -w, -c counts answers: the first one ends it.
     let ping = probe.namespace.start(&format!("ping -n -D -i 0.002 -w 10 -c 1 {target}"), &folder.join("probe.log"))?;
     wait_until("the guest asks", || Ok(!probe.run(&format!("ip neighbour show to {target}"))?.is_empty()))?;

@@ -1,7 +1,7 @@
 //! A named network namespace.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -75,6 +75,14 @@ impl Namespace {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         })
+    }
+
+    /// Sets a kernel parameter of the namespace, such as `net/ipv4/ip_forward`.
+    ///
+    /// # Errors
+    /// When there is no such parameter.
+    pub fn set_parameter(&self, name: &str, value: &str) -> Result<()> {
+        self.inside(|| fs::write(Path::new("/proc/sys").join(name), value).with_context(|| format!("setting {name}")))
     }
 
     fn path(&self) -> PathBuf {

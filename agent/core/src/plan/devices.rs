@@ -117,6 +117,13 @@ impl<'a> NetworkPlan<'a, '_> {
                     );
                     return Err(self.unusable(message));
                 }
+                if self.vxlan.local_ip.is_ipv6() && !found.udp6_zero_checksum_rx {
+                    let message = format!(
+                        "{name} refuses UDP over IPv6 without a checksum, which the other hosts send: delete it, and it is \
+                         made anew"
+                    );
+                    return Err(self.unusable(message));
+                }
                 self.set_up(link);
                 self.set_mtu(link, mtu);
                 Ok(Some(link))

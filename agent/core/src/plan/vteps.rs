@@ -56,11 +56,10 @@ fn resolve(remote: IpAddr, kernel: &KernelState, vxlan: &VxlanConfig, plan: &mut
     };
     // A device without Ethernet headers (a tunnel, say) is left to the kernel lane.
     let source = kernel.links.get(&path.uplink)?.mac?;
-    let Some(destination) = path.next_hop_mac else {
-        if !path.resolving {
-            plan.action(KernelAction::ResolveNeighbor { uplink: path.uplink, address: path.next_hop });
-        }
-        return None;
-    };
+    // Packets of the fast lane do not pass the neighbour table: an address that nobody keeps fresh would grow old there.
+    if !path.is_kept {
+        plan.action(KernelAction::ResolveNeighbor { uplink: path.uplink, address: path.next_hop });
+    }
+    let destination = path.next_hop_mac?;
     header::vtep(vxlan, remote, &Hop { uplink: path.uplink, source, destination, mtu: path.mtu })
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use overlane_core::{
     desired::Desired,
-    observed::{DatapathState, KernelState, Link, LinkKind, Observed, Vxlan},
+    model::Mac,
+    observed::{DatapathState, KernelState, Link, LinkKind, Observed, Path as UnderlayPath, Vxlan},
     plan,
     topology::Topology,
 };
@@ -58,7 +59,7 @@ fn add(host: &mut Observed, link: Link) {
 
 fn vxlan(vni: u32, port: u16) -> LinkKind {
     let vni = vni.try_into().expect("small");
-    LinkKind::Vxlan(Vxlan { vni, local: None, port, proxy: false, udp6_zero_checksum_rx: false })
+    LinkKind::Vxlan(Vxlan { vni, local: None, port, udp6_zero_checksum_rx: false })
 }
 
 fn lines(host: &Observed) -> (Vec<String>, Vec<String>) {
@@ -143,4 +144,16 @@ fn without_the_fast_lane_only_the_kernel_is_touched() {
     let host = Observed { datapath: None, ..bare_host() };
     let (actions, _) = lines(&host);
     assert!(actions.iter().all(|action| action.starts_with("create ")), "{actions:?}");
+}
+
+#[test]
+fn a_next_hop_that_is_known_but_not_kept_is_used_and_kept_from_then_on() {
+    let mut host = bare_host();
+    let address = "10.10.10.12".parse().expect("valid");
+    let mac = Some(Mac([2, 0, 0, 0, 0, 0x12]));
+    let path = UnderlayPath { uplink: 2, next_hop: address, next_hop_mac: mac, is_kept: false, mtu: 1500 };
+    host.kernel.paths.insert(address, path);
+    let (actions, obstacles) = lines(&host);
+    assert!(actions.contains(&"resolve next hop 10.10.10.12 on interface 2".to_owned()), "{actions:?}");
+    assert_eq!(obstacles, [""; 0]);
 }

@@ -104,7 +104,7 @@ fn underlay() -> KernelState {
     kernel.links.insert(FOREIGN_TAP, tap);
     kernel.fdb.insert(FdbEntry { ifindex: FOREIGN_TAP, mac: mac(200), table: FdbTable::Bridge });
     for number in 0..4 {
-        let path = Path { uplink: UPLINK, next_hop: vtep(number), next_hop_mac: None, resolving: false, mtu: 1500 };
+        let path = Path { uplink: UPLINK, next_hop: vtep(number), next_hop_mac: None, is_kept: false, mtu: 1500 };
         kernel.paths.insert(vtep(number), path);
     }
     kernel
@@ -117,7 +117,7 @@ fn add_device(kernel: &mut KernelState, network: u8, kind: u8, up: bool, enslave
         0 => (network_id(network).bridge_name(), LinkKind::Bridge),
         1 => {
             let local = Some(config().local_ip);
-            let vxlan = Vxlan { vni, local, port: 4789, proxy: false, udp6_zero_checksum_rx: false };
+            let vxlan = Vxlan { vni, local, port: 4789, udp6_zero_checksum_rx: false };
             (vxlan_name(vni), LinkKind::Vxlan(vxlan))
         }
         port => (port_id(network * 30 + port).tap_name(), LinkKind::Other("tun".to_owned())),

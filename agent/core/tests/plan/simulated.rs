@@ -73,7 +73,6 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
                 vni: spec.vni,
                 local: Some(spec.local),
                 port: spec.port,
-                proxy: false,
                 udp6_zero_checksum_rx: false,
             });
             kernel.links.insert(free, Link { up: true, mtu: spec.mtu, ..link(free, name, kind) });
@@ -91,7 +90,7 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
         KernelAction::DeleteFdb(entry) => assert!(kernel.fdb.remove(entry), "{entry} is not there"),
         KernelAction::ResolveNeighbor { uplink, address } => {
             for path in kernel.paths.values_mut().filter(|path| (path.uplink, path.next_hop) == (*uplink, *address)) {
-                (path.resolving, path.next_hop_mac) = (true, Some(Mac([2, 0, 0, 0, 0, 0xee])));
+                (path.is_kept, path.next_hop_mac) = (true, Some(Mac([2, 0, 0, 0, 0, 0xee])));
             }
         }
     }
