@@ -107,7 +107,7 @@ pub fn check(files: &[PathBuf], out: &mut impl Write) -> anyhow::Result<()> {
     let desired = loaded.desired()?;
     let ports: usize = desired.networks.values().map(|network| network.local_ports.len()).sum();
     let (networks, vteps) = (desired.networks.len(), desired.vteps.len());
-    writeln!(out, "\nvalid: {ports} ports in {networks} networks on this host, {vteps} other hosts")?;
+    writeln!(out, "\nvalid; on this host: networks {networks}, ports {ports}; other hosts: {vteps}")?;
     Ok(())
 }
 

@@ -70,12 +70,30 @@ pub enum DatapathError {
 
 impl DatapathError {
     pub(super) fn map(map: &'static str) -> impl Fn(aya::maps::MapError) -> Self {
-        move |source| Self::Map { map, source: Box::new(source) }
+        move |source| {
+            if is_permission_denied(&source) { Self::NoPermission } else { Self::Map { map, source: Box::new(source) } }
+        }
+    }
+
+    pub(super) fn load(source: aya::EbpfError) -> Self {
+        if is_permission_denied(&source) { Self::NoPermission } else { Self::Load(Box::new(source)) }
     }
 
     pub(super) fn pins(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::Pins { path: path.to_owned(), source }
     }
+}
+
+/// Permission problems hide deep in aya's errors; they deserve words of their own.
+fn is_permission_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        if current.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        cause = current.source();
+    }
+    false
 }
 
 /// Refuses a `bpffs` that could not hold pins.

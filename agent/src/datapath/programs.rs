@@ -41,7 +41,7 @@ impl Programs {
         for (name, pin) in &pins {
             loader.map_pin_path(name, pin);
         }
-        let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
+        let mut ebpf = loader.load(OBJECT).map_err(DatapathError::load)?;
         let maps = Maps::take(&mut ebpf)?;
         for hook in Hook::ALL {
             program(&mut ebpf, hook)?
@@ -77,18 +77,4 @@ fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, Datapath
         .ok_or_else(|| error(ProgramError::IOError(io::ErrorKind::NotFound.into())))?
         .try_into()
         .map_err(error)
-}
-
-/// Permission problems hide deep in aya's errors; they deserve words of their own.
-fn load_error(error: aya::EbpfError) -> DatapathError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(current) = cause {
-        if let Some(io) = current.downcast_ref::<io::Error>()
-            && io.kind() == io::ErrorKind::PermissionDenied
-        {
-            return DatapathError::NoPermission;
-        }
-        cause = current.source();
-    }
-    DatapathError::Load(Box::new(error))
 }
