@@ -1,8 +1,9 @@
 //! Overlane's packet path. Entry points only: one program per hook, each in its own file.
-#![no_std]
-#![no_main]
-// The attribute macros generate undocumented public functions, and a binary has no public interface.
-#![allow(missing_docs, unreachable_pub)]
+// On other targets, where it is only checked and linted, it is an ordinary program that does nothing.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// The attribute macros generate undocumented public functions, and a binary has no public interface. They also say how a
+// program is given its context.
+#![allow(missing_docs, unreachable_pub, clippy::needless_pass_by_value)]
 
 mod decap;
 mod ecn;
@@ -45,6 +46,9 @@ pub fn from_uplink(ctx: TcContext) -> i32 {
 pub fn from_overlay(ctx: TcContext) -> i32 {
     conclude(Skb::new(&ctx), Hook::FromOverlay, from_overlay::forward)
 }
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -65,7 +65,7 @@ pub fn vxlan_port() -> u16 {
 pub fn source_port(flow_hash: u32) -> u16 {
     let (min, end) = (u32::from(SOURCE_PORT_MIN.load()), SOURCE_PORT_END.load());
     let hash = flow_hash ^ flow_hash << 16;
-    ((u64::from(hash) * u64::from(end - min) >> 32) as u32 + min) as u16
+    (((u64::from(hash) * u64::from(end - min)) >> 32) as u32 + min) as u16
 }
 
 /// The port behind a tap.
