@@ -26,26 +26,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// The VXLAN settings, without which this version has nothing to do.
-    ///
-    /// # Errors
-    /// [`Problems`] when VXLAN is switched off.
-    pub fn vxlan(&self) -> Result<VxlanConfig, Problems> {
-        self.config.vxlan.ok_or_else(|| {
-            let file = self.files.last().cloned().unwrap_or_default();
-            let message =
-                "[vxlan] enable_vxlan is false, and VXLAN is the only network type of this version".to_owned();
-            Problems(vec![Problem { file, line: None, message }])
-        })
-    }
-
     /// What the topology asks of this host now.
     ///
     /// # Errors
     /// [`Problems`] in the topology file, or a file that cannot be read.
     pub fn desired(&self) -> anyhow::Result<Desired> {
         let Control::File(topology) = &self.config.control;
-        desired(topology, &self.config.host, &self.vxlan()?)
+        desired(topology, &self.config)
     }
 }
 
@@ -69,15 +56,15 @@ pub fn load(files: &[PathBuf]) -> Result<Loaded, Problems> {
     Ok(Loaded { config, notes, files: files.to_vec() })
 }
 
-/// Reads a topology file and takes out what it asks of `host`.
+/// Reads a topology file and takes out what it asks of the configured host.
 ///
 /// # Errors
 /// [`Problems`] in the file, or a file that cannot be read.
-pub fn desired(file: &Path, host: &str, vxlan: &VxlanConfig) -> anyhow::Result<Desired> {
+pub fn desired(file: &Path, config: &Config) -> anyhow::Result<Desired> {
     let text = read(file).map_err(|problem| Problems(vec![problem]))?;
     let topology = Topology::parse(file, &text)?;
-    topology.check_host(host, vxlan.local_ip)?;
-    Ok(topology.desired_for(host))
+    topology.check_host(&config.host, config.local_ip())?;
+    Ok(topology.desired_for(&config.host))
 }
 
 /// `overlane config check`: prints what will be used, or fails with every problem.
@@ -86,10 +73,45 @@ pub fn desired(file: &Path, host: &str, vxlan: &VxlanConfig) -> anyhow::Result<D
 /// [`Problems`] in any of the files.
 pub fn check(files: &[PathBuf], out: &mut impl Write) -> anyhow::Result<()> {
     let loaded = load(files)?;
-    let Config { host, vxlan: _, control: Control::File(topology), fast_path, bpffs, debug } = &loaded.config;
-    let vxlan = loaded.vxlan()?;
+    let Config { host, vxlan, control: Control::File(topology), .. } = &loaded.config;
+    let Config { physical_networks, unused_device_grace, fast_path, bpffs, debug, .. } = &loaded.config;
     writeln!(out, "host            {host}")?;
     writeln!(out, "topology        {}", topology.display())?;
+    for (name, device) in physical_networks {
+        writeln!(out, "physical        {name} by {device}")?;
+    }
+    match vxlan {
+        Some(vxlan) => check_vxlan(vxlan, out)?,
+        None => writeln!(out, "enable_vxlan    false")?,
+    }
+    writeln!(out, "unused devices  kept for {} s", unused_device_grace.as_secs())?;
+    writeln!(out, "fast_path       {fast_path}")?;
+    writeln!(out, "bpffs           {}", bpffs.display())?;
+    writeln!(out, "debug           {debug}")?;
+    for note in &loaded.notes {
+        writeln!(out, "note            {note}")?;
+    }
+    let desired = loaded.desired()?;
+    check_segments(&loaded, &desired)?;
+    let ports: usize = desired.networks.values().map(|network| network.local_ports.len()).sum();
+    let (networks, vteps) = (desired.networks.len(), desired.vteps.len());
+    writeln!(out, "\nvalid; on this host: networks {networks}, ports {ports}; other hosts: {vteps}")?;
+    Ok(())
+}
+
+/// What would keep a network of this host from working whatever the host looks like. The agent reports it, too, and goes
+/// on with the others.
+fn check_segments(loaded: &Loaded, desired: &Desired) -> Result<(), Problems> {
+    let problem = |message| Problem { file: loaded.files.last().cloned().unwrap_or_default(), line: None, message };
+    let problems = desired.networks.values().filter_map(|network| {
+        let reason = loaded.config.why_unusable(&network.segment)?;
+        Some(problem(format!("network {} is {}: {reason}", network.name, network.segment)))
+    });
+    let problems: Vec<Problem> = problems.collect();
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+fn check_vxlan(vxlan: &VxlanConfig, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "local_ip        {}", vxlan.local_ip)?;
     writeln!(out, "udp_dstport     {}", vxlan.udp_dstport)?;
     let source_ports =
@@ -98,16 +120,6 @@ pub fn check(files: &[PathBuf], out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out, "ttl             {}", vxlan.ttl.map_or("the system's default".to_owned(), |ttl| ttl.to_string()))?;
     writeln!(out, "dscp            {}", vxlan.dscp)?;
     writeln!(out, "arp_responder   {}", vxlan.arp_responder)?;
-    writeln!(out, "fast_path       {fast_path}")?;
-    writeln!(out, "bpffs           {}", bpffs.display())?;
-    writeln!(out, "debug           {debug}")?;
-    for note in &loaded.notes {
-        writeln!(out, "note            {note}")?;
-    }
-    let desired = loaded.desired()?;
-    let ports: usize = desired.networks.values().map(|network| network.local_ports.len()).sum();
-    let (networks, vteps) = (desired.networks.len(), desired.vteps.len());
-    writeln!(out, "\nvalid; on this host: networks {networks}, ports {ports}; other hosts: {vteps}")?;
     Ok(())
 }
 

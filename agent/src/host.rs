@@ -1,11 +1,15 @@
 //! The real host: kernel and datapath behind the one interface that the reconciler knows.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::PathBuf,
+    time::Instant,
+};
 
 use anyhow::Context as _;
 use overlane_core::{
     action::Action,
-    config::{Config, FastPath, VxlanConfig},
+    config::{Config, FastPath},
     desired::Desired,
     observed::Observed,
 };
@@ -19,7 +23,7 @@ use crate::{
 /// This host.
 pub struct LinuxHost {
     kernel: Kernel,
-    vxlan: VxlanConfig,
+    local_vtep: Option<IpAddr>,
     fast_lane: FastLane,
 }
 
@@ -39,28 +43,28 @@ impl LinuxHost {
     ///
     /// # Errors
     /// When the fast path is to be off, but programs of an earlier agent cannot be detached.
-    pub fn new(kernel: Kernel, config: &Config, vxlan: VxlanConfig) -> anyhow::Result<Self> {
+    pub fn new(kernel: Kernel, config: &Config) -> anyhow::Result<Self> {
         let fast_lane = match config.fast_path {
             FastPath::Off => {
                 Datapath::remove(&config.bpffs).context("detaching the programs of an earlier agent")?;
                 tracing::info!("fast path off by configuration: the kernel lane carries everything");
                 FastLane::Off
             }
-            FastPath::Auto => FastLane::open(config.bpffs.clone(), load_settings(&vxlan, config.debug)),
+            FastPath::Auto => FastLane::open(config.bpffs.clone(), load_settings(config)),
         };
-        Ok(Self { kernel, vxlan, fast_lane })
+        Ok(Self { kernel, local_vtep: config.local_ip(), fast_lane })
     }
 }
 
 impl Host for LinuxHost {
     async fn observe(&mut self, desired: &Desired) -> anyhow::Result<Observed> {
         let vteps = &desired.vteps;
-        let kernel = self.kernel.observe(vteps, self.vxlan.local_ip).await.context("listing the kernel's state")?;
+        let kernel = self.kernel.observe(vteps, self.local_vtep).await.context("listing the kernel's state")?;
         let datapath = match &self.fast_lane {
             FastLane::On(datapath) => Some(datapath.observe().context("reading the pinned maps")?),
             FastLane::Off | FastLane::Unavailable { .. } => None,
         };
-        Ok(Observed { kernel, datapath })
+        Ok(Observed { kernel, datapath, ..Observed::default() })
     }
 
     async fn apply(&mut self, action: &Action) -> anyhow::Result<()> {
@@ -109,11 +113,13 @@ fn describe(error: DatapathError) -> String {
     format!("{:#}", anyhow::Error::from(error))
 }
 
-fn load_settings(vxlan: &VxlanConfig, logs: bool) -> LoadSettings {
+fn load_settings(config: &Config) -> LoadSettings {
+    let source_ports = config.vxlan.and_then(|vxlan| vxlan.source_ports);
     LoadSettings {
-        local_vtep: vxlan.local_ip,
-        vxlan_port: vxlan.udp_dstport,
-        source_ports: vxlan.source_ports.unwrap_or_else(kernel::local_port_range),
-        logs,
+        // Without tunnels no packet is for their endpoint: nothing is sent to the unspecified address.
+        local_vtep: config.local_ip().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        vxlan_port: config.vxlan.map_or(0, |vxlan| vxlan.udp_dstport),
+        source_ports: source_ports.unwrap_or_else(kernel::local_port_range),
+        logs: config.debug,
     }
 }

@@ -1,5 +1,6 @@
 //! The overlane agent: adapters at the edges, wired in [`run`].
 
+mod backoff;
 pub mod cli;
 pub mod control;
 pub mod datapath;

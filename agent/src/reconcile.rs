@@ -1,14 +1,19 @@
 //! Observe, plan, apply, until there is nothing left to do. There is no other way to change the host.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use overlane_core::{
     action::Action,
-    config::VxlanConfig,
+    config::Config,
     desired::Desired,
     observed::Observed,
     plan::{self, Plan},
 };
+
+use crate::backoff::Backoff;
 
 /// A plan can only name interfaces that exist, so a new network takes three passes: its devices, what goes on top of
 /// them, and the proof that nothing is left. More than this many means that something fights back.
@@ -24,11 +29,13 @@ pub trait Host {
     fn retry_unavailable(&mut self);
 }
 
-/// The loop's memory: none of the host, only of what has been said about it.
+/// The loop's memory: none of the host, only of what has been said, since when devices have been unused, and what failed.
 pub struct Reconciler<H> {
     host: H,
-    vxlan: VxlanConfig,
+    config: Config,
     said: BTreeSet<String>,
+    unused_since: BTreeMap<u32, Instant>,
+    backoff: Backoff,
 }
 
 /// What a reconciliation came to.
@@ -44,8 +51,8 @@ pub struct Report {
 
 impl<H: Host> Reconciler<H> {
     /// A reconciler of `host`.
-    pub fn new(host: H, vxlan: VxlanConfig) -> Self {
-        Self { host, vxlan, said: BTreeSet::new() }
+    pub fn new(host: H, config: Config) -> Self {
+        Self { host, config, said: BTreeSet::new(), unused_since: BTreeMap::new(), backoff: Backoff::default() }
     }
 
     /// A full pass: also tries again what was unavailable.
@@ -65,26 +72,32 @@ impl<H: Host> Reconciler<H> {
         let begun = Instant::now();
         let mut report = Report::default();
         let mut complaints = BTreeSet::new();
-        let mut previous = Vec::new();
-        for _ in 0..PASSES_MAX {
-            let observed = self.host.observe(desired).await?;
-            let Plan { actions, obstacles } = plan::plan(desired, &observed, &self.vxlan);
-            report.obstacles = obstacles.len();
+        for pass in 1..=PASSES_MAX {
+            let mut observed = self.host.observe(desired).await?;
+            observed.retired = self.retire(desired, &observed);
+            let Plan { actions, obstacles } = plan::plan(desired, &observed, &self.config);
+            self.backoff.retain(&actions);
             complaints = obstacles.iter().map(ToString::to_string).collect();
-            if actions.is_empty() || actions == previous {
+            let (waiting, due): (Vec<&Action>, Vec<&Action>) =
+                actions.iter().partition(|action| self.backoff.waits(action, begun).is_some());
+            (report.obstacles, report.failed) = (obstacles.len(), waiting.len());
+            complaints.extend(waiting.into_iter().map(|action| self.describe_failure(action, begun)));
+            if due.is_empty() {
                 break;
             }
-            report.failed = 0;
-            for action in &actions {
+            if pass == PASSES_MAX {
+                complaints.insert(format!("something undoes what is done: still to do is to {}", due[0]));
+            }
+            for action in due {
                 match self.host.apply(action).await {
                     Ok(()) => report.applied += 1,
                     Err(error) => {
+                        self.backoff.failed(action, format!("{error:#}"), Instant::now());
                         report.failed += 1;
-                        complaints.insert(format!("could not {action}: {error:#}"));
+                        complaints.insert(self.describe_failure(action, begun));
                     }
                 }
             }
-            previous = actions;
         }
         self.say(complaints);
         if report.applied > 0 {
@@ -92,6 +105,34 @@ impl<H: Host> Reconciler<H> {
             tracing::info!(actions = report.applied, failed = report.failed, millis, "reconciled");
         }
         Ok(report)
+    }
+
+    fn describe_failure(&self, action: &Action, now: Instant) -> String {
+        format!("could not {action}: {}", self.backoff.waits(action, now).unwrap_or("it is tried again"))
+    }
+
+    /// When the loop must look again even if nothing happens.
+    pub fn next_wake(&self) -> Option<Instant> {
+        self.next_retirement().into_iter().chain(self.backoff.next_try()).min()
+    }
+
+    /// The devices whose grace period is over.
+    fn retire(&mut self, desired: &Desired, observed: &Observed) -> BTreeSet<u32> {
+        let now = Instant::now();
+        let unused = plan::unused_devices(desired, &observed.kernel);
+        self.unused_since.retain(|ifindex, _| unused.contains(ifindex));
+        for ifindex in unused {
+            self.unused_since.entry(ifindex).or_insert(now);
+        }
+        let is_over = |since: &Instant| now.duration_since(*since) >= self.config.unused_device_grace;
+        self.unused_since.iter().filter(|(_, since)| is_over(since)).map(|(ifindex, _)| *ifindex).collect()
+    }
+
+    /// When the next grace period will be over.
+    fn next_retirement(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let ends = self.unused_since.values().map(|since| *since + self.config.unused_device_grace);
+        ends.filter(|end| *end > now).min()
     }
 
     /// Logs what is new among the complaints, and what is over; an operator reads each once.

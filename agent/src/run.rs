@@ -20,7 +20,7 @@ use crate::{
 
 /// Events drive the agent; this is the safety net under them.
 const FULL_PASS_INTERVAL: Duration = Duration::from_secs(10);
-/// When something failed, it is tried again sooner.
+/// When the host could not even be looked at, it is tried again sooner.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -44,13 +44,13 @@ pub fn agent(config_files: &[PathBuf]) -> anyhow::Result<()> {
 async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let config = &loaded.config;
     let Control::File(topology) = &config.control;
-    let vxlan = loaded.vxlan()?;
     let mut stop = Stop::listen()?;
-    let mut topology = TopologyFile::open(topology, &config.host, &vxlan)?;
+    let mut topology = TopologyFile::open(topology, config)?;
     let (kernel, mut monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
-    let host = LinuxHost::new(kernel, config, vxlan)?;
-    let mut reconciler = Reconciler::new(host, vxlan);
-    tracing::info!(host = config.host, local_ip = %vxlan.local_ip, "agent started");
+    let host = LinuxHost::new(kernel, config)?;
+    let mut reconciler = Reconciler::new(host, config.clone());
+    let local_ip = config.local_ip().map(tracing::field::display);
+    tracing::info!(host = config.host, local_ip, "agent started");
 
     let mut desired = topology.desired();
     let mut next_full_pass = Instant::now();
@@ -74,6 +74,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
             () = topology.changed() => desired = topology.desired(),
             () = wait_for_change(&mut monitor) => (),
             () = tokio::time::sleep_until(next_full_pass) => (),
+            () = wait_until(reconciler.next_wake()) => (),
         }
     }
     tracing::info!("agent stopped; forwarding goes on without it");
@@ -81,9 +82,13 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
 }
 
 fn pause_after(result: &anyhow::Result<Report>) -> Duration {
-    match result {
-        Ok(report) if report.failed == 0 => FULL_PASS_INTERVAL,
-        _ => RETRY_INTERVAL,
+    if result.is_ok() { FULL_PASS_INTERVAL } else { RETRY_INTERVAL }
+}
+
+async fn wait_until(when: Option<std::time::Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use overlane_abi::{NetworkKey, Outcome};
 
-use crate::{maps, parse::Ethernet, skb::Skb, verdict::Verdict};
+use crate::{maps, parse::Ethernet, skb::Skb, switch, verdict::Verdict};
 
 /// Hands what is for a port of this host to its tap, and everything else to the bridge.
 #[inline(always)]
@@ -13,14 +13,8 @@ pub fn forward(skb: Skb) -> Verdict {
     let Some(frame) = Ethernet::outermost(skb) else {
         return Verdict::Pass(Outcome::Malformed);
     };
-    if skb.has_vlan_tag() {
+    if frame.is_tagged(skb) {
         return Verdict::Pass(Outcome::OtherEthertype);
     }
-    if frame.is_group() {
-        return Verdict::Pass(Outcome::Flood);
-    }
-    match maps::fdb(network.index, frame.destination) {
-        Some(owner) if owner.ifindex != 0 => Verdict::Redirect(Outcome::Delivered, owner.ifindex),
-        _ => Verdict::Pass(Outcome::UnknownDestination),
-    }
+    switch::deliver(&frame, network)
 }

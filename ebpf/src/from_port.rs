@@ -13,7 +13,7 @@ pub fn forward(skb: Skb) -> Verdict {
     let Some(frame) = Ethernet::outermost(skb) else {
         return Verdict::Pass(Outcome::Malformed);
     };
-    if skb.has_vlan_tag() {
+    if frame.is_tagged(skb) {
         return Verdict::Pass(Outcome::OtherEthertype);
     }
     if frame.is_group() {

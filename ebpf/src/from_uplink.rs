@@ -1,4 +1,5 @@
-//! Ingress of an underlay NIC: VXLAN from known endpoints, straight to the tap it is for.
+//! Ingress of a NIC that leads to other hosts: VXLAN from known endpoints, and the frames of a flat network, straight to
+//! the tap they are for.
 
 use overlane_abi::{DropReason, NetworkKey, Outcome};
 
@@ -6,26 +7,34 @@ use crate::{
     decap, maps,
     parse::{Ethernet, Overlay},
     skb::Skb,
+    switch,
     verdict::Verdict,
 };
 
-/// Decapsulates what is for a port of this host; leaves the rest to the kernel's own vxlan device.
+/// Delivers what is for a port of this host; leaves the rest to the kernel.
 #[inline(always)]
 pub fn forward(skb: Skb) -> Verdict {
     let Some(frame) = Ethernet::outermost(skb) else {
         return Verdict::Pass(Outcome::NotOurs);
     };
-    if skb.has_vlan_tag() {
+    if frame.is_tagged(skb) {
         return Verdict::Pass(Outcome::NotOurs);
     }
-    let overlay = match Overlay::parse(skb, &frame, maps::vxlan_port()) {
-        None => return Verdict::Pass(Outcome::NotOurs),
+    match Overlay::parse(skb, &frame, maps::vxlan_port()) {
         Some(Err(truncated)) if truncated.destination == maps::local_vtep() => {
-            return Verdict::Drop(DropReason::TruncatedOverlay);
+            Verdict::Drop(DropReason::TruncatedOverlay)
         }
-        Some(Ok(overlay)) if overlay.destination == maps::local_vtep() => overlay,
-        Some(_) => return Verdict::Pass(Outcome::NotOurs),
-    };
+        Some(Ok(overlay)) if overlay.destination == maps::local_vtep() => from_tunnel(skb, &overlay),
+        _ => match maps::network(NetworkKey::interface(skb.ifindex())) {
+            Some(flat) => switch::deliver(&frame, flat),
+            None => Verdict::Pass(Outcome::NotOurs),
+        },
+    }
+}
+
+/// Decapsulates what is for a port of this host; leaves the rest to the kernel's own vxlan device.
+#[inline(always)]
+fn from_tunnel(skb: Skb, overlay: &Overlay) -> Verdict {
     let Some(network) = maps::network(NetworkKey::vni(overlay.vni)) else {
         return Verdict::Pass(Outcome::UnknownNetwork);
     };
@@ -42,7 +51,7 @@ pub fn forward(skb: Skb) -> Verdict {
         return Verdict::Pass(Outcome::Flood);
     }
     match maps::fdb(network.index, inner.destination) {
-        Some(owner) if owner.ifindex != 0 => decap::deliver(skb, &overlay, &inner, owner.ifindex),
+        Some(owner) if owner.ifindex != 0 => decap::deliver(skb, overlay, &inner, owner.ifindex),
         _ => Verdict::Pass(Outcome::UnknownDestination),
     }
 }

@@ -15,6 +15,7 @@ mod maps;
 mod parse;
 mod respond;
 mod skb;
+mod switch;
 mod to_port;
 mod verdict;
 

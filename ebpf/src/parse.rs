@@ -52,6 +52,12 @@ impl Ethernet {
         self.destination[0] & 1 != 0
     }
 
+    /// Whether the packet has a VLAN tag, in it or, as the kernel prefers, beside it.
+    #[inline(always)]
+    pub fn is_tagged(&self, skb: Skb) -> bool {
+        skb.has_vlan_tag() || self.carries(EtherType::Ieee8021q) || self.carries(EtherType::Ieee8021ad)
+    }
+
     #[inline(always)]
     pub fn carries(&self, ether_type: EtherType) -> bool {
         self.ether_type_be == ether_type as u16

@@ -5,7 +5,10 @@ use overlane_tests::packet::{BROADCAST, ETHERNET, Ends, Frame, Vxlan};
 
 use crate::{
     harness::{Datapath, Verdict, check},
-    network::{NOBODY, THERE, VNI, address, families, host, inbound, outbound, shortest, tunnel_back, v4, v6},
+    network::{
+        NOBODY, THERE, VNI, address, families, host, host_at_its_segment, inbound, outbound, shortest, tunnel_back, v4,
+        v6,
+    },
 };
 
 const DECAPSULATED: Verdict = Verdict::Redirect(Outcome::Decapsulated);
@@ -196,7 +199,7 @@ fn every_byte_of_an_outer_header_can_be_garbage_without_surprise() {
 #[test]
 fn what_the_kernel_has_decapsulated_goes_straight_to_the_port() {
     for inner in [v4(), v6()] {
-        let mut datapath = host(v4());
+        let mut datapath = host_at_its_segment(v4());
         let frame = outbound(inner).reversed().tcp(100);
         let output = datapath.expect(Hook::FromOverlay, &frame, Verdict::Redirect(Outcome::Delivered));
         assert_eq!(output, frame);
@@ -205,9 +208,38 @@ fn what_the_kernel_has_decapsulated_goes_straight_to_the_port() {
 
 #[test]
 fn what_the_kernel_has_decapsulated_for_others_goes_to_the_bridge() {
-    let mut datapath = host(v4());
+    let mut datapath = host_at_its_segment(v4());
     let to = |destination_mac| Ends { destination_mac, ..outbound(v4()).reversed() }.udp(10);
     datapath.expect_pass(Hook::FromOverlay, &to(BROADCAST), Outcome::Flood);
     datapath.expect_pass(Hook::FromOverlay, &to(NOBODY), Outcome::UnknownDestination);
     datapath.expect_pass(Hook::FromOverlay, &to(THERE), Outcome::UnknownDestination);
+}
+
+#[test]
+fn frames_of_a_flat_network_go_from_its_nic_straight_to_the_port() {
+    for inner in [v4(), v6()] {
+        let mut datapath = host_at_its_segment(v4());
+        let frame = outbound(inner).reversed().udp(100);
+        let output = datapath.expect(Hook::FromUplink, &frame, Verdict::Redirect(Outcome::Delivered));
+        assert_eq!(output, frame);
+    }
+}
+
+#[test]
+fn what_else_arrives_on_the_nic_of_a_flat_network_goes_to_its_bridge() {
+    let mut datapath = host_at_its_segment(v4());
+    let to = |destination_mac| Ends { destination_mac, ..outbound(v4()).reversed() }.udp(10);
+    expect_pass(&mut datapath, &to(BROADCAST), Outcome::Flood);
+    expect_pass(&mut datapath, &to(NOBODY), Outcome::UnknownDestination);
+    expect_pass(&mut datapath, &to(THERE).tagged(5), Outcome::NotOurs);
+}
+
+#[test]
+fn a_nic_can_carry_a_flat_network_and_tunnels() {
+    let mut datapath = host_at_its_segment(v4());
+    let (tunnel, frame) = inbound(v4(), v6());
+    expect_decapsulated(&mut datapath, &tunnel.wrap(&frame), &frame);
+    let mut for_another_host = tunnel;
+    for_another_host.outer.destination = address("10.10.10.77");
+    expect_pass(&mut datapath, &for_another_host.wrap(&frame), Outcome::UnknownDestination);
 }

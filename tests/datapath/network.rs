@@ -82,9 +82,7 @@ pub(crate) fn host_with(outer: Family, config: &VxlanConfig) -> Datapath {
     let mut datapath = Datapath::load(outer.local_vtep);
     let port = Port { network: INDEX, vni: VNI, mac: HERE, flags: Port::RESPONDER };
     datapath.put(names::PORTS, IFINDEX, port);
-    for key in [NetworkKey::vni(VNI), NetworkKey::interface(IFINDEX)] {
-        datapath.put(names::NETWORKS, key, Network { index: INDEX, vni: VNI });
-    }
+    datapath.put(names::NETWORKS, NetworkKey::vni(VNI), Network { index: INDEX, vni: VNI });
     datapath.put(names::FDB, FdbKey::new(INDEX, HERE), FdbEntry::local(IFINDEX));
     datapath.put(names::FDB, FdbKey::new(INDEX, NEIGHBOUR), FdbEntry::local(OTHER_IFINDEX));
     datapath.put(names::FDB, FdbKey::new(INDEX, THERE), FdbEntry::remote(outer.remote_vtep.into()));
@@ -95,6 +93,13 @@ pub(crate) fn host_with(outer: Family, config: &VxlanConfig) -> Datapath {
         let key = NeighborKey { network: INDEX, address: family.there.into() };
         datapath.put(names::NEIGHBORS, key, Neighbor { mac: THERE, flags: 0 });
     }
+    datapath
+}
+
+/// As `host`, where the interface that test runs happen on is the network's vxlan device, or a flat network's NIC.
+pub(crate) fn host_at_its_segment(outer: Family) -> Datapath {
+    let mut datapath = host(outer);
+    datapath.put(names::NETWORKS, NetworkKey::interface(IFINDEX), Network { index: INDEX, vni: VNI });
     datapath
 }
 

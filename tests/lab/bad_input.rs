@@ -23,8 +23,9 @@ fn stderr(output: &Output) -> String {
 fn every_problem_of_a_topology_is_reported_with_its_line() -> Result<()> {
     let pair = Pair::bare()?;
     pair.host("left").configure(&pair.topology_file, Lanes::Both)?;
-    let text = "[[hosts]]\nname = \"left\"\nlocal_ip = \"10.10.10\"\n\n[[networks]]\nid = \"x\"\nnetwork_type = \"gre\"\n\
-                segmentation_id = 16777216\n\n[[ports]]\nmac_adress = \"fa:16:3e:00:00:01\"\n";
+    let text = "[[hosts]]\nname = \"left\"\nlocal_ip = \"10.10.10\"\n\n[[networks]]\nid = \"x\"\nnetwork_type = \"vxlan\"\n\
+                segmentation_id = 16777216\n\n[[ports]]\nmac_adress = \"fa:16:3e:00:00:01\"\n\n\
+                [[networks]]\nid = \"971ffda2-e567-40a0-a2c8-b31a577fd4d3\"\nnetwork_type = \"gre\"\n";
     std::fs::write(&pair.topology_file, text)?;
     for words in [&["config", "check"][..], &["plan"], &["show", "ports"], &["agent"]] {
         let output = overlane(&pair, words)?;
@@ -34,10 +35,10 @@ fn every_problem_of_a_topology_is_reported_with_its_line() -> Result<()> {
         for (line, what) in [
             (3, "local_ip \"10.10.10\""),
             (6, "id \"x\""),
-            (7, "network_type \"gre\""),
             (8, "segmentation_id"),
             (10, "no mac_address"),
             (11, "\"mac_adress\""),
+            (15, "network_type \"gre\""),
         ] {
             let found =
                 errors.lines().any(|error| error.starts_with(&format!("{file}:{line}: ")) && error.contains(what));

@@ -1,13 +1,14 @@
 //! One host with Overlane, the other with what any Linux administrator would set up: a bridge and a vxlan device.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use overlane_tests::lab::{Host, Lanes, Machine, Network, Port, UPLINK};
 
 use crate::pair::Pair;
 
 /// Sets up the plain host by hand, learning what it is not told.
 fn plain_host(host: &Host, network: &Network, remote: &str, port: &Port) -> Result<()> {
-    let (vni, local) = (network.segmentation_id, host.local_ip);
+    let vni = network.segmentation_id.context("a VXLAN network")?;
+    let local = host.local_ip;
     host.run("ip link add name br0 type bridge forward_delay 0")?;
     host.run(&format!("ip link add vx0 type vxlan id {vni} local {local} dev {UPLINK} dstport 4789 udpcsum"))?;
     host.run(&format!("bridge fdb append 00:00:00:00:00:00 dev vx0 dst {remote}"))?;

@@ -81,7 +81,7 @@ fn the_plan_of_a_bare_host_says_what_would_be_done_and_does_nothing() -> Result<
     host.configure(&pair.topology_file, Lanes::Both)?;
     let before = host.run("ip -o link")?;
     let plan = host.overlane("plan")?;
-    let bridge = format!("brq{}", &pair.network.id[..11]);
+    let bridge = pair.network.bridge();
     for step in [format!("create bridge {bridge}"), "create vxlan device vxlan-10".to_owned()] {
         ensure!(plan.contains(&step), "{plan}");
     }

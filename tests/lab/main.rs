@@ -8,5 +8,6 @@ mod interop;
 mod lifecycle;
 mod offload;
 mod pair;
+mod physical;
 mod trouble;
 mod underlay;

@@ -13,7 +13,7 @@ fn a_bridge_name_taken_by_something_else_blocks_only_its_network() -> Result<()>
     let other = pair.topology.add_network(11);
     let blocked = pair.topology.add_port(&other, "left", 9);
     pair.topology.write(&pair.topology_file)?;
-    let bridge = format!("brq{}", &other.id[..11]);
+    let bridge = other.bridge();
     pair.host("left").run(&format!("ip link add {bridge} type veth peer name other"))?;
     pair.start(Lanes::Both)?;
     pair.agents[0].wait_for_log(&format!("{bridge} is a veth, but the name is needed for the bridge"))?;

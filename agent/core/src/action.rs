@@ -64,6 +64,47 @@ pub enum KernelAction {
         /// Name of the bridge, for people.
         bridge_name: String,
     },
+    /// Put a NIC into a bridge together with its addresses and routes, as one transaction: it is rolled back when a step
+    /// of it fails.
+    MoveIntoBridge {
+        /// Interface index of the NIC.
+        ifindex: u32,
+        /// Its name.
+        name: String,
+        /// Interface index of the bridge.
+        bridge: u32,
+        /// Its name.
+        bridge_name: String,
+    },
+    /// The reverse of [`Self::MoveIntoBridge`].
+    GiveBack {
+        /// Interface index of the NIC.
+        ifindex: u32,
+        /// Its name.
+        name: String,
+        /// Interface index of the bridge.
+        bridge: u32,
+        /// Its name.
+        bridge_name: String,
+    },
+    /// Have a vxlan device send by another link.
+    SetVxlanUnderlay {
+        /// Interface index of the vxlan device.
+        ifindex: u32,
+        /// Its name.
+        name: String,
+        /// Interface index of the link.
+        underlay: u32,
+        /// Its name.
+        underlay_name: String,
+    },
+    /// Delete a device that Overlane has made.
+    DeleteLink {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name, for people.
+        name: String,
+    },
     /// Add a static FDB entry. Several entries with a zero MAC make a flood list.
     AddFdb(FdbEntry),
     /// Delete a static FDB entry.
@@ -174,6 +215,14 @@ impl fmt::Display for KernelAction {
             Self::SetUp { name, .. } => write!(f, "set {name} up"),
             Self::SetMtu { name, mtu, .. } => write!(f, "set the MTU of {name} to {mtu}"),
             Self::SetMaster { name, bridge_name, .. } => write!(f, "add {name} to bridge {bridge_name}"),
+            Self::MoveIntoBridge { name, bridge_name, .. } => {
+                write!(f, "move {name} with its addresses and routes into bridge {bridge_name}")
+            }
+            Self::GiveBack { name, bridge_name, .. } => {
+                write!(f, "take {name} out of bridge {bridge_name}, and give it its addresses and routes back")
+            }
+            Self::SetVxlanUnderlay { name, underlay_name, .. } => write!(f, "send {name} by {underlay_name}"),
+            Self::DeleteLink { name, .. } => write!(f, "delete {name}, which nothing has needed for a while"),
             Self::AddFdb(entry) => write!(f, "add FDB entry {entry}"),
             Self::DeleteFdb(entry) => write!(f, "delete FDB entry {entry}"),
             Self::ResolveNeighbor { uplink, address } => write!(f, "resolve next hop {address} on interface {uplink}"),

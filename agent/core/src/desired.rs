@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use crate::model::{Mac, NetworkId, PortId, Vni};
+use crate::model::{Mac, NetworkId, PortId, Segment};
 
 /// Everything that this host should have. Made by a control plane, read by [`crate::plan::plan`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct Desired {
 pub struct Network {
     /// What people call it.
     pub name: String,
-    /// Its segment.
-    pub vni: Vni,
+    /// What carries it between hosts.
+    pub segment: Segment,
     /// Largest IP packet of the network in bytes; `None` takes what the underlay leaves room for.
     pub mtu: Option<u16>,
     /// Its ports on this host.

@@ -7,7 +7,7 @@ use std::{
 
 use overlane_abi as abi;
 
-use crate::model::{Mac, Vni};
+use crate::model::{Mac, NetworkId, Vni};
 
 /// Everything that the plan looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub struct Observed {
     pub kernel: KernelState,
     /// Maps and attachments; `None` when the fast path is off or unavailable.
     pub datapath: Option<DatapathState>,
+    /// Devices of Overlane's that no network has needed for longer than the grace period. (The plan has no clock: who
+    /// calls it has.)
+    pub retired: BTreeSet<u32>,
 }
 
 /// Devices, FDB and paths of one network namespace.
@@ -28,8 +31,8 @@ pub struct KernelState {
     pub fdb: BTreeSet<FdbEntry>,
     /// How each tunnel endpoint is reached; no entry where there is no route.
     pub paths: BTreeMap<IpAddr, Path>,
-    /// The link that carries this host's tunnel endpoint address.
-    pub local_vtep_link: Option<u32>,
+    /// Addresses that other hosts can see (global scope), by interface index.
+    pub addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
 }
 
 /// A network device.
@@ -49,8 +52,8 @@ pub struct Link {
     pub mtu: u32,
     /// Its own MAC address; `None` for devices that have no Ethernet header.
     pub mac: Option<Mac>,
-    /// `ifalias`, where Overlane marks what it made.
-    pub alias: Option<String>,
+    /// The network that Overlane has made it for, as the mark in its `ifalias` says; `None` for what others have made.
+    pub made_for: Option<NetworkId>,
 }
 
 /// What a device is, as far as the plan cares.
@@ -71,6 +74,8 @@ pub struct Vxlan {
     pub vni: Vni,
     /// Its source address.
     pub local: Option<IpAddr>,
+    /// The link that its packets leave by, if it is bound to one.
+    pub underlay: Option<u32>,
     /// UDP destination port.
     pub port: u16,
     /// Whether it accepts UDP over IPv6 without a checksum, which is what the fast lane sends.
@@ -137,5 +142,11 @@ impl KernelState {
     /// The link called `name`.
     pub fn link_named(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)
+    }
+
+    /// The link that has `address`.
+    pub fn link_with_address(&self, address: IpAddr) -> Option<&Link> {
+        let (ifindex, _) = self.addresses.iter().find(|(_, addresses)| addresses.contains(&address))?;
+        self.links.get(ifindex)
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use notify::{RecursiveMode, Watcher as _};
-use overlane_core::{config::VxlanConfig, desired::Desired};
+use overlane_core::{config::Config, desired::Desired};
 use tokio::sync::watch;
 
 use crate::files;
@@ -21,7 +21,7 @@ impl TopologyFile {
     ///
     /// # Errors
     /// [`overlane_core::problem::Problems`] when the file is not valid now, or when it cannot be watched.
-    pub fn open(file: &Path, host: &str, vxlan: &VxlanConfig) -> anyhow::Result<Self> {
+    pub fn open(file: &Path, config: &Config) -> anyhow::Result<Self> {
         let (sender, desired) = watch::channel(Desired::default());
         // Editors replace files rather than write to them, so the folder is watched. Watching starts before the first
         // reading: an edit in between is seen twice rather than never.
@@ -29,7 +29,7 @@ impl TopologyFile {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),
         };
-        let reader = Reader { file: file.to_owned(), host: host.to_owned(), vxlan: *vxlan };
+        let reader = Reader { file: file.to_owned(), config: config.clone() };
         sender.send_replace(reader.read()?);
         let mut watcher = notify::recommended_watcher(move |event| reader.on_event(&event, &sender))
             .context("starting to watch files")?;
@@ -55,13 +55,12 @@ impl TopologyFile {
 
 struct Reader {
     file: PathBuf,
-    host: String,
-    vxlan: VxlanConfig,
+    config: Config,
 }
 
 impl Reader {
     fn read(&self) -> anyhow::Result<Desired> {
-        files::desired(&self.file, &self.host, &self.vxlan)
+        files::desired(&self.file, &self.config)
     }
 
     fn on_event(&self, event: &notify::Result<notify::Event>, sender: &watch::Sender<Desired>) {

@@ -88,7 +88,7 @@ impl Kernel {
         message.header.flags = LinkFlags::Up;
         message.header.change_mask = LinkFlags::Up;
         message.attributes =
-            vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::IfAlias(format!("overlane network={network}"))];
+            vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::IfAlias(format!("{MARK}{network}"))];
         self.change(RouteNetlinkMessage::SetLink(message), 0).await
     }
 
@@ -112,6 +112,25 @@ impl Kernel {
             .map_err(KernelError::request("putting into its bridge", name))
     }
 
+    /// Has a vxlan device send by `underlay`.
+    pub(super) async fn set_vxlan_underlay(&self, ifindex: u32, name: &str, underlay: u32) -> Result<(), KernelError> {
+        let data = InfoData::Vxlan(vec![InfoVxlan::Link(underlay)]);
+        let info = vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(data)];
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.attributes.push(LinkAttribute::LinkInfo(info));
+        let result = self.change(RouteNetlinkMessage::NewLink(message), 0).await;
+        result.map_err(KernelError::request("changing the underlay of", name))
+    }
+
+    pub(super) async fn delete_link(&self, ifindex: u32, name: &str) -> Result<(), KernelError> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        let result = self.change(RouteNetlinkMessage::DelLink(message), 0).await;
+        let result = if is_gone(&result) { Ok(()) } else { result };
+        result.map_err(KernelError::request("deleting", name))
+    }
+
     async fn set_attribute(&self, ifindex: u32, attribute: LinkAttribute) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = ifindex;
@@ -124,6 +143,17 @@ impl Kernel {
     }
 }
 
+fn is_gone(result: &io::Result<()>) -> bool {
+    result.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::errno::Errno::ENODEV as i32))
+}
+
+/// Begins the alias of what Overlane makes; a network's id follows.
+const MARK: &str = "overlane network=";
+
+fn parse_mark(alias: &str) -> Option<NetworkId> {
+    alias.strip_prefix(MARK)?.parse().ok().map(NetworkId)
+}
+
 fn parse(message: &LinkMessage) -> Link {
     let mut link = Link {
         ifindex: message.header.index,
@@ -133,12 +163,12 @@ fn parse(message: &LinkMessage) -> Link {
         up: message.header.flags.contains(LinkFlags::Up),
         mtu: 0,
         mac: None,
-        alias: None,
+        made_for: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+            LinkAttribute::IfAlias(alias) => link.made_for = parse_mark(alias),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(master) => link.master = Some(*master),
             LinkAttribute::Address(address) if message.header.link_layer_type == LinkLayerType::Ether => {
@@ -168,17 +198,18 @@ fn parse_kind(info: &[LinkInfo]) -> LinkKind {
 
 fn parse_vxlan(data: &[InfoVxlan]) -> Option<Vxlan> {
     let mut vni = None;
-    let (mut local, mut port, mut udp6_zero_checksum_rx) = (None, 0, false);
+    let (mut local, mut underlay, mut port, mut udp6_zero_checksum_rx) = (None, None, 0, false);
     for attribute in data {
         match attribute {
             InfoVxlan::Id(id) => vni = Vni::try_from(*id).ok(),
             InfoVxlan::Local(address) => local = Some(IpAddr::V4(*address)),
             InfoVxlan::Local6(address) => local = Some(IpAddr::V6(*address)),
+            InfoVxlan::Link(ifindex) => underlay = Some(*ifindex).filter(|ifindex| *ifindex != 0),
             InfoVxlan::Port(number) => port = *number,
             InfoVxlan::UDPZeroCsumRX(on) => udp6_zero_checksum_rx = *on,
             InfoVxlan::CollectMetadata(true) => return None,
             _ => (),
         }
     }
-    Some(Vxlan { vni: vni?, local, port, udp6_zero_checksum_rx })
+    Some(Vxlan { vni: vni?, local, underlay, port, udp6_zero_checksum_rx })
 }

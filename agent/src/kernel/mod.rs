@@ -1,8 +1,10 @@
 //! The kernel's devices, forwarding databases, routes and neighbours, by netlink. The only user of rtnetlink and of
 //! `/proc/sys`; everything happens in the network namespace that the process is in.
 
+mod address;
 mod error;
 mod fdb;
+mod layer3;
 mod link;
 mod monitor;
 mod path;
@@ -51,13 +53,18 @@ impl Kernel {
     ///
     /// # Errors
     /// [`KernelError::List`] when a listing fails.
-    pub async fn observe(&self, vteps: &BTreeSet<IpAddr>, local_vtep: IpAddr) -> Result<KernelState, KernelError> {
+    pub async fn observe(
+        &self,
+        vteps: &BTreeSet<IpAddr>,
+        local_vtep: Option<IpAddr>,
+    ) -> Result<KernelState, KernelError> {
         let links = self.list_links().await?;
         let fdb = self.list_fdb(&links).await?;
-        let local_vtep_link = self.find_address(local_vtep).await?;
-        let source = local_vtep_link.map(|_| local_vtep);
+        let addresses = self.list_addresses().await?;
+        // Before it is there, the kernel would refuse to look for routes from it.
+        let source = local_vtep.filter(|address| addresses.values().any(|list| list.contains(address)));
         let paths = self.find_paths(vteps, source, &links).await?;
-        Ok(KernelState { links, fdb, paths, local_vtep_link })
+        Ok(KernelState { links, fdb, addresses, paths })
     }
 
     /// Carries out one step of a plan; made-already and gone-already are success.
@@ -71,6 +78,16 @@ impl Kernel {
             KernelAction::SetUp { ifindex, name } => self.set_up(*ifindex, name).await,
             KernelAction::SetMtu { ifindex, name, mtu } => self.set_mtu(*ifindex, name, *mtu).await,
             KernelAction::SetMaster { ifindex, name, bridge, .. } => self.set_master(*ifindex, name, *bridge).await,
+            KernelAction::MoveIntoBridge { ifindex, name, bridge, bridge_name } => {
+                self.move_into_bridge((*ifindex, name), (*bridge, bridge_name)).await
+            }
+            KernelAction::GiveBack { ifindex, name, bridge, bridge_name } => {
+                self.give_back((*ifindex, name), (*bridge, bridge_name)).await
+            }
+            KernelAction::SetVxlanUnderlay { ifindex, name, underlay, .. } => {
+                self.set_vxlan_underlay(*ifindex, name, *underlay).await
+            }
+            KernelAction::DeleteLink { ifindex, name } => self.delete_link(*ifindex, name).await,
             KernelAction::AddFdb(entry) => self.add_fdb(entry).await,
             KernelAction::DeleteFdb(entry) => self.delete_fdb(entry).await,
             KernelAction::ResolveNeighbor { uplink, address } => self.resolve_neighbor(*uplink, *address).await,

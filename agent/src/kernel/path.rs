@@ -14,7 +14,6 @@ use rtnetlink::{
     packet_core::{NLM_F_CREATE, NLM_F_REQUEST},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        address::{AddressAttribute, AddressMessage},
         neighbour::{
             NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
         },
@@ -32,30 +31,6 @@ struct NextHop {
 }
 
 impl Kernel {
-    /// The link that has `address`.
-    pub(super) async fn find_address(&self, address: IpAddr) -> Result<Option<u32>, KernelError> {
-        let mut request = AddressMessage::default();
-        request.header.family = family(address);
-        let request = RouteNetlinkMessage::GetAddress(request);
-        let answers = self.dump(request).await.map_err(KernelError::list("addresses"))?;
-        let has_address = |message: &AddressMessage| {
-            // On point-to-point links "address" is the peer's and "local" the own one; elsewhere they are the same.
-            let own = message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Local(local) => Some(*local),
-                _ => None,
-            });
-            let plain = message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(plain) => Some(*plain),
-                _ => None,
-            });
-            own.or(plain) == Some(address)
-        };
-        Ok(answers.into_iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(message) if has_address(&message) => Some(message.header.index),
-            _ => None,
-        }))
-    }
-
     /// The paths to `vteps`; those that cannot be reached have none.
     pub(super) async fn find_paths(
         &self,

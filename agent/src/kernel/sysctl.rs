@@ -8,11 +8,25 @@ const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);
 /// Keeps a device from getting a link-local address: a bridge or vxlan device carries its guests' traffic, it takes no
 /// part in it.
 pub(super) fn disable_ipv6(interface: &str) -> io::Result<()> {
-    match fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1") {
+    match fs::write(ipv6_switch(interface), "1") {
         // A kernel without IPv6, or a device that is gone already, has nothing to disable.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
+}
+
+/// Lets a device have IPv6 addresses; whether it could not before.
+pub(super) fn enable_ipv6(interface: &str) -> io::Result<bool> {
+    let switch = ipv6_switch(interface);
+    let was_disabled = fs::read_to_string(&switch)?.trim() != "0";
+    if was_disabled {
+        fs::write(switch, "0")?;
+    }
+    Ok(was_disabled)
+}
+
+fn ipv6_switch(interface: &str) -> String {
+    format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6")
 }
 
 /// First and last port that the kernel picks from, for sockets and for tunnels alike (`ip_local_port_range`).

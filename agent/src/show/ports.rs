@@ -2,8 +2,9 @@
 
 use overlane_abi::{Hook, Outcome};
 use overlane_core::{
+    config::PhysicalDevice,
     desired::{LocalPort, Network},
-    model::{NetworkId, PortId, vxlan_name},
+    model::{NetworkId, PortId, Segment, Vni, vxlan_name},
     plan::Subject,
 };
 use serde::Serialize;
@@ -129,11 +130,15 @@ pub(super) struct NetworkRow {
     network_id: NetworkId,
     name: String,
     network_type: &'static str,
-    segmentation_id: u32,
+    segmentation_id: Option<u32>,
+    physical_network: Option<String>,
+    #[serde(skip)]
+    segment: String,
     bridge: String,
     bridge_exists: bool,
-    vxlan: String,
-    vxlan_exists: bool,
+    /// The vxlan device, or the NIC.
+    uplink: Option<String>,
+    uplink_exists: bool,
     mtu: Option<u32>,
     local_ports: usize,
     remote_macs: usize,
@@ -142,17 +147,16 @@ pub(super) struct NetworkRow {
 
 impl Row for NetworkRow {
     const TITLES: &'static [&'static str] =
-        &["NETWORK", "NAME", "TYPE", "VNI", "BRIDGE", "VXLAN", "MTU", "PORTS", "REMOTE MACS", "FLOOD"];
+        &["NETWORK", "NAME", "SEGMENT", "BRIDGE", "UPLINK", "MTU", "PORTS", "REMOTE MACS", "FLOOD"];
 
     fn cells(&self) -> Vec<String> {
         let device = |name: &str, exists| if exists { name.to_owned() } else { format!("{name} (missing)") };
         vec![
             self.network_id.to_string(),
             self.name.clone(),
-            self.network_type.to_owned(),
-            self.segmentation_id.to_string(),
+            self.segment.clone(),
             device(&self.bridge, self.bridge_exists),
-            device(&self.vxlan, self.vxlan_exists),
+            self.uplink.as_ref().map(|uplink| device(uplink, self.uplink_exists)).unwrap_or_default(),
             self.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
             self.local_ports.to_string(),
             self.remote_macs.to_string(),
@@ -162,24 +166,38 @@ impl Row for NetworkRow {
 }
 
 pub(super) fn networks(view: &View) -> Vec<NetworkRow> {
-    let row = |(id, network): (&NetworkId, &Network)| {
-        let (bridge, vxlan) = (id.bridge_name(), vxlan_name(network.vni));
-        let kernel = &view.observed.kernel;
-        let vxlan_link = kernel.link_named(&vxlan);
-        NetworkRow {
-            network_id: *id,
-            name: network.name.clone(),
-            network_type: "vxlan",
-            segmentation_id: network.vni.get(),
-            bridge_exists: kernel.link_named(&bridge).is_some(),
-            bridge,
-            vxlan_exists: vxlan_link.is_some(),
-            vxlan,
-            mtu: network.mtu.map(u32::from).or(vxlan_link.map(|link| link.mtu)),
-            local_ports: network.local_ports.len(),
-            remote_macs: network.remote_macs.len(),
-            flood: network.flood.iter().map(ToString::to_string).collect(),
-        }
+    view.desired.networks.iter().map(|(id, network)| network_row(view, *id, network)).collect()
+}
+
+fn network_row(view: &View, id: NetworkId, network: &Network) -> NetworkRow {
+    let kernel = &view.observed.kernel;
+    let uplink = match &network.segment {
+        Segment::Vxlan(vni) => Some(vxlan_name(*vni)),
+        Segment::Flat { .. } => match view.physical_device(network) {
+            Some(PhysicalDevice::Interface(name)) => Some(name.clone()),
+            _ => None,
+        },
+        Segment::Local => None,
     };
-    view.desired.networks.iter().map(row).collect()
+    let uplink_link = uplink.as_ref().and_then(|name| kernel.link_named(name));
+    let physical_network = match &network.segment {
+        Segment::Flat { physical_network } => Some(physical_network.clone()),
+        Segment::Vxlan(_) | Segment::Local => None,
+    };
+    NetworkRow {
+        network_id: id,
+        name: network.name.clone(),
+        network_type: network.segment.network_type(),
+        segmentation_id: network.segment.vni().map(Vni::get),
+        physical_network,
+        segment: network.segment.to_string(),
+        bridge: view.bridge_name(id, network),
+        bridge_exists: view.bridge(id, network).is_some(),
+        uplink_exists: uplink_link.is_some(),
+        mtu: network.mtu.map(u32::from).or(uplink_link.map(|link| link.mtu)),
+        uplink,
+        local_ports: network.local_ports.len(),
+        remote_macs: network.remote_macs.len(),
+        flood: network.flood.iter().map(ToString::to_string).collect(),
+    }
 }

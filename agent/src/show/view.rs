@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 use anyhow::Context as _;
 use overlane_abi as abi;
 use overlane_core::{
-    config::FastPath,
+    config::{FastPath, PhysicalDevice},
     desired::{Desired, Network},
-    model::NetworkId,
-    observed::{DatapathState, Observed},
+    model::{NetworkId, Segment},
+    observed::{DatapathState, Link, Observed},
     plan::{self, Plan},
 };
 
@@ -24,6 +24,7 @@ pub struct View {
     pub(super) observed: Observed,
     pub(super) stats: Stats,
     pub(super) plan: Plan,
+    physical_networks: BTreeMap<String, PhysicalDevice>,
 }
 
 impl View {
@@ -33,12 +34,11 @@ impl View {
     /// [`overlane_core::problem::Problems`] in the topology; otherwise what could not be read.
     pub fn observe(loaded: &Loaded) -> anyhow::Result<Self> {
         let desired = loaded.desired()?;
-        let vxlan = loaded.vxlan()?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
         let kernel = runtime.block_on(async {
             let (kernel, _monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
-            kernel.observe(&desired.vteps, vxlan.local_ip).await.context("listing the kernel's state")
+            kernel.observe(&desired.vteps, loaded.config.local_ip()).await.context("listing the kernel's state")
         })?;
         let (datapath, stats) = match loaded.config.fast_path {
             FastPath::Off => (None, Stats::default()),
@@ -49,9 +49,10 @@ impl View {
                 Err(error) => return Err(error).context("reading the pinned maps"),
             },
         };
-        let observed = Observed { kernel, datapath };
-        let plan = plan::plan(&desired, &observed, &vxlan);
-        Ok(Self { desired, observed, stats, plan })
+        let observed = Observed { kernel, datapath, ..Observed::default() };
+        let plan = plan::plan(&desired, &observed, &loaded.config);
+        let physical_networks = loaded.config.physical_networks.clone();
+        Ok(Self { desired, observed, stats, plan, physical_networks })
     }
 
     /// The name of an interface, or its index when it is gone.
@@ -80,8 +81,36 @@ impl View {
     /// The network that the maps know by a local index.
     pub(super) fn network(&self, index: u32) -> Option<(&NetworkId, &Network)> {
         let datapath = self.observed.datapath.as_ref()?;
-        let vni = datapath.networks.values().find(|network| network.index == index)?.vni;
-        self.desired.networks.iter().find(|(_, network)| network.vni.get() == vni)
+        let has_index =
+            |key: abi::NetworkKey| datapath.networks.get(&key).is_some_and(|network| network.index == index);
+        self.desired.networks.iter().find(|(id, network)| match network.segment.vni() {
+            Some(vni) => has_index(abi::NetworkKey::vni(vni.get())),
+            None => {
+                let bridge = self.bridge(**id, network);
+                bridge.is_some_and(|bridge| has_index(abi::NetworkKey::interface(bridge.ifindex)))
+            }
+        })
+    }
+
+    /// The bridge of a network, if it is there.
+    pub(super) fn bridge(&self, id: NetworkId, network: &Network) -> Option<&Link> {
+        self.observed.kernel.link_named(&self.bridge_name(id, network))
+    }
+
+    /// The name that a network's bridge has or should have.
+    pub(super) fn bridge_name(&self, id: NetworkId, network: &Network) -> String {
+        match self.physical_device(network) {
+            Some(PhysicalDevice::Bridge(name)) => name.clone(),
+            _ => id.bridge_name(),
+        }
+    }
+
+    /// What the network's physical network is mapped to.
+    pub(super) fn physical_device(&self, network: &Network) -> Option<&PhysicalDevice> {
+        match &network.segment {
+            Segment::Flat { physical_network } => self.physical_networks.get(physical_network),
+            Segment::Vxlan(_) | Segment::Local => None,
+        }
     }
 
     /// As `network`, for a table.

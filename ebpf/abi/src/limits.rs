@@ -2,7 +2,7 @@
 
 /// Ports on one host.
 pub const PORTS_MAX: usize = 8_192;
-/// Keys of the `networks` map: two per network.
+/// Keys of the `networks` map: three per network.
 pub const NETWORKS_MAX: usize = 16_384;
 /// MAC addresses, local and remote, over all networks.
 pub const FDB_MAX: usize = 262_144;

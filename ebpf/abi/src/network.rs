@@ -7,7 +7,7 @@ map_types! {
     pub struct NetworkKey: 8 {
         /// [`NetworkKey::VNI`] or [`NetworkKey::INTERFACE`].
         pub kind: u32,
-        /// The VNI, or the interface index of the network's `vxlan-<vni>` device.
+        /// The VNI, or the index of an interface of the network's: its bridge, its `vxlan-<vni>` device, its NIC.
         pub id: u32,
     }
 
@@ -15,7 +15,7 @@ map_types! {
     pub struct Network: 8 {
         /// Local network index: the first half of every `fdb` and `neighbors` key.
         pub index: u32,
-        /// VXLAN Network Identifier, 24 bits.
+        /// VXLAN Network Identifier, 24 bits; 0 for a network without tunnels.
         pub vni: u32,
     }
 }
@@ -32,7 +32,7 @@ impl NetworkKey {
         Self { kind: Self::VNI, id: vni }
     }
 
-    /// The key that `from_overlay` looks up.
+    /// The key that `from_overlay` looks up, and `from_uplink` for a flat network.
     #[inline(always)]
     pub const fn interface(ifindex: u32) -> Self {
         Self { kind: Self::INTERFACE, id: ifindex }

@@ -7,7 +7,7 @@ map_types! {
     pub struct Port: 16 {
         /// Local network index.
         pub network: u32,
-        /// VXLAN Network Identifier of the network, 24 bits.
+        /// VXLAN Network Identifier of the network, 24 bits; 0 when it has no tunnels.
         pub vni: u32,
         /// MAC address of the port (the guest's, not the tap's).
         pub mac: [u8; 6],

@@ -194,7 +194,8 @@ fn describe(lab: &Lab) -> Topology {
             id: id.to_owned(),
             name: name.to_owned(),
             network_type: "vxlan".to_owned(),
-            segmentation_id: vni,
+            physical_network: None,
+            segmentation_id: Some(vni),
             mtu: Some(1450),
             subnets: subnets.iter().map(|cidr| Subnet { cidr: (*cidr).to_owned() }).collect(),
         })

@@ -31,7 +31,10 @@ pub struct Network {
     pub id: String,
     pub name: String,
     pub network_type: String,
-    pub segmentation_id: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub physical_network: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segmentation_id: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
     pub subnets: Vec<Subnet>,
@@ -73,27 +76,33 @@ impl Topology {
 
     /// Adds a VXLAN network with an IPv4 and an IPv6 subnet of its own: 10.0.`vni`.0/24 and fd00:`vni`::/64.
     pub fn add_network(&mut self, vni: u8) -> Network {
-        let network = Network {
-            id: format!("{vni:08x}-0000-4000-8000-000000000000"),
-            name: format!("net{vni}"),
-            network_type: "vxlan".to_owned(),
-            segmentation_id: vni.into(),
-            mtu: None,
-            subnets: [format!("10.0.{vni}.0/24"), format!("fd00:{vni}::/64")].map(|cidr| Subnet { cidr }).into(),
-        };
+        let network = Network { segmentation_id: Some(vni.into()), ..network(vni, "vxlan") };
         self.networks.push(network.clone());
         network
     }
 
+    /// As `add_network`, untagged on a physical network.
+    pub fn add_flat_network(&mut self, number: u8, physical_network: &str) -> Network {
+        let network = Network { physical_network: Some(physical_network.to_owned()), ..network(number, "flat") };
+        self.networks.push(network.clone());
+        network
+    }
+
+    /// As `add_network`, on each host for itself.
+    pub fn add_local_network(&mut self, number: u8) -> Network {
+        self.networks.push(network(number, "local"));
+        network(number, "local")
+    }
+
     /// Adds a port on `host`, whose MAC and addresses end in `number`.
     pub fn add_port(&mut self, network: &Network, host: &str, number: u8) -> Port {
-        let vni = network.segmentation_id;
+        let net = network.number();
         let port = Port {
-            id: format!("{vni:02x}{number:02x}0000-1111-4000-8000-{number:012x}"),
+            id: format!("{net:02x}{number:02x}0000-1111-4000-8000-{number:012x}"),
             network_id: network.id.clone(),
             host: host.to_owned(),
-            mac_address: format!("fa:16:3e:00:{vni:02x}:{number:02x}"),
-            fixed_ips: vec![format!("10.0.{vni}.{number}"), format!("fd00:{vni}::{number}")],
+            mac_address: format!("fa:16:3e:00:{net:02x}:{number:02x}"),
+            fixed_ips: vec![format!("10.0.{net}.{number}"), format!("fd00:{net}::{number}")],
             device_owner: "compute:nova".to_owned(),
             allowed_address_pairs: Vec::new(),
         };
@@ -110,6 +119,30 @@ impl Topology {
         let partial = path.with_extension("partial");
         std::fs::write(&partial, text).context("writing a topology")?;
         std::fs::rename(&partial, path).context("renaming a topology")
+    }
+}
+
+fn network(number: u8, network_type: &str) -> Network {
+    Network {
+        id: format!("{number:08x}-0000-4000-8000-000000000000"),
+        name: format!("net{number}"),
+        network_type: network_type.to_owned(),
+        physical_network: None,
+        segmentation_id: None,
+        mtu: None,
+        subnets: [format!("10.0.{number}.0/24"), format!("fd00:{number}::/64")].map(|cidr| Subnet { cidr }).into(),
+    }
+}
+
+impl Network {
+    /// The name of its bridge.
+    pub fn bridge(&self) -> String {
+        format!("brq{}", &self.id[..11])
+    }
+
+    /// The number that it was made with.
+    fn number(&self) -> u8 {
+        u8::from_str_radix(&self.id[6..8], 16).expect("made by this file")
     }
 }
 

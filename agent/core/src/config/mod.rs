@@ -2,9 +2,11 @@
 
 mod read;
 
-use std::{fmt, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 pub use read::SystemDefaults;
+
+use crate::model::Segment;
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +17,14 @@ pub struct Config {
     pub debug: bool,
     /// Where what is desired comes from (`[overlane] control`).
     pub control: Control,
+    /// The device behind each physical network, by label (`[linux_bridge] bridge_mappings`, which win, and
+    /// `physical_interface_mappings`).
+    pub physical_networks: BTreeMap<String, PhysicalDevice>,
     /// VXLAN settings; `None` with `[vxlan] enable_vxlan = false`.
     pub vxlan: Option<VxlanConfig>,
+    /// How long a bridge or vxlan device is kept after its network has left the host
+    /// (`[overlane] unused_device_grace_secs`).
+    pub unused_device_grace: Duration,
     /// Whether the eBPF programs may be used (`[overlane] fast_path`).
     pub fast_path: FastPath,
     /// Directory in a BPF file system for maps and links (`[overlane] bpffs`, default `/sys/fs/bpf/overlane`).
@@ -28,6 +36,15 @@ pub struct Config {
 pub enum Control {
     /// A topology file (`[overlane] topology`).
     File(PathBuf),
+}
+
+/// The device behind a physical network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PhysicalDevice {
+    /// A NIC, which is put into the network's own bridge.
+    Interface(String),
+    /// A bridge that somebody else has made; taps are put into it.
+    Bridge(String),
 }
 
 /// Whether the eBPF programs may be used.
@@ -80,6 +97,36 @@ pub struct Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.file.display(), self.line, self.message)
+    }
+}
+
+impl Config {
+    /// This host's tunnel endpoint, if there are to be tunnels.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        self.vxlan.map(|vxlan| vxlan.local_ip)
+    }
+
+    /// Why a network with this segment cannot work with this configuration.
+    pub fn why_unusable(&self, segment: &Segment) -> Option<String> {
+        match segment {
+            Segment::Vxlan(_) if self.vxlan.is_none() => Some("[vxlan] enable_vxlan is false".to_owned()),
+            Segment::Flat { physical_network } if !self.physical_networks.contains_key(physical_network) => {
+                Some(format!(
+                    "physical network {physical_network:?} is neither in [linux_bridge] physical_interface_mappings nor in \
+                 bridge_mappings"
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for PhysicalDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interface(name) => write!(f, "interface {name}"),
+            Self::Bridge(name) => write!(f, "bridge {name}"),
+        }
     }
 }
 

@@ -1,20 +1,23 @@
 //! From oslo.config entries to a [`Config`]: every option named, every problem reported at once.
 
-use std::{fmt::Display, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
-    config::{Config, Control, Dscp, FastPath, Note, VxlanConfig},
+    config::{Config, Control, Dscp, FastPath, Note, PhysicalDevice, VxlanConfig},
     oslo_ini::{Entry, Settings},
     problem::{Problem, Problems},
 };
 
 /// The IANA port of VXLAN.
 const VXLAN_PORT: u16 = 4789;
+/// A machine that is rebuilt or migrated back finds everything in place.
+const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf/overlane";
 
 /// Every option that is used. What else a file says is ignored, except in Overlane's own section.
-const KNOWN: [(&str, &[&str]); 4] = [
+const KNOWN: [(&str, &[&str]); 5] = [
     ("DEFAULT", &["host", "debug", "transport_url"]),
+    ("linux_bridge", &["physical_interface_mappings", "bridge_mappings"]),
     (
         "vxlan",
         &[
@@ -29,7 +32,7 @@ const KNOWN: [(&str, &[&str]); 4] = [
         ],
     ),
     ("agent", &["dscp", "dscp_inherit"]),
-    ("overlane", &["control", "topology", "fast_path", "bpffs"]),
+    ("overlane", &["control", "topology", "fast_path", "bpffs", "unused_device_grace_secs"]),
 ];
 
 /// What the system says where the configuration does not.
@@ -49,18 +52,22 @@ impl Config {
         let host = reader.text("DEFAULT", "host").unwrap_or_else(|| system.host_name.clone());
         let debug = reader.boolean("DEFAULT", "debug", false);
         let control = reader.control();
+        let physical_networks = reader.physical_networks();
         let vxlan = reader.boolean("vxlan", "enable_vxlan", true).then(|| reader.vxlan()).flatten();
         let fast_path = reader.fast_path();
         let bpffs = PathBuf::from(reader.text("overlane", "bpffs").unwrap_or_else(|| DEFAULT_BPFFS.to_owned()));
         if !bpffs.is_absolute() {
             reader.problem("overlane", "bpffs", "must be an absolute path");
         }
+        let grace = reader.parsed("overlane", "unused_device_grace_secs", "a number of seconds");
+        let unused_device_grace = grace.map_or(DEFAULT_GRACE, Duration::from_secs);
         reader.refuse_unknown_own_options();
         let notes = reader.notes();
         match control {
-            Some(control) if reader.problems.is_empty() => {
-                Ok((Self { host, debug, control, vxlan, fast_path, bpffs }, notes))
-            }
+            Some(control) if reader.problems.is_empty() => Ok((
+                Self { host, debug, control, physical_networks, vxlan, unused_device_grace, fast_path, bpffs },
+                notes,
+            )),
             _ => Err(Problems(reader.problems)),
         }
     }
@@ -158,6 +165,41 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Both mappings; a bridge wins over an interface of the same physical network.
+    fn physical_networks(&mut self) -> BTreeMap<String, PhysicalDevice> {
+        let mut devices = BTreeMap::new();
+        for (name, bridge) in self.mappings("physical_interface_mappings") {
+            devices.insert(name, PhysicalDevice::Interface(bridge));
+        }
+        for (name, bridge) in self.mappings("bridge_mappings") {
+            devices.insert(name, PhysicalDevice::Bridge(bridge));
+        }
+        devices
+    }
+
+    /// `label:device, …`; labels and devices are unique, as the Linux bridge agent wants them.
+    fn mappings(&mut self, name: &str) -> Vec<(String, String)> {
+        let text = self.text("linux_bridge", name).unwrap_or_default();
+        let mut mappings: Vec<(String, String)> = Vec::new();
+        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+            let parts: Vec<&str> = item.split(':').map(str::trim).collect();
+            let [label, device] = parts[..] else {
+                self.problem("linux_bridge", name, format_args!("{item:?}: expected label:device"));
+                continue;
+            };
+            if label.is_empty() || !is_interface_name(device) {
+                self.problem("linux_bridge", name, format_args!("{item:?}: expected label:device, {INTERFACE_NAME}"));
+            } else if mappings.iter().any(|(known, _)| known == label) {
+                self.problem("linux_bridge", name, format_args!("physical network {label} is mapped twice"));
+            } else if mappings.iter().any(|(_, known)| known == device) {
+                self.problem("linux_bridge", name, format_args!("device {device} is mapped twice"));
+            } else {
+                mappings.push((label.to_owned(), device.to_owned()));
+            }
+        }
+        mappings
+    }
+
     fn vxlan(&mut self) -> Option<VxlanConfig> {
         let local_ip = self.local_ip();
         let udp_dstport = self.parsed("vxlan", "udp_dstport", "a UDP port, 1 to 65535").unwrap_or(VXLAN_PORT);
@@ -239,6 +281,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What the kernel takes for the name of a device (`dev_valid_name`).
+const INTERFACE_NAME: &str = "a device name of at most 15 characters";
+
+fn is_interface_name(name: &str) -> bool {
+    let has_odd_character = name.contains(|c: char| c == '/' || c.is_whitespace());
+    (1..=15).contains(&name.len()) && !has_odd_character && name != "." && name != ".."
+}
+
 fn is_known(entry: &Entry) -> bool {
     KNOWN.iter().any(|(section, names)| *section == entry.section && names.contains(&entry.name.as_str()))
 }
@@ -287,7 +337,7 @@ mod tests {
                 "/etc/o/a.ini:7: [agent] dscp = 64: expected a DSCP, 0 to 63",
                 "/etc/o/a.ini:10: [overlane] fast_path = sometimes: expected auto or off",
                 "/etc/o/a.ini:12: [overlane] bpffs = here: must be an absolute path",
-                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs",
+                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs",
             ]
         );
     }
@@ -305,6 +355,28 @@ mod tests {
         let (_, notes) = read(&format!("[securitygroup]\nfirewall_driver = iptables\n{MINIMAL}")).expect("valid");
         let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
         assert_eq!(notes, ["/etc/o/a.ini:2: [securitygroup] firewall_driver is not used"]);
+    }
+
+    #[test]
+    fn a_bridge_mapping_wins_over_an_interface_mapping() {
+        let text = "[linux_bridge]\nphysical_interface_mappings = a:eth2, b:eth3,\nbridge_mappings = b:br-ex\n";
+        let (config, _) = read(&format!("{text}{MINIMAL}")).expect("valid");
+        let expected = [
+            ("a".to_owned(), PhysicalDevice::Interface("eth2".to_owned())),
+            ("b".to_owned(), PhysicalDevice::Bridge("br-ex".to_owned())),
+        ];
+        assert_eq!(config.physical_networks, expected.into());
+    }
+
+    #[test]
+    fn mappings_that_are_malformed_or_ambiguous_are_refused() {
+        let text = "[linux_bridge]\nphysical_interface_mappings = a:eth2,b:eth2,a:eth3,c,d:much-too-long-name\n";
+        let problems = read(&format!("{text}{MINIMAL}")).expect_err("invalid");
+        let expected = ["device eth2 is mapped twice", "a is mapped twice", "\"c\"", "\"d:much-too-long-name\""];
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for (problem, expected) in problems.iter().zip(expected) {
+            assert!(problem.contains(expected), "{problem}");
+        }
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 mod ids;
 mod mac;
+mod segment;
 mod vni;
 
 pub use ids::{NetworkId, PortId, vxlan_name};
 pub use mac::{Mac, ParseMacError};
+pub use segment::Segment;
 pub use vni::{Vni, VniOutOfRange};

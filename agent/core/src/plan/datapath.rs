@@ -6,9 +6,9 @@ use overlane_abi as abi;
 
 use crate::{
     action::{DatapathAction, MapEntry, MapKey},
-    config::VxlanConfig,
+    config::Config,
     desired::{Desired, Network},
-    model::NetworkId,
+    model::{NetworkId, Segment, Vni},
     observed::{DatapathState, KernelState, Observed},
     plan::{Plan, devices::NetworkDevices, vteps::Vteps},
 };
@@ -20,47 +20,62 @@ pub(super) fn target(
     datapath: &DatapathState,
     devices: &BTreeMap<NetworkId, NetworkDevices>,
     vteps: &Vteps,
-    vxlan: &VxlanConfig,
+    config: &Config,
 ) -> DatapathState {
-    let indices = network_indices(desired, datapath);
+    let indices = network_indices(desired, datapath, devices);
     let mut target = DatapathState { vteps: vteps.entries.clone(), ..DatapathState::default() };
     let known_links = &observed.kernel.links;
     target.attached.extend(vteps.uplinks.iter().map(|uplink| (abi::Hook::FromUplink, *uplink)));
     for (id, network) in &desired.networks {
         let Some(devices) = devices.get(id) else { continue };
-        add_network(&mut target, network, devices, indices[id], vxlan);
+        let Some(index) = indices.get(id) else { continue };
+        add_network(&mut target, network, devices, *index, config);
     }
     target.attached.retain(|(_, ifindex)| known_links.contains_key(ifindex));
     target
 }
 
 /// A network keeps the index that pinned maps know it by; a new one gets the smallest that is free.
-fn network_indices(desired: &Desired, datapath: &DatapathState) -> BTreeMap<NetworkId, u32> {
-    let known = |network: &Network| datapath.networks.get(&abi::NetworkKey::vni(network.vni.get()));
+fn network_indices(
+    desired: &Desired,
+    datapath: &DatapathState,
+    devices: &BTreeMap<NetworkId, NetworkDevices>,
+) -> BTreeMap<NetworkId, u32> {
+    let known = |key| datapath.networks.get(&key).map(|network| network.index);
     let mut free = (1..).filter(|index| !datapath.networks.values().any(|network| network.index == *index));
-    let mut index = |network| known(network).map(|known| known.index).or_else(|| free.next());
-    desired.networks.iter().filter_map(|(id, network)| Some((*id, index(network)?))).collect()
+    let index = |(id, network): (&NetworkId, &Network)| {
+        let key = identity(network, devices.get(id)?)?;
+        Some((*id, known(key).or_else(|| free.next())?))
+    };
+    desired.networks.iter().filter_map(index).collect()
 }
 
-fn add_network(
-    target: &mut DatapathState,
-    network: &Network,
-    devices: &NetworkDevices,
-    index: u32,
-    vxlan: &VxlanConfig,
-) {
-    let vni = network.vni.get();
-    target.networks.insert(abi::NetworkKey::vni(vni), abi::Network { index, vni });
-    if let Some(ifindex) = devices.vxlan {
-        target.networks.insert(abi::NetworkKey::interface(ifindex), abi::Network { index, vni });
-        target.attached.insert((abi::Hook::FromOverlay, ifindex));
+/// The key that a network is known by in the maps, over restarts: its VNI, or else its bridge, once there is one.
+fn identity(network: &Network, devices: &NetworkDevices) -> Option<abi::NetworkKey> {
+    match network.segment.vni() {
+        Some(vni) => Some(abi::NetworkKey::vni(vni.get())),
+        None => devices.bridge.map(abi::NetworkKey::interface),
     }
+}
+
+fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkDevices, index: u32, config: &Config) {
+    let vni = network.segment.vni().map_or(0, Vni::get);
+    let interfaces = devices.bridge.into_iter().chain(devices.segment).map(abi::NetworkKey::interface);
+    for key in interfaces.chain(identity(network, devices)) {
+        target.networks.insert(key, abi::Network { index, vni });
+    }
+    let hook = match network.segment {
+        Segment::Vxlan(_) => abi::Hook::FromOverlay,
+        Segment::Flat { .. } | Segment::Local => abi::Hook::FromUplink,
+    };
+    target.attached.extend(devices.segment.map(|segment| (hook, segment)));
+    let has_responder = config.vxlan.is_some_and(|vxlan| vxlan.arp_responder);
     for (mac, remote) in &network.remote_macs {
         target.fdb.insert(abi::FdbKey::new(index, mac.0), abi::FdbEntry::remote((*remote).into()));
     }
     for (port, tap) in &devices.taps {
         let mac = network.local_ports[port].mac.0;
-        let flags = if vxlan.arp_responder { abi::Port::RESPONDER } else { 0 };
+        let flags = if has_responder { abi::Port::RESPONDER } else { 0 };
         target.fdb.insert(abi::FdbKey::new(index, mac), abi::FdbEntry::local(*tap));
         target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags });
         target.attached.extend([(abi::Hook::FromPort, *tap), (abi::Hook::ToPort, *tap)]);

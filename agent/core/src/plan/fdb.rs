@@ -24,8 +24,10 @@ pub(super) fn plan(
     if !desired.complete {
         return;
     }
-    let ours: BTreeSet<u32> =
-        devices.values().flat_map(|devices| devices.vxlan.into_iter().chain(devices.taps.values().copied())).collect();
+    let ours: BTreeSet<u32> = devices
+        .values()
+        .flat_map(|devices| devices.segment.into_iter().chain(devices.taps.values().copied()))
+        .collect();
     for entry in kernel.fdb.difference(&target).filter(|entry| ours.contains(&entry.ifindex)) {
         plan.action(KernelAction::DeleteFdb(*entry));
     }
@@ -44,7 +46,7 @@ fn target(
             let master = kernel.links.get(&ifindex).and_then(|link| link.master);
             devices.bridge.is_some() && master == devices.bridge
         };
-        if let Some(vxlan) = devices.vxlan {
+        if let Some(vxlan) = devices.segment.filter(|_| network.segment.vni().is_some()) {
             for (mac, remote) in &network.remote_macs {
                 target.insert(FdbEntry { ifindex: vxlan, mac: *mac, table: FdbTable::Vxlan { remote: *remote } });
                 // Answers to redirected packets do not pass the bridge, so it could not learn where a remote MAC is and

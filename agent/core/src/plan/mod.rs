@@ -9,14 +9,15 @@ mod fdb;
 pub mod header;
 mod vteps;
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use crate::{
     action::{Action, KernelAction},
-    config::VxlanConfig,
+    config::Config,
     desired::Desired,
     model::{NetworkId, PortId},
-    observed::Observed,
+    observed::{KernelState, Link, Observed},
+    plan::vteps::Vteps,
 };
 
 /// What to do, and what stands in the way of the rest.
@@ -63,16 +64,29 @@ impl fmt::Display for Obstacle {
 
 /// The steps that lead from `observed` towards `desired`. Kernel devices come first, then maps, then attachments: a
 /// program never runs before the maps that it needs are filled.
-pub fn plan(desired: &Desired, observed: &Observed, vxlan: &VxlanConfig) -> Plan {
+pub fn plan(desired: &Desired, observed: &Observed, config: &Config) -> Plan {
     let mut plan = Plan::default();
-    let devices = devices::plan(desired, &observed.kernel, vxlan, &mut plan);
+    let devices = devices::plan(desired, &observed.kernel, config, &mut plan);
     fdb::plan(desired, &observed.kernel, &devices, &mut plan);
-    let vteps = vteps::plan(desired, &observed.kernel, vxlan, &mut plan);
+    let vteps = match &config.vxlan {
+        Some(vxlan) => vteps::plan(desired, &observed.kernel, vxlan, &mut plan),
+        None => Vteps::default(),
+    };
     if let Some(datapath) = &observed.datapath {
-        let target = datapath::target(desired, observed, datapath, &devices, &vteps, vxlan);
+        let target = datapath::target(desired, observed, datapath, &devices, &vteps, config);
         datapath::plan(desired.complete, &observed.kernel, datapath, &target, &mut plan);
     }
+    if desired.complete {
+        let retired = observed.retired.intersection(&unused_devices(desired, &observed.kernel)).copied().collect();
+        devices::retire(&retired, &observed.kernel, config, &mut plan);
+    }
     plan
+}
+
+/// Devices that Overlane has made for networks that are no longer desired.
+pub fn unused_devices(desired: &Desired, kernel: &KernelState) -> BTreeSet<u32> {
+    let is_unused = |link: &&Link| link.made_for.is_some_and(|network| !desired.networks.contains_key(&network));
+    kernel.links.values().filter(is_unused).map(|link| link.ifindex).collect()
 }
 
 impl Plan {

@@ -40,7 +40,8 @@ pub(super) fn plan(desired: &Desired, kernel: &KernelState, vxlan: &VxlanConfig,
         .collect();
     let mut vteps = Vteps::default();
     let has_ethernet_header = |ifindex: &u32| kernel.links.get(ifindex).is_some_and(|link| link.mac.is_some());
-    vteps.uplinks.extend(kernel.local_vtep_link.filter(has_ethernet_header));
+    let local_link = kernel.link_with_address(vxlan.local_ip).map(|link| link.ifindex);
+    vteps.uplinks.extend(local_link.filter(has_ethernet_header));
     for remote in desired.vteps.union(&used) {
         let entry = if used.contains(remote) { resolve(*remote, kernel, vxlan, plan) } else { None };
         vteps.uplinks.extend(entry.map(|entry| entry.ifindex));

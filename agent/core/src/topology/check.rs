@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{Network, Port, Topology};
-use crate::{model::NetworkId, problem::Problem};
+use crate::{
+    model::{NetworkId, Segment},
+    problem::Problem,
+};
 
 /// The least MTU of a network that carries IPv6 (RFC 8200 §5).
 const IPV6_MTU_MIN: u16 = 1280;
@@ -63,7 +66,13 @@ impl<'a> Checker<'a> {
     fn networks(&mut self) {
         let networks = &self.topology.networks;
         self.distinct("network id", networks.iter().map(|network| (network.line, network.id)));
-        self.distinct("segmentation_id", networks.iter().map(|network| (network.line, network.vni)));
+        let vnis = networks.iter().filter_map(|network| Some((network.line, network.segment.vni()?)));
+        self.distinct("segmentation_id", vnis);
+        let flat = networks.iter().filter_map(|network| match &network.segment {
+            Segment::Flat { physical_network } => Some((network.line, physical_network)),
+            _ => None,
+        });
+        self.distinct("the untagged traffic of physical_network", flat);
         let distinct_ids: BTreeMap<NetworkId, &Network> =
             networks.iter().map(|network| (network.id, network)).collect();
         let bridges = distinct_ids.values().map(|network| (network.line, network.id.bridge_name()));

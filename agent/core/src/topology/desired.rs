@@ -28,8 +28,12 @@ impl Topology {
 
 fn network_for(network: &Network, ports: &[&Port], host: &str, others: &BTreeMap<&str, IpAddr>) -> desired::Network {
     let local = ports.iter().filter(|port| port.host.as_deref() == Some(host));
-    let remote = ports.iter().filter_map(|port| Some((port, *others.get(port.host.as_deref()?)?)));
-    let bound = ports.iter().filter(|port| port.host.is_some());
+    // Only tunnels need to be told where the others are; the rest is learned.
+    let is_tunnelled = network.segment.vni().is_some();
+    let elsewhere = ports.iter().filter(|_| is_tunnelled);
+    let remote = elsewhere.filter_map(|port| Some((port, *others.get(port.host.as_deref()?)?)));
+    // What else there is on a physical network is not known, so nothing is answered in its name.
+    let bound = ports.iter().filter(|port| is_tunnelled && port.host.is_some());
     // An address that any port may claim by an allowed address pair has no owner that could be known here.
     let pairs = || ports.iter().flat_map(|port| &port.allowed_address_pairs);
     let is_shared = |address: &IpAddr| pairs().any(|pair| pair.ip_address.contains(address));
@@ -40,7 +44,7 @@ fn network_for(network: &Network, ports: &[&Port], host: &str, others: &BTreeMap
     });
     desired::Network {
         name: network.name.clone(),
-        vni: network.vni,
+        segment: network.segment.clone(),
         mtu: network.mtu,
         local_ports: local.map(|port| (port.id, local_port(port))).collect(),
         remote_macs: remote.clone().map(|(port, vtep)| (port.mac_address, vtep)).collect(),

@@ -14,7 +14,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    model::{Mac, NetworkId, PortId, Vni},
+    model::{Mac, NetworkId, PortId, Segment},
     problem::{Problem, Problems},
 };
 
@@ -51,8 +51,8 @@ pub struct Network {
     pub id: NetworkId,
     /// What people call it.
     pub name: String,
-    /// `segmentation_id` of a network of type vxlan.
-    pub vni: Vni,
+    /// `network_type`, with `segmentation_id` or `physical_network`.
+    pub segment: Segment,
     /// Largest IP packet in bytes.
     pub mtu: Option<u16>,
     /// Its subnets.
@@ -117,15 +117,16 @@ impl Topology {
     /// Checks that the file is about the host that an agent runs on.
     ///
     /// # Errors
-    /// [`Problems`] when the host is not in the file, or has another address there than in the configuration.
-    pub fn check_host(&self, host: &str, local_ip: IpAddr) -> Result<(), Problems> {
+    /// [`Problems`] when the host is not in the file, or has another address there than `local_ip`, the
+    /// configured one.
+    pub fn check_host(&self, host: &str, local_ip: Option<IpAddr>) -> Result<(), Problems> {
         let problem = |line, message| Problems(vec![Problem { file: self.file.clone(), line, message }]);
         let Some(found) = self.hosts.iter().find(|candidate| candidate.name == host) else {
             let names: Vec<&str> = self.hosts.iter().map(|host| host.name.as_str()).collect();
             let message = format!("this host, {host:?}, is not among the hosts: {}", names.join(", "));
             return Err(problem(None, message));
         };
-        if found.local_ip != local_ip {
+        if let Some(local_ip) = local_ip.filter(|local_ip| *local_ip != found.local_ip) {
             let message =
                 format!("host {host} has local_ip {} here, but {local_ip} in [vxlan] local_ip", found.local_ip);
             return Err(problem(Some(found.line), message));

@@ -10,7 +10,7 @@ use super::{
     table::{Source, Table},
 };
 use crate::{
-    model::{Mac, NetworkId, PortId, Vni},
+    model::{Mac, NetworkId, PortId, Segment, Vni},
     problem::Problem,
 };
 
@@ -46,22 +46,55 @@ fn host(table: Table) -> Option<Host> {
     Some(Host { line: table.line(), name: name?, local_ip: local_ip? })
 }
 
-const NETWORK: &[&str] = &["id", "name", "network_type", "segmentation_id", "mtu", "subnets"];
+const NETWORK: &[&str] = &["id", "name", "network_type", "physical_network", "segmentation_id", "mtu", "subnets"];
 const SUBNET: &[&str] = &["id", "name", "cidr", "gateway_ip"];
 
 fn network(table: Table) -> Option<Network> {
     let id = table.required::<Uuid>("id").map(NetworkId);
     let name = table.optional("name");
-    let network_type: Option<String> = table.required("network_type");
-    if let Some(other) = network_type.filter(|network_type| network_type != "vxlan") {
-        table.problem("network_type", format_args!("network_type {other:?}: this version supports only vxlan"));
-    }
-    table.require("segmentation_id");
-    let vni = table.integer("segmentation_id", 0, VNI_MAX).and_then(|number| Vni::try_from(number).ok());
+    let segment = segment(table);
     let mtu = table.integer("mtu", MTU_MIN, MTU_MAX).and_then(|mtu| u16::try_from(mtu).ok());
     let subnets = table.tables("subnets", "subnet", SUBNET).into_iter().filter_map(subnet).collect();
     let id = id?;
-    Some(Network { line: table.line(), id, name: name.unwrap_or_else(|| id.to_string()), vni: vni?, mtu, subnets })
+    Some(Network {
+        line: table.line(),
+        id,
+        name: name.unwrap_or_else(|| id.to_string()),
+        segment: segment?,
+        mtu,
+        subnets,
+    })
+}
+
+fn segment(table: Table) -> Option<Segment> {
+    let network_type: String = table.required("network_type")?;
+    let refuse = |key: &str| {
+        if table.has(key) {
+            table.problem(key, format_args!("a network of type {network_type} has no {key}"));
+        }
+    };
+    match network_type.as_str() {
+        "vxlan" => {
+            refuse("physical_network");
+            table.require("segmentation_id");
+            let vni = table.integer("segmentation_id", 0, VNI_MAX);
+            vni.and_then(|number| Vni::try_from(number).ok()).map(Segment::Vxlan)
+        }
+        "flat" => {
+            refuse("segmentation_id");
+            Some(Segment::Flat { physical_network: table.required("physical_network")? })
+        }
+        "local" => {
+            refuse("segmentation_id");
+            refuse("physical_network");
+            Some(Segment::Local)
+        }
+        _ => {
+            let message = format_args!("network_type {network_type:?}: this version has vxlan, flat and local");
+            table.problem("network_type", message);
+            None
+        }
+    }
 }
 
 fn subnet(table: Table) -> Option<Subnet> {

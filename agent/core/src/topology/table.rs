@@ -94,6 +94,11 @@ impl<'s, 't> Table<'s, 't> {
         tables.unwrap_or_else(wrong)
     }
 
+    /// Whether there is such a key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// Reports a missing key.
     pub(super) fn require(&self, key: &str) {
         if !self.table.contains_key(key) {

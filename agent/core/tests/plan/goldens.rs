@@ -10,7 +10,7 @@ use overlane_core::{
     topology::Topology,
 };
 
-use crate::simulated::{config, link};
+use crate::simulated::{config, link, local_ip};
 
 const TOPOLOGY: &str = r#"
 [[hosts]]
@@ -48,9 +48,10 @@ fn desired() -> Desired {
 }
 
 fn bare_host() -> Observed {
-    let mut kernel = KernelState { local_vtep_link: Some(2), ..KernelState::default() };
+    let mut kernel = KernelState::default();
+    kernel.addresses.insert(2, [local_ip()].into());
     kernel.links.insert(2, Link { up: true, ..link(2, "eth1", LinkKind::Other(String::new())) });
-    Observed { kernel, datapath: Some(DatapathState::default()) }
+    Observed { kernel, datapath: Some(DatapathState::default()), ..Observed::default() }
 }
 
 fn add(host: &mut Observed, link: Link) {
@@ -59,7 +60,7 @@ fn add(host: &mut Observed, link: Link) {
 
 fn vxlan(vni: u32, port: u16) -> LinkKind {
     let vni = vni.try_into().expect("small");
-    LinkKind::Vxlan(Vxlan { vni, local: None, port, udp6_zero_checksum_rx: false })
+    LinkKind::Vxlan(Vxlan { vni, local: None, underlay: Some(2), port, udp6_zero_checksum_rx: false })
 }
 
 fn lines(host: &Observed) -> (Vec<String>, Vec<String>) {
@@ -104,6 +105,7 @@ fn once_devices_and_tap_are_there_everything_else_follows_in_order() {
             "add FDB entry fa:16:3e:5c:bf:11 on interface 4 to 10.10.10.12",
             "set vteps[10.10.10.12]",
             "set networks[VNI 10]",
+            "set networks[interface 3]",
             "set networks[interface 4]",
             "set neighbors[network 1, 10.0.0.1]",
             "set neighbors[network 1, 10.0.0.10]",
@@ -134,7 +136,7 @@ fn a_vxlan_device_of_another_port_or_vni_is_an_obstacle_and_stays() {
 #[test]
 fn without_the_underlay_address_the_host_says_so() {
     let mut host = bare_host();
-    host.kernel.local_vtep_link = None;
+    host.kernel.addresses.clear();
     let (_, obstacles) = lines(&host);
     assert_eq!(obstacles[0], "host: no interface has the address 10.10.10.11, which [vxlan] local_ip names");
 }

@@ -8,18 +8,23 @@ use std::{
 use overlane_abi as abi;
 use overlane_core::{
     desired::{Desired, LocalPort, Neighbor, Network},
-    model::{Mac, NetworkId, PortId, Vni, vxlan_name},
+    model::{Mac, NetworkId, PortId, Segment, Vni, vxlan_name},
     observed::{DatapathState, FdbEntry, FdbTable, KernelState, LinkKind, Observed, Path, Vxlan},
+    plan::unused_devices,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::simulated::{config, link, reconcile};
+use crate::simulated::{link, local_ip, reconcile};
 
 const UPLINK: u32 = 2;
 const FOREIGN_BRIDGE: u32 = 3;
 const FOREIGN_TAP: u32 = 4;
+const NIC: u32 = 5;
 const FIRST_OWN: u32 = 10;
+
+/// The number of the network that is flat.
+const FLAT: u8 = 2;
 
 fn network_id(number: u8) -> NetworkId {
     NetworkId(Uuid::from_bytes([number; 16]))
@@ -31,6 +36,10 @@ fn port_id(number: u8) -> PortId {
 
 fn vtep(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 10, 10, 100 + number).into()
+}
+
+fn vni(network: u8) -> Vni {
+    Vni::try_from(u32::from(network) + 10).expect("small")
 }
 
 fn mac(number: u8) -> Mac {
@@ -57,17 +66,22 @@ fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Op
         let details = LocalPort { mac: mac(own(*port)), addresses: Vec::new(), device_owner: String::new() };
         (port_id(own(*port)), details)
     });
-    let neighbors = remote.keys().map(|port| {
+    let tunnelled = if number == FLAT { BTreeMap::new() } else { remote };
+    let neighbors = tunnelled.keys().map(|port| {
         let address = IpAddr::from(Ipv4Addr::new(10, 0, number, *port));
         (address, Neighbor { mac: mac(own(*port)), is_router: port % 2 == 0 })
     });
     Network {
         name: format!("net{number}"),
-        vni: Vni::try_from(u32::from(number) + 10).expect("small"),
+        // The third one is flat: there is one physical network.
+        segment: match number {
+            FLAT => Segment::Flat { physical_network: "provider".to_owned() },
+            _ => Segment::Vxlan(vni(number)),
+        },
         mtu,
         local_ports: local_ports.collect(),
-        remote_macs: remote.iter().map(|(port, host)| (mac(own(*port)), vtep(*host))).collect(),
-        flood: remote.values().map(|host| vtep(*host)).collect(),
+        remote_macs: tunnelled.iter().map(|(port, host)| (mac(own(*port)), vtep(*host))).collect(),
+        flood: tunnelled.values().map(|host| vtep(*host)).collect(),
         neighbors: neighbors.collect(),
     }
 }
@@ -91,12 +105,15 @@ fn any_host() -> impl Strategy<Value = Observed> {
                 kernel.fdb.insert(entry);
             }
         }
-        Observed { kernel, datapath }
+        Observed { kernel, datapath, ..Observed::default() }
     })
 }
 
 fn underlay() -> KernelState {
-    let mut kernel = KernelState { local_vtep_link: Some(UPLINK), ..KernelState::default() };
+    let mut kernel = KernelState::default();
+    kernel.addresses.insert(UPLINK, [local_ip()].into());
+    kernel.links.insert(NIC, link(NIC, "ens224", LinkKind::Other(String::new())));
+    kernel.addresses.insert(NIC, [IpAddr::from([192, 0, 2, 1])].into());
     kernel.links.insert(UPLINK, link(UPLINK, "eth1", LinkKind::Other(String::new())));
     kernel.links.insert(FOREIGN_BRIDGE, link(FOREIGN_BRIDGE, "virbr0", LinkKind::Bridge));
     let mut tap = link(FOREIGN_TAP, "tapffffffff-ff", LinkKind::Other("tun".to_owned()));
@@ -112,12 +129,12 @@ fn underlay() -> KernelState {
 
 fn add_device(kernel: &mut KernelState, network: u8, kind: u8, up: bool, enslaved: bool) {
     let ifindex = kernel.links.keys().max().map_or(FIRST_OWN, |last| (last + 1).max(FIRST_OWN));
-    let vni = Vni::try_from(u32::from(network) + 10).expect("small");
+    let vni = vni(network);
     let (name, kind) = match kind {
         0 => (network_id(network).bridge_name(), LinkKind::Bridge),
         1 => {
-            let local = Some(config().local_ip);
-            let vxlan = Vxlan { vni, local, port: 4789, udp6_zero_checksum_rx: false };
+            let local = Some(local_ip());
+            let vxlan = Vxlan { vni, local, underlay: Some(UPLINK), port: 4789, udp6_zero_checksum_rx: false };
             (vxlan_name(vni), LinkKind::Vxlan(vxlan))
         }
         port => (port_id(network * 30 + port).tap_name(), LinkKind::Other("tun".to_owned())),
@@ -156,15 +173,20 @@ proptest! {
         prop_assert!(passes <= 4, "took {} passes", passes);
         for (id, network) in &desired.networks {
             let bridge = host.kernel.link_named(&id.bridge_name()).expect("made or adopted");
-            let vxlan = host.kernel.link_named(&vxlan_name(network.vni)).expect("made or adopted");
-            prop_assert!(bridge.up && vxlan.up && vxlan.master == Some(bridge.ifindex));
+            let uplink = network.segment.vni().map_or("ens224".to_owned(), vxlan_name);
+            let uplink = host.kernel.link_named(&uplink).expect("made, adopted, or there before");
+            prop_assert!(bridge.up && uplink.up && uplink.master == Some(bridge.ifindex));
+            if uplink.ifindex == NIC {
+                prop_assert!(!host.kernel.addresses.contains_key(&NIC), "the NIC has kept its addresses");
+                prop_assert!(host.kernel.addresses.contains_key(&bridge.ifindex));
+            }
             for (mac, remote) in &network.remote_macs {
-                let entry = FdbEntry { ifindex: vxlan.ifindex, mac: *mac, table: FdbTable::Vxlan { remote: *remote } };
+                let entry = FdbEntry { ifindex: uplink.ifindex, mac: *mac, table: FdbTable::Vxlan { remote: *remote } };
                 prop_assert!(host.kernel.fdb.contains(&entry), "{} is missing", entry);
             }
             for (port, details) in &network.local_ports {
                 let Some(tap) = host.kernel.link_named(&port.tap_name()) else { continue };
-                prop_assert!(tap.up && tap.master == Some(bridge.ifindex) && tap.mtu == vxlan.mtu);
+                prop_assert!(tap.up && tap.master == Some(bridge.ifindex) && tap.mtu == network.mtu.map_or(uplink.mtu, u32::from));
                 let Some(maps) = &host.datapath else { continue };
                 prop_assert!(maps.attached.contains(&(abi::Hook::FromPort, tap.ifindex)));
                 let port = maps.ports[&tap.ifindex];
@@ -215,7 +237,8 @@ proptest! {
         prop_assert_eq!(maps.fdb.len(), remote + maps.ports.len());
         let neighbors: usize = desired.networks.values().map(|network| network.neighbors.len()).sum();
         prop_assert_eq!(maps.neighbors.len(), neighbors);
-        prop_assert_eq!(maps.networks.len(), 2 * desired.networks.len());
+        let identified_by_vni = desired.networks.values().filter(|network| network.segment.vni().is_some()).count();
+        prop_assert_eq!(maps.networks.len(), 2 * desired.networks.len() + identified_by_vni);
     }
 
     #[test]
@@ -236,7 +259,29 @@ proptest! {
         let mut indices: Vec<u32> = after.networks.values().map(|network| network.index).collect();
         indices.sort_unstable();
         indices.dedup();
-        let vnis: BTreeSet<u32> = after.networks.values().map(|network| network.vni).collect();
-        prop_assert_eq!(indices.len(), vnis.len(), "two networks share an index");
+        let known: BTreeSet<u32> = after.networks.values().map(|network| network.vni).collect();
+        prop_assert_eq!(indices.len(), known.len(), "two networks share an index");
+    }
+
+    #[test]
+    fn after_the_grace_period_nothing_of_ours_is_left_and_the_nic_has_everything_back(
+        desired in any_desired(),
+        mut host in any_host(),
+    ) {
+        reconcile(&Desired { complete: true, ..desired }, &mut host);
+        let nothing = Desired { complete: true, ..Desired::default() };
+        host.retired = unused_devices(&nothing, &host.kernel);
+        let adopted = |host: &Observed| host.kernel.links.values().filter(|link| link.made_for.is_none()).count();
+        let before = adopted(&host);
+        reconcile(&nothing, &mut host);
+        prop_assert_eq!(adopted(&host), before);
+        for bridge in host.kernel.links.values().filter(|link| link.made_for.is_some()) {
+            // Only a bridge that something else is still part of.
+            let ports: Vec<_> = host.kernel.links.values().filter(|link| link.master == Some(bridge.ifindex)).collect();
+            prop_assert!(ports.iter().any(|port| port.ifindex != NIC), "{} is left", bridge.name);
+        }
+        if host.kernel.links[&NIC].master.is_none() {
+            prop_assert!(host.kernel.addresses.contains_key(&NIC), "the NIC has lost its addresses");
+        }
     }
 }

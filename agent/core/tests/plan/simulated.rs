@@ -1,8 +1,10 @@
 //! A host that does what actions say, as data.
 
+use std::{net::IpAddr, time::Duration};
+
 use overlane_core::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
-    config::{Dscp, VxlanConfig},
+    config::{Config, Control, Dscp, FastPath, PhysicalDevice, VxlanConfig},
     desired::Desired,
     model::Mac,
     observed::{Link, LinkKind, Observed, Vxlan},
@@ -12,14 +14,29 @@ use overlane_core::{
 /// More passes than any host needs.
 const PASSES_MAX: usize = 6;
 
-pub(crate) fn config() -> VxlanConfig {
-    VxlanConfig {
-        local_ip: "10.10.10.11".parse().expect("valid"),
+pub(crate) fn local_ip() -> IpAddr {
+    "10.10.10.11".parse().expect("valid")
+}
+
+pub(crate) fn config() -> Config {
+    let vxlan = VxlanConfig {
+        local_ip: local_ip(),
         udp_dstport: 4789,
         source_ports: None,
         ttl: None,
         dscp: Dscp::Fixed(0),
         arp_responder: true,
+    };
+    let interface = PhysicalDevice::Interface("ens224".to_owned());
+    Config {
+        host: "here".to_owned(),
+        debug: false,
+        control: Control::File("t.toml".into()),
+        physical_networks: [("provider".to_owned(), interface)].into(),
+        vxlan: Some(vxlan),
+        unused_device_grace: Duration::from_secs(60),
+        fast_path: FastPath::Auto,
+        bpffs: "/sys/fs/bpf".into(),
     }
 }
 
@@ -33,7 +50,7 @@ pub(crate) fn link(ifindex: u32, name: &str, kind: LinkKind) -> Link {
         up: false,
         mtu: 1500,
         mac: Some(Mac([2, 0, 0, 0, 0, ifindex as u8])),
-        alias: None,
+        made_for: None,
     }
 }
 
@@ -63,25 +80,47 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
     let free = kernel.links.keys().max().map_or(1, |last| last + 1);
     let exists = |name: &str| kernel.links.values().any(|link| link.name == name);
     match action {
-        KernelAction::CreateBridge { name, .. } => {
+        KernelAction::CreateBridge { name, network } => {
             assert!(!exists(name), "{name} is there already");
-            kernel.links.insert(free, Link { up: true, ..link(free, name, LinkKind::Bridge) });
+            let made = Link { up: true, made_for: Some(*network), ..link(free, name, LinkKind::Bridge) };
+            kernel.links.insert(free, made);
         }
-        KernelAction::CreateVxlan { name, spec, .. } => {
+        KernelAction::CreateVxlan { name, network, spec } => {
             assert!(!exists(name), "{name} is there already");
             let kind = LinkKind::Vxlan(Vxlan {
                 vni: spec.vni,
                 local: Some(spec.local),
+                underlay: Some(spec.underlay),
                 port: spec.port,
                 udp6_zero_checksum_rx: false,
             });
-            kernel.links.insert(free, Link { up: true, mtu: spec.mtu, ..link(free, name, kind) });
+            let made = Link { up: true, mtu: spec.mtu, made_for: Some(*network), ..link(free, name, kind) };
+            kernel.links.insert(free, made);
         }
         KernelAction::SetUp { ifindex, .. } => existing(host, *ifindex).up = true,
         KernelAction::SetMtu { ifindex, mtu, .. } => existing(host, *ifindex).mtu = *mtu,
         KernelAction::SetMaster { ifindex, bridge, .. } => {
             assert_eq!(existing(host, *bridge).kind, LinkKind::Bridge);
             existing(host, *ifindex).master = Some(*bridge);
+        }
+        KernelAction::MoveIntoBridge { ifindex, bridge, .. } => {
+            let addresses = kernel.addresses.remove(ifindex).unwrap_or_default();
+            kernel.addresses.entry(*bridge).or_default().extend(addresses);
+            existing(host, *ifindex).master = Some(*bridge);
+        }
+        KernelAction::GiveBack { ifindex, bridge, .. } => {
+            let addresses = kernel.addresses.remove(bridge).unwrap_or_default();
+            kernel.addresses.entry(*ifindex).or_default().extend(addresses);
+            existing(host, *ifindex).master = None;
+        }
+        KernelAction::SetVxlanUnderlay { ifindex, underlay, .. } => match &mut existing(host, *ifindex).kind {
+            LinkKind::Vxlan(vxlan) => vxlan.underlay = Some(*underlay),
+            kind => panic!("{kind:?} has no underlay"),
+        },
+        KernelAction::DeleteLink { ifindex, .. } => {
+            assert!(kernel.links.values().all(|link| link.master != Some(*ifindex)), "the bridge has ports");
+            assert!(kernel.links.remove(ifindex).is_some_and(|link| link.made_for.is_some()), "{ifindex} is not ours");
+            kernel.fdb.retain(|entry| entry.ifindex != *ifindex);
         }
         KernelAction::AddFdb(entry) => {
             assert!(kernel.links.contains_key(&entry.ifindex));

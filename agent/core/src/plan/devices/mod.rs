@@ -1,30 +1,26 @@
-//! Bridges, vxlan devices and taps: made, adopted, connected; never taken from somebody else.
+//! Bridges, what carries networks between hosts, and taps: made, adopted, connected; never taken from somebody else.
 
-use std::{collections::BTreeMap, net::IpAddr};
+mod physical;
+mod vxlan;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    action::{KernelAction, VxlanSpec},
-    config::{Dscp, VxlanConfig},
+    action::KernelAction,
+    config::Config,
     desired::{Desired, Network},
-    model::{NetworkId, PortId, vxlan_name},
+    model::{NetworkId, PortId, Segment},
     observed::{KernelState, Link, LinkKind},
     plan::{Plan, Subject},
 };
-
-/// Bytes that the outer headers add to an IP packet of the overlay.
-const OVERHEAD_V4: u32 = 50;
-const OVERHEAD_V6: u32 = 70;
-
-/// What the kernel calls "copy the inner packet's" when it is told a TOS (`ip link add … tos inherit`).
-const TOS_INHERIT: u8 = 1;
 
 /// The devices of one network that exist and may be used.
 #[derive(Debug)]
 pub(super) struct NetworkDevices {
     /// Interface index of the bridge.
     pub(super) bridge: Option<u32>,
-    /// Interface index of the vxlan device.
-    pub(super) vxlan: Option<u32>,
+    /// Interface index of what leads to the other hosts: the vxlan device, or the NIC.
+    pub(super) segment: Option<u32>,
     /// Interface indices of taps, by port.
     pub(super) taps: BTreeMap<PortId, u32>,
 }
@@ -33,57 +29,101 @@ pub(super) struct NetworkDevices {
 pub(super) fn plan(
     desired: &Desired,
     kernel: &KernelState,
-    vxlan: &VxlanConfig,
+    config: &Config,
     plan: &mut Plan,
 ) -> BTreeMap<NetworkId, NetworkDevices> {
-    if kernel.local_vtep_link.is_none() && !desired.networks.is_empty() {
+    let is_tunnelled = |network: &Network| network.segment.vni().is_some();
+    if let Some(vxlan) = &config.vxlan
+        && kernel.link_with_address(vxlan.local_ip).is_none()
+        && desired.networks.values().any(is_tunnelled)
+    {
         let message = format!("no interface has the address {}, which [vxlan] local_ip names", vxlan.local_ip);
         plan.obstacle(Subject::Host, message);
     }
     let planned = desired.networks.iter().filter_map(|(id, network)| {
-        let devices = NetworkPlan { id: *id, network, kernel, vxlan, plan: &mut *plan }.devices()?;
+        let devices = NetworkPlan { id: *id, network, kernel, config, plan: &mut *plan }.devices()?;
         Some((*id, devices))
     });
     planned.collect()
+}
+
+/// Plans the end of devices that no network has needed for longer than the grace period.
+pub(super) fn retire(retired: &BTreeSet<u32>, kernel: &KernelState, config: &Config, plan: &mut Plan) {
+    let links = || retired.iter().filter_map(|ifindex| kernel.links.get(ifindex));
+    for link in links().filter(|link| matches!(link.kind, LinkKind::Vxlan(_))) {
+        plan.action(KernelAction::DeleteLink { ifindex: link.ifindex, name: link.name.clone() });
+    }
+    for bridge in links().filter(|link| link.kind == LinkKind::Bridge) {
+        let ports = kernel.links.values().filter(|port| port.master == Some(bridge.ifindex));
+        let mut others = ports.filter(|port| !retired.contains(&port.ifindex)).peekable();
+        let is_mapped = |port: &Link| physical::is_mapped_interface(config, &port.name);
+        // A tap that is still there, whoever left it, keeps its bridge.
+        if others.clone().any(|port| !is_mapped(port)) {
+            continue;
+        }
+        if let Some(nic) = others.peek() {
+            plan.action(KernelAction::GiveBack {
+                ifindex: nic.ifindex,
+                name: nic.name.clone(),
+                bridge: bridge.ifindex,
+                bridge_name: bridge.name.clone(),
+            });
+        }
+        plan.action(KernelAction::DeleteLink { ifindex: bridge.ifindex, name: bridge.name.clone() });
+    }
 }
 
 struct NetworkPlan<'a, 'p> {
     id: NetworkId,
     network: &'a Network,
     kernel: &'a KernelState,
-    vxlan: &'a VxlanConfig,
+    config: &'a Config,
     plan: &'p mut Plan,
 }
 
-/// A device has the right name but is not what it should be; the obstacle has been reported.
+/// A device has the right name but is not what it should be, or there is none; the obstacle has been reported.
 struct Unusable;
+
+/// A device that should be there: `None` while it is yet to be made.
+type Planned<'a> = Result<Option<&'a Link>, Unusable>;
 
 impl<'a> NetworkPlan<'a, '_> {
     /// An unusable bridge or vxlan device keeps the whole network from being planned: half a network misleads.
     fn devices(mut self) -> Option<NetworkDevices> {
-        let mtu = self.mtu();
-        let (Ok(bridge), Ok(vxlan)) = (self.bridge(), self.vxlan_device(mtu)) else {
-            return None;
-        };
-        if let (Some(bridge), Some(vxlan)) = (bridge, vxlan) {
-            self.enslave(vxlan, bridge, Subject::Network(self.id));
-        }
+        let (bridge, segment, mtu) = self.bridge_and_segment().ok()?;
         let ports = self.network.local_ports.keys();
         let taps = ports.filter_map(|port| Some((*port, self.tap(*port, bridge, mtu)?))).collect();
-        Some(NetworkDevices { bridge: bridge.map(|link| link.ifindex), vxlan: vxlan.map(|link| link.ifindex), taps })
+        let index = |link: Option<&Link>| link.map(|link| link.ifindex);
+        Some(NetworkDevices { bridge: index(bridge), segment: index(segment), taps })
     }
 
-    /// The network's MTU, or what the underlay leaves room for; `None` while neither is known.
-    fn mtu(&self) -> Option<u32> {
-        let overhead = match self.vxlan.local_ip {
-            IpAddr::V4(_) => OVERHEAD_V4,
-            IpAddr::V6(_) => OVERHEAD_V6,
-        };
-        let underlay = self.kernel.local_vtep_link.and_then(|ifindex| self.kernel.links.get(&ifindex));
-        self.network.mtu.map(u32::from).or(underlay.map(|link| link.mtu.saturating_sub(overhead)))
+    /// Bridge, what leads to the other hosts, and the network's MTU if anything says what it is.
+    #[expect(clippy::type_complexity, reason = "three things that come together only here")]
+    fn bridge_and_segment(&mut self) -> Result<(Option<&'a Link>, Option<&'a Link>, Option<u32>), Unusable> {
+        if let Some(reason) = self.config.why_unusable(&self.network.segment) {
+            return Err(self.unusable(reason));
+        }
+        let own_mtu = self.network.mtu.map(u32::from);
+        match &self.network.segment {
+            Segment::Vxlan(vni) => {
+                let (vxlan, underlay) = self.underlay()?;
+                let mtu = own_mtu.or(underlay.map(|link| vxlan::room(vxlan, link)));
+                let bridge = self.own_bridge()?;
+                let device = self.vxlan_device(*vni, vxlan, underlay, mtu)?;
+                if let (Some(bridge), Some(device)) = (bridge, device) {
+                    self.enslave(device, bridge, Subject::Network(self.id));
+                }
+                Ok((bridge, device, mtu))
+            }
+            Segment::Flat { physical_network } => {
+                let (bridge, nic) = self.physical(physical_network)?;
+                Ok((bridge, nic, own_mtu.or(nic.map(|nic| nic.mtu))))
+            }
+            Segment::Local => Ok((self.own_bridge()?, None, own_mtu)),
+        }
     }
 
-    fn bridge(&mut self) -> Result<Option<&'a Link>, Unusable> {
+    fn own_bridge(&mut self) -> Planned<'a> {
         let name = self.id.bridge_name();
         match self.kernel.link_named(&name) {
             None => {
@@ -96,67 +136,6 @@ impl<'a> NetworkPlan<'a, '_> {
             }
             Some(link) => Err(self.name_taken(link, "bridge")),
         }
-    }
-
-    fn vxlan_device(&mut self, mtu: Option<u32>) -> Result<Option<&'a Link>, Unusable> {
-        let name = vxlan_name(self.network.vni);
-        match self.kernel.link_named(&name) {
-            None => self.create_vxlan(name, mtu),
-            Some(link) => {
-                let LinkKind::Vxlan(found) = &link.kind else {
-                    return Err(self.name_taken(link, "vxlan device"));
-                };
-                if found.vni != self.network.vni {
-                    let message = format!("{name} has VNI {}: rename it, the name is needed", found.vni);
-                    return Err(self.unusable(message));
-                }
-                if found.port != self.vxlan.udp_dstport {
-                    let message = format!(
-                        "{name} uses UDP port {}, the configuration says {}: set [vxlan] udp_dstport = {0} on every host",
-                        found.port, self.vxlan.udp_dstport
-                    );
-                    return Err(self.unusable(message));
-                }
-                if self.vxlan.local_ip.is_ipv6() && !found.udp6_zero_checksum_rx {
-                    let message = format!(
-                        "{name} refuses UDP over IPv6 without a checksum, which the other hosts send: delete it, and it is \
-                         made anew"
-                    );
-                    return Err(self.unusable(message));
-                }
-                self.set_up(link);
-                self.set_mtu(link, mtu);
-                Ok(Some(link))
-            }
-        }
-    }
-
-    fn create_vxlan(&mut self, name: String, mtu: Option<u32>) -> Result<Option<&'a Link>, Unusable> {
-        let same_vni = |link: &&Link| matches!(&link.kind, LinkKind::Vxlan(other) if other.vni == self.network.vni);
-        if let Some(other) = self.kernel.links.values().find(same_vni) {
-            let message =
-                format!("VNI {} is used by {}: delete it, or rename it to {name}", self.network.vni, other.name);
-            return Err(self.unusable(message));
-        }
-        // Without the underlay, which is an obstacle of the host, there is nothing to make the device on.
-        if let (Some(underlay), Some(mtu)) = (self.kernel.local_vtep_link, mtu) {
-            let spec = VxlanSpec {
-                vni: self.network.vni,
-                local: self.vxlan.local_ip,
-                underlay,
-                port: self.vxlan.udp_dstport,
-                source_ports: self.vxlan.source_ports,
-                ttl: self.vxlan.ttl,
-                tos: match self.vxlan.dscp {
-                    Dscp::Inherit => Some(TOS_INHERIT),
-                    Dscp::Fixed(0) => None,
-                    Dscp::Fixed(dscp) => Some(dscp << 2),
-                },
-                mtu,
-            };
-            self.plan.action(KernelAction::CreateVxlan { name, network: self.id, spec });
-        }
-        Ok(None)
     }
 
     /// The port's tap, if it is there and nobody else's.
@@ -182,11 +161,7 @@ impl<'a> NetworkPlan<'a, '_> {
         match link.master {
             Some(master) if master == bridge.ifindex => true,
             Some(master) => {
-                let owner = self.kernel.links.get(&master).map_or("another device", |owner| owner.name.as_str());
-                let message = format!(
-                    "{} is part of {owner} and belongs into {1}: take it out with: ip link set {0} nomaster",
-                    link.name, bridge.name
-                );
+                let message = self.belongs_elsewhere(link, master, bridge);
                 self.plan.obstacle(subject, message);
                 false
             }
@@ -200,6 +175,14 @@ impl<'a> NetworkPlan<'a, '_> {
                 true
             }
         }
+    }
+
+    fn belongs_elsewhere(&self, link: &Link, master: u32, bridge: &Link) -> String {
+        let owner = self.kernel.links.get(&master).map_or("another device", |owner| owner.name.as_str());
+        format!(
+            "{} is part of {owner} and belongs into {1}: take it out with: ip link set {0} nomaster",
+            link.name, bridge.name
+        )
     }
 
     fn set_up(&mut self, link: &Link) {
@@ -216,10 +199,9 @@ impl<'a> NetworkPlan<'a, '_> {
 
     fn name_taken(&mut self, link: &Link, wanted: &str) -> Unusable {
         let found = kind_name(link);
-        self.unusable(format!(
-            "{} is a {found}, but the name is needed for the {wanted}: rename or delete it",
-            link.name
-        ))
+        let message =
+            format!("{} is a {found}, but the name is needed for the {wanted}: rename or delete it", link.name);
+        self.unusable(message)
     }
 
     fn unusable(&mut self, message: String) -> Unusable {
