@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use overlane_core::problem::Problems;
 
-use crate::{files, run, show};
+use crate::{detach, files, run, show, verify};
 
 /// Read when no `--config-file` is given.
 const DEFAULT_CONFIG_FILE: &str = "/etc/overlane/overlane.conf";
@@ -46,6 +46,26 @@ enum Command {
         files: ConfigFiles,
         #[command(flatten)]
         output: Output,
+    },
+    /// Compare what is desired with the kernel and the maps, and explain every difference.
+    ///
+    /// Exit status 0: everything is as it should be; 1: it is not.
+    Verify {
+        #[command(flatten)]
+        files: ConfigFiles,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give the host back to the kernel lane: detach every eBPF program and remove every pin.
+    ///
+    /// Bridges and vxlan devices stay and carry everything; no packet is lost. The agent must not be running.
+    Detach {
+        /// Also delete the bridges and vxlan devices that Overlane has made. NICs get their addresses and routes back; taps
+        /// and what Overlane has only adopted stay.
+        #[arg(long)]
+        purge: bool,
+        #[command(flatten)]
+        files: ConfigFiles,
     },
     /// Show what is on this host. Works with the agent running, stopped or dead.
     Show {
@@ -120,6 +140,15 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Plan { files, output } => {
             let view = show::View::observe(&files::load(&files.config_files)?)?;
             show::plan(&view, output.output, &mut io::stdout().lock())
+        }
+        Command::Verify { files, output } => {
+            let view = show::View::observe(&files::load(&files.config_files)?)?;
+            let differences = verify::verify(&view, output.output, &mut io::stdout().lock())?;
+            anyhow::ensure!(differences == 0, "{differences} differences");
+            Ok(())
+        }
+        Command::Detach { purge, files } => {
+            detach::detach(&files::load(&files.config_files)?, purge, &mut io::stdout().lock())
         }
         Command::Show { subject, files, output } => {
             let view = show::View::observe(&files::load(&files.config_files)?)?;

@@ -13,6 +13,7 @@ use crate::{
     control::file::TopologyFile,
     files::{self, Loaded},
     host::LinuxHost,
+    instance::Instance,
     kernel::{Kernel, Monitor},
     logs,
     reconcile::{Reconciler, Report},
@@ -44,6 +45,7 @@ pub fn agent(config_files: &[PathBuf]) -> anyhow::Result<()> {
 async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let config = &loaded.config;
     let Control::File(topology) = &config.control;
+    let _instance = Instance::claim()?;
     let mut stop = Stop::listen()?;
     let mut topology = TopologyFile::open(topology, config)?;
     let (kernel, mut monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
@@ -65,9 +67,9 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
         next_full_pass = Instant::now() + pause_after(&result);
         if let Err(error) = &result {
             tracing::warn!(error = format!("{error:#}"), "reconcile failed, will retry");
-        } else if !is_ready {
+        } else {
+            report_progress(is_ready);
             is_ready = true;
-            report_ready();
         }
         tokio::select! {
             () = stop.requested() => break,
@@ -97,11 +99,15 @@ async fn wait_for_change(monitor: &mut Monitor) {
     tracing::trace!(?change, "the kernel reports a change");
 }
 
-/// Tells systemd, if it started the agent, and whoever reads the log.
-fn report_ready() {
-    tracing::info!("ready: the host is what the control plane asks for, as far as it can be");
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::warn!(error = %error, "could not tell the service manager that the agent is ready");
+/// Tells systemd, if it started the agent, that a pass has been completed, and the first time also whoever reads the log. A
+/// loop that is stuck says nothing, and systemd's watchdog restarts the agent.
+fn report_progress(was_ready: bool) {
+    if !was_ready {
+        tracing::info!("ready: the host is what the control plane asks for, as far as it can be");
+    }
+    let states = [sd_notify::NotifyState::Watchdog, sd_notify::NotifyState::Ready];
+    if let Err(error) = sd_notify::notify(if was_ready { &states[..1] } else { &states }) {
+        tracing::warn!(error = %error, "could not tell the service manager how the agent is");
     }
 }
 

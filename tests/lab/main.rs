@@ -4,6 +4,7 @@ mod adoption;
 mod bad_input;
 mod connectivity;
 mod demo;
+mod host_life;
 mod interop;
 mod lifecycle;
 mod offload;

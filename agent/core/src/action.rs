@@ -222,7 +222,7 @@ impl fmt::Display for KernelAction {
                 write!(f, "take {name} out of bridge {bridge_name}, and give it its addresses and routes back")
             }
             Self::SetVxlanUnderlay { name, underlay_name, .. } => write!(f, "send {name} by {underlay_name}"),
-            Self::DeleteLink { name, .. } => write!(f, "delete {name}, which nothing has needed for a while"),
+            Self::DeleteLink { name, .. } => write!(f, "delete {name}"),
             Self::AddFdb(entry) => write!(f, "add FDB entry {entry}"),
             Self::DeleteFdb(entry) => write!(f, "delete FDB entry {entry}"),
             Self::ResolveNeighbor { uplink, address } => write!(f, "resolve next hop {address} on interface {uplink}"),

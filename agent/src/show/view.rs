@@ -55,13 +55,33 @@ impl View {
         Ok(Self { desired, observed, stats, plan, physical_networks })
     }
 
+    /// What the agent would do.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// A network that is desired on this host.
+    pub(crate) fn desired_network(&self, id: NetworkId) -> Option<&Network> {
+        self.desired.networks.get(&id)
+    }
+
+    /// Whether there is a link called `name`.
+    pub(crate) fn has_link(&self, name: &str) -> bool {
+        self.observed.kernel.link_named(name).is_some()
+    }
+
+    /// The MTU of an interface in bytes.
+    pub(crate) fn mtu(&self, ifindex: u32) -> Option<u32> {
+        self.observed.kernel.links.get(&ifindex).map(|link| link.mtu)
+    }
+
     /// The name of an interface, or its index when it is gone.
-    pub(super) fn interface(&self, ifindex: u32) -> String {
+    pub(crate) fn interface(&self, ifindex: u32) -> String {
         self.observed.kernel.links.get(&ifindex).map_or_else(|| format!("#{ifindex}"), |link| link.name.clone())
     }
 
     /// An action's text with names in the place of interface indices.
-    pub(super) fn name_interfaces(&self, text: &str) -> String {
+    pub(crate) fn name_interfaces(&self, text: &str) -> String {
         let mut words = text.split(' ').peekable();
         let mut named = Vec::new();
         while let Some(word) = words.next() {

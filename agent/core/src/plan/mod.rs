@@ -83,6 +83,14 @@ pub fn plan(desired: &Desired, observed: &Observed, config: &Config) -> Plan {
     plan
 }
 
+/// The steps that remove every device that Overlane has made, in use or not.
+pub fn purge(kernel: &KernelState, config: &Config) -> Vec<Action> {
+    let mut plan = Plan::default();
+    let made = kernel.links.values().filter(|link| link.made_for.is_some()).map(|link| link.ifindex).collect();
+    devices::remove(&made, kernel, config, &mut plan);
+    plan.actions
+}
+
 /// Devices that Overlane has made for networks that are no longer desired.
 pub fn unused_devices(desired: &Desired, kernel: &KernelState) -> BTreeSet<u32> {
     let is_unused = |link: &&Link| link.made_for.is_some_and(|network| !desired.networks.contains_key(&network));

@@ -47,21 +47,34 @@ pub(super) fn plan(
     planned.collect()
 }
 
-/// Plans the end of devices that no network has needed for longer than the grace period.
+/// Plans the end of devices that no network has needed for longer than the grace period. A tap that is still there,
+/// whoever left it, keeps its bridge.
 pub(super) fn retire(retired: &BTreeSet<u32>, kernel: &KernelState, config: &Config, plan: &mut Plan) {
-    let links = || retired.iter().filter_map(|ifindex| kernel.links.get(ifindex));
-    for link in links().filter(|link| matches!(link.kind, LinkKind::Vxlan(_))) {
-        plan.action(KernelAction::DeleteLink { ifindex: link.ifindex, name: link.name.clone() });
-    }
-    for bridge in links().filter(|link| link.kind == LinkKind::Bridge) {
+    let is_needed = |bridge: &Link| {
         let ports = kernel.links.values().filter(|port| port.master == Some(bridge.ifindex));
-        let mut others = ports.filter(|port| !retired.contains(&port.ifindex)).peekable();
-        let is_mapped = |port: &Link| physical::is_mapped_interface(config, &port.name);
-        // A tap that is still there, whoever left it, keeps its bridge.
-        if others.clone().any(|port| !is_mapped(port)) {
-            continue;
-        }
-        if let Some(nic) = others.peek() {
+        let mut others = ports.filter(|port| !retired.contains(&port.ifindex));
+        others.any(|port| !physical::is_mapped_interface(config, &port.name))
+    };
+    let end: BTreeSet<u32> = retired
+        .iter()
+        .copied()
+        .filter(|ifindex| {
+            kernel.links.get(ifindex).is_some_and(|link| link.kind != LinkKind::Bridge || !is_needed(link))
+        })
+        .collect();
+    remove(&end, kernel, config, plan);
+}
+
+/// Plans the end of devices, whatever is still connected to them: first what leads to other hosts, then the bridges, whose
+/// NICs get back what is theirs.
+pub(super) fn remove(end: &BTreeSet<u32>, kernel: &KernelState, config: &Config, plan: &mut Plan) {
+    let links = || end.iter().filter_map(|ifindex| kernel.links.get(ifindex));
+    let delete = |link: &Link| KernelAction::DeleteLink { ifindex: link.ifindex, name: link.name.clone() };
+    links().filter(|link| link.kind != LinkKind::Bridge).for_each(|link| plan.action(delete(link)));
+    for bridge in links().filter(|link| link.kind == LinkKind::Bridge) {
+        let is_its_nic =
+            |port: &&Link| port.master == Some(bridge.ifindex) && physical::is_mapped_interface(config, &port.name);
+        if let Some(nic) = kernel.links.values().find(is_its_nic) {
             plan.action(KernelAction::GiveBack {
                 ifindex: nic.ifindex,
                 name: nic.name.clone(),
@@ -69,7 +82,7 @@ pub(super) fn retire(retired: &BTreeSet<u32>, kernel: &KernelState, config: &Con
                 bridge_name: bridge.name.clone(),
             });
         }
-        plan.action(KernelAction::DeleteLink { ifindex: bridge.ifindex, name: bridge.name.clone() });
+        plan.action(delete(bridge));
     }
 }
 

@@ -1,0 +1,42 @@
+//! `overlane detach`: gives the host back to the kernel lane, or takes away everything that Overlane has made.
+
+use std::io::Write;
+
+use anyhow::Context as _;
+use overlane_core::{action::Action, observed::KernelState, plan};
+
+use crate::{datapath::Datapath, files::Loaded, instance, kernel::Kernel};
+
+/// Detaches every program and removes every pin; with `purge`, also every device that Overlane has made.
+///
+/// # Errors
+/// When an agent is running, or the kernel refuses.
+pub fn detach(loaded: &Loaded, purge: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    if let Some(pid) = instance::running() {
+        anyhow::bail!("the agent is running as process {pid} and would attach everything again: stop it first");
+    }
+    let config = &loaded.config;
+    Datapath::remove(&config.bpffs).context("detaching the programs")?;
+    writeln!(out, "No program is attached any more: bridges and vxlan devices carry everything.")?;
+    if purge {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+        runtime.block_on(remove_devices(loaded, out))?;
+    }
+    Ok(())
+}
+
+async fn remove_devices(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result<()> {
+    let (kernel, _monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
+    let state: KernelState = kernel.observe(&Default::default(), None).await.context("listing the kernel's state")?;
+    let actions = plan::purge(&state, &loaded.config);
+    for action in &actions {
+        let Action::Kernel(step) = action else { continue };
+        writeln!(out, "{action}")?;
+        kernel.apply(step).await?;
+    }
+    if actions.is_empty() {
+        writeln!(out, "There is no device that Overlane has made.")?;
+    }
+    Ok(())
+}

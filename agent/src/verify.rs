@@ -1,0 +1,110 @@
+//! `overlane verify`: every difference between what is desired and what is there, in a sentence.
+
+use std::io::Write;
+
+use overlane_core::{
+    action::{Action, DatapathAction, KernelAction},
+    model::NetworkId,
+    observed::{FdbEntry, FdbTable},
+};
+use serde::Serialize;
+
+use crate::{cli::Format, show::View};
+
+#[derive(Serialize)]
+struct Document {
+    differences: Vec<String>,
+}
+
+/// Prints the differences and returns how many there are.
+///
+/// # Errors
+/// When `out` cannot be written to.
+pub fn verify(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result<usize> {
+    let plan = view.plan();
+    let obstacles = plan.obstacles.iter().map(ToString::to_string);
+    let differences: Vec<String> = obstacles.chain(plan.actions.iter().map(|action| explain(view, action))).collect();
+    let count = differences.len();
+    if format == Format::Json {
+        serde_json::to_writer_pretty(&mut *out, &Document { differences })?;
+        writeln!(out)?;
+        return Ok(count);
+    }
+    if differences.is_empty() {
+        writeln!(out, "Desired state, kernel and maps agree.")?;
+    }
+    for difference in differences {
+        writeln!(out, "{difference}")?;
+    }
+    Ok(count)
+}
+
+/// What is wrong, rather than what would be done about it.
+fn explain(view: &View, action: &Action) -> String {
+    match action {
+        Action::Kernel(action) => explain_kernel(view, action),
+        Action::Datapath(action) => explain_datapath(view, action),
+    }
+}
+
+fn explain_kernel(view: &View, action: &KernelAction) -> String {
+    match action {
+        KernelAction::CreateBridge { name, network } => {
+            format!("bridge {name} does not exist; {}", why_needed(view, *network))
+        }
+        KernelAction::CreateVxlan { name, network, .. } => {
+            format!("vxlan device {name} does not exist; {}", why_needed(view, *network))
+        }
+        KernelAction::SetUp { name, .. } => format!("{name} is down"),
+        KernelAction::SetMtu { ifindex, name, mtu } => {
+            format!("{name} has MTU {}, its network {mtu}", view.mtu(*ifindex).unwrap_or_default())
+        }
+        KernelAction::SetMaster { name, bridge_name, .. } => format!("{name} is not in bridge {bridge_name}"),
+        KernelAction::MoveIntoBridge { name, bridge_name, .. } => {
+            format!("{name}, or an address of its, is not in bridge {bridge_name}")
+        }
+        KernelAction::GiveBack { name, bridge_name, .. } => format!("{name} is still in bridge {bridge_name}"),
+        KernelAction::SetVxlanUnderlay { name, underlay_name, .. } => {
+            format!("{name} sends by another link than {underlay_name}, which has the tunnel endpoint's address")
+        }
+        KernelAction::DeleteLink { name, .. } => format!("{name} belongs to a network that has left this host"),
+        KernelAction::AddFdb(entry) => format!("{} is missing", describe(view, entry)),
+        KernelAction::DeleteFdb(entry) => format!("{} should not be there", describe(view, entry)),
+        KernelAction::ResolveNeighbor { uplink, address } => {
+            format!("the kernel does not keep next hop {address} on {} resolved", view.interface(*uplink))
+        }
+    }
+}
+
+/// The taps that a network's devices are for.
+fn why_needed(view: &View, id: NetworkId) -> String {
+    let Some(network) = view.desired_network(id) else { return "its network is unknown".to_owned() };
+    let taps = network.local_ports.keys().map(|port| {
+        let tap = port.tap_name();
+        let state = if view.has_link(&tap) { "there" } else { "not there yet" };
+        format!("{tap} ({state})")
+    });
+    let taps: Vec<String> = taps.collect();
+    format!("network {} needs it for {}", network.name, taps.join(", "))
+}
+
+fn describe(view: &View, entry: &FdbEntry) -> String {
+    let (mac, device) = (entry.mac, view.interface(entry.ifindex));
+    match entry.table {
+        FdbTable::Bridge => format!("the bridge's static entry for {mac} at {device}"),
+        FdbTable::Vxlan { remote } => format!("the entry of {device} for {mac} at {remote}"),
+    }
+}
+
+fn explain_datapath(view: &View, action: &DatapathAction) -> String {
+    match action {
+        DatapathAction::Put(entry) => format!("{} is missing or out of date", view.name_interfaces(&entry.to_string())),
+        DatapathAction::Delete(key) => format!("{} should not be there", view.name_interfaces(&key.to_string())),
+        DatapathAction::Attach { hook, ifindex } => {
+            format!("program {} is not attached to {}", hook.name(), view.interface(*ifindex))
+        }
+        DatapathAction::Detach { hook, ifindex } => {
+            format!("program {} should not be attached to {}", hook.name(), view.interface(*ifindex))
+        }
+    }
+}
