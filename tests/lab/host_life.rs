@@ -5,7 +5,7 @@ use std::{os::unix::net::UnixDatagram, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
-    lab::{Agent, Lanes, Process, overlane_binary},
+    lab::{Lanes, Process, overlane_binary},
     wait::wait_until,
 };
 
@@ -84,10 +84,8 @@ fn devices_end_after_the_grace_period_but_not_under_a_tap_and_not_if_only_adopte
     pair.topology.write(&pair.topology_file)?;
     let host = pair.host("left");
     host.run(&format!("ip link add name {} type bridge", adopted.bridge()))?;
-    host.configure(&pair.topology_file, Lanes::Both)?;
-    let config = std::fs::read_to_string(host.config_file())?;
-    std::fs::write(host.config_file(), format!("{config}unused_device_grace_secs = 1\n"))?;
-    let _agent = Agent::start(host)?;
+    host.add_config("unused_device_grace_secs = 1\n");
+    let _agent = host.start_agent(&pair.topology_file, Lanes::Both)?;
     let machine = host.boot(pair.lab.world(), &ports[0])?;
     nothing_to_do(host)?;
     pair.topology.ports.clear();

@@ -1,10 +1,8 @@
 //! Flat and local networks: NICs and bridges of the host, and what is on them.
 
-use std::fs;
-
 use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
-    lab::{Agent, Host, Lanes, Namespace, Network, Port, UPLINK},
+    lab::{Host, Lanes, Namespace, Network, Port, UPLINK},
     wait::wait_until,
 };
 
@@ -37,16 +35,10 @@ fn wired() -> Result<Pair> {
 /// Starts the agent of a host with more configuration than usual.
 fn start(pair: &mut Pair, name: &str, more: &str) -> Result<()> {
     let host = pair.lab.host(name);
-    configure(pair, host, more)?;
-    let agent = Agent::start(host)?;
+    host.add_config(&format!("unused_device_grace_secs = 0\n{more}"));
+    let agent = host.start_agent(&pair.topology_file, Lanes::Both)?;
     pair.agents.push(agent);
     Ok(())
-}
-
-fn configure(pair: &Pair, host: &Host, more: &str) -> Result<()> {
-    host.configure(&pair.topology_file, Lanes::Both)?;
-    let text = fs::read_to_string(host.config_file())?;
-    fs::write(host.config_file(), format!("{text}unused_device_grace_secs = 0\n{more}")).context("configuring")
 }
 
 const BY_INTERFACE: &str = "[linux_bridge]\nphysical_interface_mappings = provider:phys0\n";

@@ -9,6 +9,12 @@ use overlane_tests::lab::{Agent, Host, Lab, Lanes, Machine, Namespace, Network, 
 pub(crate) const HOSTS: [(&str, &str); 3] =
     [("controller", "10.10.10.10"), ("compute1", "10.10.10.11"), ("compute2", "10.10.10.12")];
 
+/// The controller's NIC on the physical network `provider`: unnumbered.
+const EXTERNAL_NIC: &str = "ens224";
+/// What is beyond: a router of the data centre.
+pub(crate) const OUTSIDE: &str = "10.62.227.1";
+
+const EXTNET: &str = "96609bfa-0e22-4bb7-8dba-6ef532ea6076";
 const APPNET: &str = "971ffda2-e567-40a0-a2c8-b31a577fd4d3";
 const APPNET2: &str = "85925305-b477-4cc6-9654-67d9bf1e7cd8";
 const ROUTER: &str = "39a77439-8a28-49c1-bf97-ac931510631b";
@@ -26,6 +32,7 @@ struct PortSpec {
 
 const DHCP: &str = "network:dhcp";
 const ROUTER_INTERFACE: &str = "network:router_interface";
+const ROUTER_GATEWAY: &str = "network:router_gateway";
 const COMPUTE: &str = "compute:nova";
 
 const MACHINES: [PortSpec; 6] = [
@@ -85,7 +92,7 @@ const MACHINES: [PortSpec; 6] = [
     },
 ];
 
-const ROUTER_PORTS: [PortSpec; 2] = [
+const ROUTER_PORTS: [PortSpec; 3] = [
     PortSpec {
         inside: ROUTER,
         id: "b1eaae00-e504-41f8-93a4-643687155bea",
@@ -104,6 +111,22 @@ const ROUTER_PORTS: [PortSpec; 2] = [
         address: "20.0.0.1",
         owner: ROUTER_INTERFACE,
     },
+    PortSpec {
+        inside: ROUTER,
+        id: "60dbdc2f-a01b-446d-bb5b-26ffac19a045",
+        network: EXTNET,
+        host: "controller",
+        mac: "fa:16:3e:77:78:86",
+        address: "10.62.227.151",
+        owner: ROUTER_GATEWAY,
+    },
+];
+
+/// What `brctl show` says on the controller of the reference deployment.
+pub(crate) const CONTROLLER_BRIDGES: [(&str, &[&str]); 3] = [
+    ("brq85925305-b4", &["tap0bb8efeb-10", "tap798c87d1-a2", "vxlan-25"]),
+    ("brq96609bfa-0e", &["ens224", "tap60dbdc2f-a0"]),
+    ("brq971ffda2-e5", &["tapb1eaae00-e5", "tapf70543dd-0f", "vxlan-10"]),
 ];
 
 /// The port that is plugged over and over to see how fast that is.
@@ -134,6 +157,7 @@ impl Deployment {
     /// Sets everything up: hosts, agents, and then machines, as in a cloud.
     pub(crate) fn new(world: World) -> Result<Self> {
         let lab = Lab::in_world(world, &HOSTS)?;
+        connect_to_the_outside(&lab)?;
         let topology = lab.world().folder().join("topology.toml");
         describe(&lab).write(&topology)?;
         let agents = start_agents(&lab, &topology, Lanes::Both)?;
@@ -155,8 +179,10 @@ impl Deployment {
         router.set_parameter("net/ipv4/ip_forward", "1")?;
         for spec in &ROUTER_PORTS {
             let port = port(spec);
-            lab.host(spec.host).plug(&router, &port, &interface("qr-", &port))?;
+            let prefix = if spec.owner == ROUTER_GATEWAY { "qg-" } else { "qr-" };
+            lab.host(spec.host).plug(&router, &port, &interface(prefix, &port))?;
         }
+        router.run(&format!("ip route add default via {OUTSIDE}"))?;
         Ok(Self { agents, machines, _router: router, lab, probe: port(&PROBE_PORT), topology })
     }
 
@@ -180,28 +206,48 @@ impl Deployment {
     }
 }
 
+/// The external NIC, the physical network, and a router of the data centre that knows the way back.
+fn connect_to_the_outside(lab: &Lab) -> Result<()> {
+    let (controller, fabric) = (lab.host("controller"), lab.fabric());
+    fabric.run("ip link add name provider up type bridge")?;
+    fabric.run(&format!("ip address add {OUTSIDE}/24 dev provider"))?;
+    let peer = format!("type veth peer name to-external netns {}", fabric.name());
+    controller.run(&format!("ip link add {EXTERNAL_NIC} up {peer}"))?;
+    fabric.run("ip link set to-external master provider up")?;
+    for network in ["10.0.0.0/24", "20.0.0.0/24"] {
+        fabric.run(&format!("ip route add {network} via 10.62.227.151"))?;
+    }
+    controller.add_config(&format!("[linux_bridge]\nphysical_interface_mappings = provider:{EXTERNAL_NIC}\n"));
+    Ok(())
+}
+
 fn start_agents(lab: &Lab, topology: &std::path::Path, lanes: Lanes) -> Result<Vec<Agent>> {
     lab.hosts().iter().map(|host| host.start_agent(topology, lanes)).collect()
 }
 
 fn describe(lab: &Lab) -> Topology {
     let mut topology = Topology::of(lab.hosts());
-    let networks =
-        [(APPNET, "appnet", 10, &["11.0.0.0/24", "10.0.0.0/24"][..]), (APPNET2, "appnet2", 25, &["20.0.0.0/24"])];
-    topology.networks = networks
-        .into_iter()
-        .map(|(id, name, vni, subnets)| Network {
-            id: id.to_owned(),
-            name: name.to_owned(),
-            network_type: "vxlan".to_owned(),
-            physical_network: None,
-            segmentation_id: Some(vni),
-            mtu: Some(1450),
-            subnets: subnets.iter().map(|cidr| Subnet { cidr: (*cidr).to_owned() }).collect(),
-        })
-        .collect();
+    let tenant = |id, name, vni| Network { segmentation_id: Some(vni), mtu: Some(1450), ..network(id, name, "vxlan") };
+    let external = Network { physical_network: Some("provider".to_owned()), ..network(EXTNET, "extnet", "flat") };
+    topology.networks = vec![external, tenant(APPNET, "appnet", 10), tenant(APPNET2, "appnet2", 25)];
+    let subnets = [&["10.62.227.0/24", "10.62.228.0/24"][..], &["11.0.0.0/24", "10.0.0.0/24"], &["20.0.0.0/24"]];
+    for (network, subnets) in topology.networks.iter_mut().zip(subnets) {
+        network.subnets = subnets.iter().map(|cidr| Subnet { cidr: (*cidr).to_owned() }).collect();
+    }
     topology.ports = MACHINES.iter().chain(&ROUTER_PORTS).chain([&PROBE_PORT]).map(port).collect();
     topology
+}
+
+fn network(id: &str, name: &str, network_type: &str) -> Network {
+    Network {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        network_type: network_type.to_owned(),
+        physical_network: None,
+        segmentation_id: None,
+        mtu: None,
+        subnets: Vec::new(),
+    }
 }
 
 fn port(spec: &PortSpec) -> Port {

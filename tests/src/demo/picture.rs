@@ -33,7 +33,11 @@ fn networks(deployment: &Deployment, host: &Host) -> Result<Vec<String>> {
             text(network, "name"),
             network["mtu"]
         ));
-        lines.push(format!("│   ├─ {:<15} tunnels to {}", text(network, "vxlan"), flood.join(", ")));
+        let leads_to = match network["physical_network"].as_str() {
+            Some(label) => format!("physical network {label}"),
+            None => format!("tunnels to {}", flood.join(", ")),
+        };
+        lines.push(format!("│   ├─ {:<15} {leads_to}", text(network, "uplink")));
         let is_here = |port: &&Value| port["network_id"] == network["network_id"] && port["state"] != "waiting";
         for port in ports.iter().filter(is_here) {
             let inside = inside(deployment, &text(port, "port_id"));

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     compare::{self, average_micros},
-    deployment::Deployment,
+    deployment::{CONTROLLER_BRIDGES, Deployment, OUTSIDE},
     picture, plug,
     report::Report,
     teardown,
@@ -21,7 +21,7 @@ const PINGS: u32 = 20;
 const IPERF_SECS: u32 = 3;
 
 /// Who pings whom: inside a network across hosts, the services on the controller, and through the router.
-const PINGED: [(&str, &str, &str); 8] = [
+const PINGED: [(&str, &str, &str); 9] = [
     ("app1", "app2", "10.0.0.22"),
     ("app2", "app1", "10.0.0.21"),
     ("web1", "web2", "20.0.0.22"),
@@ -30,6 +30,7 @@ const PINGED: [(&str, &str, &str); 8] = [
     ("web2", "appnet2's qdhcp", "20.0.0.100"),
     ("app2", "the router", "10.0.0.1"),
     ("app1", "web2, through the router", "20.0.0.22"),
+    ("web2", "the outside, through the router and extnet", OUTSIDE),
 ];
 
 /// Tells the whole story.
@@ -40,6 +41,7 @@ pub(crate) fn tell(keep: bool, report: &mut Report) -> Result<()> {
     settle(&deployment)?;
     report.say(&picture::draw(&deployment)?);
 
+    report.check_result("bridges of the controller", bridges_are_the_reference_ones(&deployment));
     report.title("Pings");
     for (from, name, address) in PINGED {
         report.check_result(format!("ping {from} to {name}"), ping(deployment.machine(from), address));
@@ -73,6 +75,21 @@ fn settle(deployment: &Deployment) -> Result<()> {
         wait_until(&format!("{} is done", host.name), || Ok(host.overlane("plan")?.starts_with("Nothing to do.")))?;
     }
     Ok(())
+}
+
+/// Compares bridges and their ports with what `brctl show` says in the reference deployment.
+fn bridges_are_the_reference_ones(deployment: &Deployment) -> Result<(bool, String)> {
+    let controller = deployment.lab.host("controller");
+    for (bridge, expected) in CONTROLLER_BRIDGES {
+        let lines = controller.run(&format!("ip -o link show master {bridge}"))?;
+        let name = |line: &str| Some(line.split(": ").nth(1)?.split('@').next()?.to_owned());
+        let mut found: Vec<String> = lines.lines().filter_map(name).collect();
+        found.sort();
+        if found != expected {
+            return Ok((false, format!("{bridge} has {found:?}, the reference deployment {expected:?}")));
+        }
+    }
+    Ok((true, "three bridges, with the ports of the reference deployment".to_owned()))
 }
 
 fn ping(from: &Machine, address: &str) -> Result<(bool, String)> {

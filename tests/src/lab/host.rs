@@ -1,6 +1,7 @@
 //! A host, and the machines on it.
 
 use std::{
+    cell::RefCell,
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -23,6 +24,7 @@ pub struct Host {
     folder: PathBuf,
     bpffs: PathBuf,
     lasts: bool,
+    more_config: RefCell<String>,
 }
 
 impl Host {
@@ -30,7 +32,15 @@ impl Host {
         let folder = world.folder().join(name);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let namespace = world.namespace(name)?;
-        Ok(Self { name: name.to_owned(), local_ip, namespace, folder, bpffs: world.bpffs(name), lasts: world.lasts() })
+        Ok(Self {
+            name: name.to_owned(),
+            local_ip,
+            namespace,
+            folder,
+            bpffs: world.bpffs(name),
+            lasts: world.lasts(),
+            more_config: RefCell::default(),
+        })
     }
 
     /// Runs a command line on the host.
@@ -61,12 +71,17 @@ impl Host {
         self.lasts
     }
 
+    /// Adds lines to the configuration that is written from now on; they begin in section `[overlane]`.
+    pub fn add_config(&self, lines: &str) {
+        self.more_config.borrow_mut().push_str(lines);
+    }
+
     /// Writes the configuration.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn configure(&self, topology: &Path, lanes: Lanes) -> Result<()> {
-        let text = lanes.render(self, topology);
+        let text = lanes.render(self, topology) + &self.more_config.borrow();
         fs::write(self.config_file(), text).context("writing a configuration")
     }
 
