@@ -80,6 +80,10 @@ impl Host for LinuxHost {
         Ok(())
     }
 
+    fn is_degraded(&self) -> bool {
+        matches!(self.fast_lane, FastLane::Unavailable { .. })
+    }
+
     fn retry_unavailable(&mut self) {
         if let FastLane::Unavailable { bpffs, settings, reason } = &mut self.fast_lane {
             match Datapath::open(bpffs, settings) {

@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use overlane_core::{
-    action::Action,
+    action::{Action, DatapathAction},
     config::Config,
     desired::Desired,
     observed::Observed,
@@ -19,13 +19,23 @@ use crate::backoff::Backoff;
 /// them, and the proof that nothing is left. More than this many means that something fights back.
 const PASSES_MAX: usize = 8;
 
+/// Time for slow steps in one pass. The kernel lane carries everything in the meantime.
+const SLOW_BUDGET: Duration = Duration::from_millis(500);
+
+/// Attaching a program makes the kernel wait for a grace period.
+fn is_slow(action: &Action) -> bool {
+    matches!(action, Action::Datapath(DatapathAction::Attach { .. }))
+}
+
 /// The host as the reconciler sees it.
 pub trait Host {
     /// Lists what there is.
     fn observe(&mut self, desired: &Desired) -> impl Future<Output = anyhow::Result<Observed>>;
     /// Takes one step; idempotent.
     fn apply(&mut self, action: &Action) -> impl Future<Output = anyhow::Result<()>>;
-    /// Tries again to get hold of what could not be had before.
+    /// Whether something that is wanted cannot be had for the moment.
+    fn is_degraded(&self) -> bool;
+    /// Tries again to get hold of it.
     fn retry_unavailable(&mut self);
 }
 
@@ -45,6 +55,10 @@ pub struct Report {
     pub applied: usize,
     /// Steps that failed; they are planned again next time.
     pub failed: usize,
+    /// Steps that were left for the next time, so that what has happened meanwhile does not wait for them.
+    pub left: usize,
+    /// Whether the host lacks something that may come back, such as the BPF file system.
+    pub is_degraded: bool,
     /// Obstacles that only somebody else can remove.
     pub obstacles: usize,
 }
@@ -70,7 +84,7 @@ impl<H: Host> Reconciler<H> {
     /// As for [`Self::reconcile_fully`].
     pub async fn reconcile(&mut self, desired: &Desired) -> anyhow::Result<Report> {
         let begun = Instant::now();
-        let mut report = Report::default();
+        let mut report = Report { is_degraded: self.host.is_degraded(), ..Report::default() };
         let mut complaints = BTreeSet::new();
         for pass in 1..=PASSES_MAX {
             let mut observed = self.host.observe(desired).await?;
@@ -88,7 +102,12 @@ impl<H: Host> Reconciler<H> {
             if pass == PASSES_MAX {
                 complaints.insert(format!("something undoes what is done: still to do is to {}", due[0]));
             }
-            for action in due {
+            let pass_begun = Instant::now();
+            for (index, action) in due.iter().enumerate() {
+                if is_slow(action) && pass_begun.elapsed() > SLOW_BUDGET {
+                    report.left = due.len() - index;
+                    break;
+                }
                 match self.host.apply(action).await {
                     Ok(()) => report.applied += 1,
                     Err(error) => {
@@ -98,11 +117,14 @@ impl<H: Host> Reconciler<H> {
                     }
                 }
             }
+            if report.left > 0 {
+                break;
+            }
         }
         self.say(complaints);
         if report.applied > 0 {
             let millis = begun.elapsed().as_secs_f64() * 1000.0;
-            tracing::info!(actions = report.applied, failed = report.failed, millis, "reconciled");
+            tracing::info!(actions = report.applied, failed = report.failed, left = report.left, millis, "reconciled");
         }
         Ok(report)
     }

@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// Events drive the agent; this is the safety net under them.
-const FULL_PASS_INTERVAL: Duration = Duration::from_secs(10);
-/// When the host could not even be looked at, it is tried again sooner.
+const FULL_PASS_INTERVAL: Duration = Duration::from_secs(30);
+/// When the host could not be looked at, or lacks something, it is tried again sooner.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -34,11 +34,7 @@ pub fn agent(config_files: &[PathBuf]) -> anyhow::Result<()> {
     for note in &loaded.notes {
         tracing::debug!("{note}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(run(&loaded))
 }
 
@@ -67,16 +63,21 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
         next_full_pass = Instant::now() + pause_after(&result);
         if let Err(error) = &result {
             tracing::warn!(error = format!("{error:#}"), "reconcile failed, will retry");
-        } else {
-            report_progress(is_ready);
-            is_ready = true;
+        }
+        let left = result.as_ref().map_or(0, |report| report.left);
+        if result.is_ok() {
+            report_progress(left == 0 && !is_ready);
+            is_ready |= left == 0;
         }
         tokio::select! {
+            // In this order: work that is left does not keep the agent from hearing what is new.
+            biased;
             () = stop.requested() => break,
             () = topology.changed() => desired = topology.desired(),
             () = wait_for_change(&mut monitor) => (),
             () = tokio::time::sleep_until(next_full_pass) => (),
             () = wait_until(reconciler.next_wake()) => (),
+            () = std::future::ready(()), if left > 0 => (),
         }
     }
     tracing::info!("agent stopped; forwarding goes on without it");
@@ -84,7 +85,10 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
 }
 
 fn pause_after(result: &anyhow::Result<Report>) -> Duration {
-    if result.is_ok() { FULL_PASS_INTERVAL } else { RETRY_INTERVAL }
+    match result {
+        Ok(report) if !report.is_degraded => FULL_PASS_INTERVAL,
+        _ => RETRY_INTERVAL,
+    }
 }
 
 async fn wait_until(when: Option<std::time::Instant>) {
@@ -101,12 +105,12 @@ async fn wait_for_change(monitor: &mut Monitor) {
 
 /// Tells systemd, if it started the agent, that a pass has been completed, and the first time also whoever reads the log. A
 /// loop that is stuck says nothing, and systemd's watchdog restarts the agent.
-fn report_progress(was_ready: bool) {
-    if !was_ready {
+fn report_progress(is_first: bool) {
+    if is_first {
         tracing::info!("ready: the host is what the control plane asks for, as far as it can be");
     }
     let states = [sd_notify::NotifyState::Watchdog, sd_notify::NotifyState::Ready];
-    if let Err(error) = sd_notify::notify(if was_ready { &states[..1] } else { &states }) {
+    if let Err(error) = sd_notify::notify(if is_first { &states } else { &states[..1] }) {
         tracing::warn!(error = %error, "could not tell the service manager how the agent is");
     }
 }

@@ -8,6 +8,7 @@ use rtnetlink::{
     MulticastGroup,
     sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
 };
+use tokio::task::unconstrained;
 
 /// Room for bursts: a thousand taps that appear at once make about two megabytes of messages.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
@@ -53,7 +54,8 @@ impl Monitor {
     pub async fn changed(&mut self) -> Change {
         loop {
             let Some(mut change) = relevance(self.socket.recv_from_full().await) else { continue };
-            while let Some(received) = self.socket.recv_from_full().now_or_never() {
+            // A burst can be longer than what tokio lets a task do in one go.
+            while let Some(received) = unconstrained(self.socket.recv_from_full()).now_or_never() {
                 if relevance(received) == Some(Change::Overflow) {
                     change = Change::Overflow;
                 }

@@ -100,8 +100,12 @@ pub(super) fn plan(
     put(plan, &current.neighbors, &target.neighbors, MapEntry::Neighbor);
     put(plan, &current.fdb, &target.fdb, MapEntry::Fdb);
     put(plan, &current.ports, &target.ports, MapEntry::Port);
-    for (hook, ifindex) in target.attached.difference(&current.attached) {
-        plan.action(DatapathAction::Attach { hook: *hook, ifindex: *ifindex });
+    // Attaching is slow, and makes things faster, not possible: what connects machines comes first, in this plan and in the
+    // next one, which is made once the devices of this one are there.
+    if !plan.creates_devices() {
+        for (hook, ifindex) in target.attached.difference(&current.attached) {
+            plan.action(DatapathAction::Attach { hook: *hook, ifindex: *ifindex });
+        }
     }
     // Before the control plane has told everything, only what refers to interfaces that are gone is known to be stale.
     let stale = |ifindex: u32| complete || (ifindex != 0 && !kernel.links.contains_key(&ifindex));

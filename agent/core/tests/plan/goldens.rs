@@ -81,7 +81,6 @@ fn a_bare_host_gets_its_devices_first() {
             "set neighbors[network 1, 10.0.0.1]",
             "set neighbors[network 1, 10.0.0.10]",
             "set fdb[network 1, fa:16:3e:5c:bf:11]",
-            "attach from_uplink to interface 2",
         ]
     );
     assert_eq!(obstacles, ["VTEP 10.10.10.12: no route from 10.10.10.11 to 10.10.10.12"]);
