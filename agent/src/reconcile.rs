@@ -19,8 +19,11 @@ use crate::backoff::Backoff;
 /// them, and the proof that nothing is left. More than this many means that something fights back.
 const PASSES_MAX: usize = 8;
 
-/// Time for slow steps in one pass. The kernel lane carries everything in the meantime.
-const SLOW_BUDGET: Duration = Duration::from_millis(500);
+/// Time for slow steps in one pass, so that a new tap does not wait for them: at least this, and more on a large host, where
+/// looking takes longer as well. The kernel lane carries everything in the meantime.
+const SLOW_BUDGET_MIN: Duration = Duration::from_millis(50);
+/// How many times as long as looking slow steps may take.
+const SLOW_BUDGET_FACTOR: u32 = 4;
 
 /// Attaching a program makes the kernel wait for a grace period.
 fn is_slow(action: &Action) -> bool {
@@ -87,6 +90,7 @@ impl<H: Host> Reconciler<H> {
         let mut report = Report { is_degraded: self.host.is_degraded(), ..Report::default() };
         let mut complaints = BTreeSet::new();
         for pass in 1..=PASSES_MAX {
+            let look_begun = Instant::now();
             let mut observed = self.host.observe(desired).await?;
             observed.retired = self.retire(desired, &observed);
             let Plan { actions, obstacles } = plan::plan(desired, &observed, &self.config);
@@ -102,9 +106,10 @@ impl<H: Host> Reconciler<H> {
             if pass == PASSES_MAX {
                 complaints.insert(format!("something undoes what is done: still to do is to {}", due[0]));
             }
-            let pass_begun = Instant::now();
+            let budget = (look_begun.elapsed() * SLOW_BUDGET_FACTOR).max(SLOW_BUDGET_MIN);
+            let apply_begun = Instant::now();
             for (index, action) in due.iter().enumerate() {
-                if is_slow(action) && pass_begun.elapsed() > SLOW_BUDGET {
+                if is_slow(action) && apply_begun.elapsed() > budget {
                     report.left = due.len() - index;
                     break;
                 }

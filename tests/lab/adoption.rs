@@ -2,52 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use overlane_tests::{
-    lab::{Host, Lanes, Namespace, Process, UPLINK},
-    wait::wait_until,
-};
-
-use crate::pair::{HOSTS, Pair, nothing_to_do};
-
-/// What the Linux bridge agent leaves on a host: bridge, vxlan device, static entries, taps in the bridge.
-fn linux_bridge_host(pair: &Pair, index: usize) -> Result<()> {
-    let (host, port, other) = (pair.host(HOSTS[index].0), &pair.ports[index], &pair.ports[1 - index]);
-    let (bridge, remote) = (pair.network.bridge(), HOSTS[1 - index].1);
-    host.run(&format!("ip link add name {bridge} type bridge forward_delay 0 stp_state 0"))?;
-    host.run(&format!("ip link add vxlan-10 type vxlan id 10 local {} dev {UPLINK} dstport 4789", host.local_ip))?;
-    host.run(&format!("bridge fdb append 00:00:00:00:00:00 dev vxlan-10 dst {remote}"))?;
-    host.run(&format!("bridge fdb add {} dev vxlan-10 dst {remote}", other.mac_address))?;
-    for device in ["vxlan-10", &port.tap()] {
-        host.run(&format!("ip link set {device} mtu 1450 master {bridge} up"))?;
-    }
-    host.run(&format!("ip link set {bridge} up"))?;
-    Ok(())
-}
-
-/// A stream of pings that must not lose one.
-pub(crate) struct Stream(Process);
-
-impl Stream {
-    pub(crate) fn start(pair: &Pair, from: &Namespace, to: &str) -> Result<Self> {
-        let output = pair.lab.world().folder().join(format!("stream-{to}.log"));
-        let stream = from.start(&format!("ping -n -i 0.002 -W 2 {to}"), &output)?;
-        wait_until("the stream runs", || Ok(stream.output()?.contains("icmp_seq=20")))?;
-        Ok(Self(stream))
-    }
-
-    pub(crate) fn expect_no_loss(mut self) -> Result<()> {
-        let so_far = self.0.output()?.lines().count();
-        wait_until("the stream goes on", || Ok(self.0.output()?.lines().count() > so_far + 50))?;
-        self.0.end_by(Signal::SIGINT)?;
-        let output = self.0.output()?;
-        let summary = output.lines().find(|line| line.contains("packets transmitted")).context("ping's summary")?;
-        // The last request may have been on its way when the stream was ended.
-        let mut numbers = summary.split(", ").filter_map(|part| part.split(' ').next()?.parse::<u64>().ok());
-        let (sent, received) = (numbers.next().context("sent")?, numbers.next().context("received")?);
-        ensure!(sent - received <= 1, "{summary}");
-        Ok(())
-    }
-}
+use overlane_tests::lab::{Host, Lanes, Pair, Stream, UPLINK, nothing_to_do};
 
 fn interface_indices(host: &Host, names: &[&str]) -> Result<Vec<String>> {
     names
@@ -64,7 +19,7 @@ fn a_running_linux_bridge_host_is_taken_over_without_losing_a_packet() -> Result
     let mut pair = Pair::bare()?;
     pair.boot()?;
     for index in [0, 1] {
-        linux_bridge_host(&pair, index)?;
+        pair.set_up_like_the_linux_bridge_agent(index)?;
     }
     let [left, right] = &pair.ports;
     pair.left().wait_for(right.ipv4())?;
@@ -73,8 +28,8 @@ fn a_running_linux_bridge_host_is_taken_over_without_losing_a_packet() -> Result
     let devices = [bridge.as_str(), "vxlan-10", tap.as_str()];
     let before = interface_indices(pair.host("left"), &devices)?;
     let streams = [
-        Stream::start(&pair, &pair.left().namespace, right.ipv4())?,
-        Stream::start(&pair, &pair.right().namespace, left.ipv6())?,
+        Stream::start(pair.folder(), &pair.left().namespace, right.ipv4())?,
+        Stream::start(pair.folder(), &pair.right().namespace, left.ipv6())?,
     ];
     for name in ["left", "right"] {
         let agent = pair.lab.host(name).start_agent(&pair.topology_file, Lanes::Both)?;
@@ -93,8 +48,8 @@ fn a_running_linux_bridge_host_is_taken_over_without_losing_a_packet() -> Result
 fn restarting_and_killing_an_agent_loses_no_packet() -> Result<()> {
     let mut pair = Pair::running(Lanes::Both)?;
     let streams = [
-        Stream::start(&pair, &pair.left().namespace, pair.ports[1].ipv4())?,
-        Stream::start(&pair, &pair.right().namespace, pair.ports[0].ipv6())?,
+        Stream::start(pair.folder(), &pair.left().namespace, pair.ports[1].ipv4())?,
+        Stream::start(pair.folder(), &pair.right().namespace, pair.ports[0].ipv6())?,
     ];
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         pair.agents.remove(0).stop(signal)?;
@@ -111,7 +66,7 @@ fn restarting_and_killing_an_agent_loses_no_packet() -> Result<()> {
 #[test]
 fn switching_the_fast_path_off_and_on_loses_no_packet() -> Result<()> {
     let mut pair = Pair::running(Lanes::Both)?;
-    let stream = Stream::start(&pair, &pair.left().namespace, pair.ports[1].ipv4())?;
+    let stream = Stream::start(pair.folder(), &pair.left().namespace, pair.ports[1].ipv4())?;
     for lanes in [Lanes::KernelOnly, Lanes::Both] {
         pair.agents.remove(0).stop(Signal::SIGTERM)?;
         let agent = pair.host("left").start_agent(&pair.topology_file, lanes)?;

@@ -3,9 +3,7 @@
 use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
-use overlane_tests::lab::{Agent, Lanes, overlane_binary};
-
-use crate::pair::Pair;
+use overlane_tests::lab::{Agent, Lanes, Pair, overlane_binary};
 
 const BAD_INPUT: Option<i32> = Some(2);
 

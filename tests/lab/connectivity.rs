@@ -1,9 +1,7 @@
 //! Machines reach each other, and the lane that was meant to carry their packets did.
 
 use anyhow::{Result, ensure};
-use overlane_tests::lab::{AddressPair, Lanes, UPLINK};
-
-use crate::pair::{Pair, nothing_to_do};
+use overlane_tests::lab::{AddressPair, Lanes, Pair, UPLINK, nothing_to_do};
 
 const PINGS: u32 = 20;
 

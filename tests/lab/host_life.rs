@@ -5,13 +5,8 @@ use std::{os::unix::net::UnixDatagram, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
-    lab::{Lanes, Process, overlane_binary},
+    lab::{Lanes, Pair, Process, Stream, nothing_to_do, overlane_binary},
     wait::wait_until,
-};
-
-use crate::{
-    adoption::Stream,
-    pair::{Pair, nothing_to_do},
 };
 
 #[test]
@@ -38,8 +33,8 @@ fn detach_gives_the_host_back_to_the_kernel_lane_without_losing_a_packet() -> Re
         "detached under a running agent"
     );
     let streams = [
-        Stream::start(&pair, &pair.left().namespace, pair.ports[1].ipv4())?,
-        Stream::start(&pair, &pair.right().namespace, pair.ports[0].ipv6())?,
+        Stream::start(pair.folder(), &pair.left().namespace, pair.ports[1].ipv4())?,
+        Stream::start(pair.folder(), &pair.right().namespace, pair.ports[0].ipv6())?,
     ];
     pair.agents.remove(0).stop(Signal::SIGTERM)?;
     pair.host("left").overlane("detach")?;

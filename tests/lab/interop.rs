@@ -1,9 +1,7 @@
 //! One host with Overlane, the other with what any Linux administrator would set up: a bridge and a vxlan device.
 
 use anyhow::{Context as _, Result, ensure};
-use overlane_tests::lab::{Host, Lanes, Machine, Network, Port, UPLINK};
-
-use crate::pair::Pair;
+use overlane_tests::lab::{Host, Lanes, Machine, Network, Pair, Port, UPLINK};
 
 /// Sets up the plain host by hand, learning what it is not told.
 fn plain_host(host: &Host, network: &Network, remote: &str, port: &Port) -> Result<()> {
@@ -29,7 +27,7 @@ fn mixed() -> Result<Pair> {
     let [left, right] = &pair.ports;
     pair.left().wait_for(right.ipv4())?;
     pair.right().wait_for(left.ipv6())?;
-    crate::pair::nothing_to_do(pair.host("left"))?;
+    overlane_tests::lab::nothing_to_do(pair.host("left"))?;
     Ok(pair)
 }
 

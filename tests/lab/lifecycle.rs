@@ -3,11 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
-    lab::{Lanes, UPLINK},
+    lab::{Lanes, Pair, UPLINK, nothing_to_do},
     wait::wait_until,
 };
-
-use crate::pair::{Pair, nothing_to_do};
 
 #[test]
 fn a_stopped_agent_leaves_forwarding_and_the_tools_untouched() -> Result<()> {

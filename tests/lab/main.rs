@@ -8,7 +8,6 @@ mod host_life;
 mod interop;
 mod lifecycle;
 mod offload;
-mod pair;
 mod physical;
 mod trouble;
 mod underlay;

@@ -2,12 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
-    lab::{Lanes, Port},
+    lab::{Lanes, Pair, Port, nothing_to_do},
     packet::{ETHERNET, Ends, Frame},
     tap::{Offload, Tap},
 };
-
-use crate::pair::{Pair, nothing_to_do};
 
 const SEGMENT: u16 = 1300;
 const PAYLOAD: usize = 10 * SEGMENT as usize;

@@ -2,13 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
-    lab::{Host, Lanes, Namespace, Network, Port, UPLINK},
+    lab::{HOSTS, Host, Lanes, Namespace, Network, Pair, Port, Stream, UPLINK, nothing_to_do},
     wait::wait_until,
-};
-
-use crate::{
-    adoption::Stream,
-    pair::{HOSTS, Pair, nothing_to_do},
 };
 
 /// The NIC of every host that leads to the physical network.
@@ -127,9 +122,9 @@ fn a_nics_addresses_and_routes_move_to_the_bridge_and_back_without_losing_a_pack
     let outside: &Namespace = pair.lab.fabric();
     outside.run("ping -c 1 -W 2 192.0.2.1")?;
     let streams = [
-        Stream::start(&pair, outside, "192.0.2.1")?,
-        Stream::start(&pair, outside, "2001:db8::1")?,
-        Stream::start(&pair, &pair.host("left").namespace, "192.0.2.254")?,
+        Stream::start(pair.folder(), outside, "192.0.2.1")?,
+        Stream::start(pair.folder(), outside, "2001:db8::1")?,
+        Stream::start(pair.folder(), &pair.host("left").namespace, "192.0.2.254")?,
     ];
     start(&mut pair, "left", BY_INTERFACE)?;
     nothing_to_do(pair.host("left"))?;
@@ -193,7 +188,7 @@ fn a_bridge_that_nova_made_without_ipv6_does_not_cut_the_host_off() -> Result<()
 fn tunnels_survive_when_their_nic_joins_a_flat_network() -> Result<()> {
     let mut pair = Pair::running(Lanes::Both)?;
     let config = format!("[linux_bridge]\nphysical_interface_mappings = provider:{UPLINK}\n");
-    let stream = Stream::start(&pair, &pair.left().namespace, pair.ports[1].ipv4())?;
+    let stream = Stream::start(pair.folder(), &pair.left().namespace, pair.ports[1].ipv4())?;
     let (network, _) = add_flat(&mut pair)?;
     pair.agents.remove(0).stop(nix::sys::signal::Signal::SIGTERM)?;
     start(&mut pair, "left", &config)?;

@@ -3,9 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use overlane_tests::lab::{Agent, Lanes, UPLINK};
-
-use crate::pair::{Pair, nothing_to_do};
+use overlane_tests::lab::{Agent, Lanes, Pair, UPLINK, nothing_to_do};
 
 #[test]
 fn a_bridge_name_taken_by_something_else_blocks_only_its_network() -> Result<()> {

@@ -2,11 +2,9 @@
 
 use anyhow::{Result, ensure};
 use overlane_tests::{
-    lab::{Lanes, UPLINK},
+    lab::{Lanes, Pair, UPLINK, nothing_to_do},
     wait::wait_until,
 };
-
-use crate::pair::{Pair, nothing_to_do};
 
 #[test]
 fn a_next_hop_that_gets_another_mac_address_is_followed() -> Result<()> {

@@ -20,6 +20,11 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Re
     wait_for(what, || Ok(condition()?.then_some(())))
 }
 
+/// Lets time pass, for benches that measure what nothing costs.
+pub fn let_time_pass(duration: Duration) {
+    thread::sleep(duration);
+}
+
 /// Tries until `attempt` has a value.
 ///
 /// # Errors
@@ -34,7 +39,7 @@ pub fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Result<Option<T>>) -
             Err(error) if Instant::now() >= deadline => {
                 return Err(error).with_context(|| format!("{what}: not within {PATIENCE:?}"));
             }
-            // The one pause of all tests: between two looks at a condition.
+            // The one pause of tests: between two looks at a condition.
             Ok(None) | Err(_) => thread::sleep(INTERVAL),
         }
     }

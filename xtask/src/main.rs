@@ -43,6 +43,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         options: Vec<String>,
     },
+    /// Measure; `cargo xtask bench -- --help` lists what (needs root).
+    Bench {
+        /// What to measure, and options such as --json.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+        options: Vec<String>,
+    },
     /// Check format, lints and tests; the tiers `datapath` and `lab` need root.
     Test {
         /// Only this tier.
@@ -69,7 +75,8 @@ fn execute(command: Command) -> Result<()> {
         Command::Setup { only } => setup::run(&workspace, only.as_ref().map_or(&Scope::ALL, std::slice::from_ref)),
         Command::BuildEbpf => ebpf::build(&workspace),
         Command::Build => build(&workspace, "release", &["--package", "overlane"]),
-        Command::Demo { options } => demo(&workspace, &options),
+        Command::Demo { options } => run_built(&workspace, "overlane-demo", &options),
+        Command::Bench { options } => run_built(&workspace, "overlane-bench", &options),
         Command::Test { tier, filter } => test::run(&workspace, tier, filter.as_deref()),
     }
 }
@@ -82,13 +89,14 @@ fn build(workspace: &Workspace, profile: &str, packages: &[&str]) -> Result<()> 
     workspace::run(&mut command, "building the agent")
 }
 
-fn demo(workspace: &Workspace, options: &[String]) -> Result<()> {
+/// Sets up and builds everything, and then becomes one of the programs of the tests crate.
+fn run_built(workspace: &Workspace, program: &str, options: &[String]) -> Result<()> {
     setup::run(workspace, &Scope::ALL)?;
     build(workspace, "release", &["--package", "overlane", "--package", "overlane-tests", "--bins"])?;
-    let error = std::process::Command::new(workspace.target("release/overlane-demo"))
+    let error = std::process::Command::new(workspace.target("release").join(program))
         .args(options)
         .env("OVERLANE_BIN", workspace.target("release/overlane"))
-        // The demo takes over: Ctrl-C and its exit status are its own business.
+        // It takes over: Ctrl-C and its exit status are its own business.
         .exec();
-    Err(error).context("starting the demo")
+    Err(error).with_context(|| format!("starting {program}"))
 }

@@ -77,6 +77,11 @@ impl Agent {
         Ok(Self { process })
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// What it has logged.
     ///
     /// # Errors

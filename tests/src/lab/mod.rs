@@ -3,7 +3,10 @@
 mod agent;
 mod host;
 mod namespace;
+mod pair;
+mod plug;
 mod process;
+mod stream;
 mod topology;
 mod world;
 
@@ -14,7 +17,10 @@ use anyhow::{Context as _, Result};
 pub use agent::{Agent, Lanes, overlane_binary};
 pub use host::{Host, Machine};
 pub use namespace::Namespace;
+pub use pair::{HOSTS, Pair, nothing_to_do};
+pub use plug::{Waiting, now, plug_times};
 pub use process::Process;
+pub use stream::Stream;
 pub use topology::{AddressPair, Network, Port, Subnet, Topology};
 pub use world::World;
 

@@ -44,6 +44,11 @@ impl Process {
         Ok(Self { child, output: output.to_owned(), stays })
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has printed so far.
     ///
     /// # Errors

@@ -1,0 +1,164 @@
+//! What most tests start from: two hosts, one network, one port on each; and a stream of pings that must not lose one.
+
+use std::path::{Path, PathBuf};
+
+use super::{Agent, Host, Lab, Lanes, Machine, Network, Port, Topology, UPLINK};
+use crate::wait::wait_until;
+use anyhow::Result;
+
+/// Two hosts that share a network.
+pub struct Pair {
+    // Agents and machines end before the lab that they are in.
+    /// Agents that run.
+    pub agents: Vec<Agent>,
+    /// Machines that run: on the left host, on the right host.
+    pub machines: Vec<Machine>,
+    /// The hosts.
+    pub lab: Lab,
+    /// What the hosts are told.
+    pub topology: Topology,
+    /// Where they are told.
+    pub topology_file: PathBuf,
+    /// The network that they share.
+    pub network: Network,
+    /// One on each host.
+    pub ports: [Port; 2],
+}
+
+/// The hosts, by name and underlay address.
+pub const HOSTS: [(&str, &str); 2] = [("left", "10.10.10.11"), ("right", "10.10.10.12")];
+
+impl Pair {
+    /// The hosts, with nothing running on them.
+    ///
+    /// # Errors
+    /// When something cannot be made, or does not come about in time.
+    pub fn bare() -> Result<Self> {
+        Self::of(&HOSTS)
+    }
+
+    /// As `bare`, with the given underlay addresses.
+    pub fn of(hosts: &[(&str, &str); 2]) -> Result<Self> {
+        let lab = Lab::new(hosts)?;
+        let mut topology = Topology::of(lab.hosts());
+        let network = topology.add_network(10);
+        let ports = [topology.add_port(&network, "left", 1), topology.add_port(&network, "right", 2)];
+        let topology_file = lab.world().folder().join("topology.toml");
+        topology.write(&topology_file)?;
+        Ok(Self { agents: Vec::new(), machines: Vec::new(), lab, topology, topology_file, network, ports })
+    }
+
+    /// Two agents and two machines that reach each other.
+    ///
+    /// # Errors
+    /// When something cannot be made, or does not come about in time.
+    pub fn running(lanes: Lanes) -> Result<Self> {
+        let mut pair = Self::bare()?;
+        pair.start(lanes)?;
+        Ok(pair)
+    }
+
+    /// Starts agents and machines, and waits until these reach each other.
+    ///
+    /// # Errors
+    /// When something cannot be made, or does not come about in time.
+    pub fn start(&mut self, lanes: Lanes) -> Result<()> {
+        for name in ["left", "right"] {
+            let agent = self.lab.host(name).start_agent(&self.topology_file, lanes)?;
+            self.agents.push(agent);
+        }
+        self.boot()?;
+        self.settle()
+    }
+
+    /// Starts the machines.
+    ///
+    /// # Errors
+    /// When something cannot be made, or does not come about in time.
+    pub fn boot(&mut self) -> Result<()> {
+        for port in &self.ports {
+            let machine = self.lab.host(&port.host).boot(self.lab.world(), port)?;
+            self.machines.push(machine);
+        }
+        Ok(())
+    }
+
+    /// Waits until the machines reach each other and both hosts have nothing left to do.
+    ///
+    /// # Errors
+    /// When something cannot be made, or does not come about in time.
+    pub fn settle(&self) -> Result<()> {
+        let [left, right] = &self.ports;
+        self.machines[0].wait_for(right.ipv4())?;
+        self.machines[1].wait_for(left.ipv6())?;
+        for name in ["left", "right"] {
+            nothing_to_do(self.host(name))?;
+        }
+        Ok(())
+    }
+
+    /// Where files go.
+    pub fn folder(&self) -> &Path {
+        self.lab.world().folder()
+    }
+
+    /// A host by name.
+    pub fn host(&self, name: &str) -> &Host {
+        self.lab.host(name)
+    }
+
+    /// The machine on the left host.
+    pub fn left(&self) -> &Machine {
+        &self.machines[0]
+    }
+
+    /// The machine on the right host.
+    pub fn right(&self) -> &Machine {
+        &self.machines[1]
+    }
+
+    /// Both machines ping each other, IPv4 and IPv6, without a loss.
+    ///
+    /// # Errors
+    /// When something cannot be made, or does not come about in time.
+    pub fn ping_all(&self, count: u32) -> Result<()> {
+        let [left, right] = &self.ports;
+        for address in [right.ipv4(), right.ipv6()] {
+            self.left().ping(address, count)?;
+        }
+        for address in [left.ipv4(), left.ipv6()] {
+            self.right().ping(address, count)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what the Linux bridge agent leaves on a host: bridge, vxlan device, static entries, taps in the bridge.
+    ///
+    /// # Errors
+    /// When the devices cannot be made.
+    pub fn set_up_like_the_linux_bridge_agent(&self, index: usize) -> Result<()> {
+        let (host, port, other) = (self.host(HOSTS[index].0), &self.ports[index], &self.ports[1 - index]);
+        let (bridge, remote) = (self.network.bridge(), HOSTS[1 - index].1);
+        host.run(&format!("ip link add name {bridge} type bridge forward_delay 0 stp_state 0"))?;
+        host.run(&format!("ip link add vxlan-10 type vxlan id 10 local {} dev {UPLINK} dstport 4789", host.local_ip))?;
+        host.run(&format!("bridge fdb append 00:00:00:00:00:00 dev vxlan-10 dst {remote}"))?;
+        host.run(&format!("bridge fdb add {} dev vxlan-10 dst {remote}", other.mac_address))?;
+        for device in ["vxlan-10", &port.tap()] {
+            host.run(&format!("ip link set {device} mtu 1450 master {bridge} up"))?;
+        }
+        host.run(&format!("ip link set {bridge} up"))?;
+        Ok(())
+    }
+}
+
+/// Waits until an agent has done everything.
+///
+/// # Errors
+/// When it has not in time, with what is still to do.
+pub fn nothing_to_do(host: &Host) -> Result<()> {
+    wait_until(&format!("{} has nothing left to do", host.name), || {
+        let plan = host.overlane("plan")?;
+        anyhow::ensure!(plan.starts_with("Nothing to do."), "still to do:\n{plan}");
+        Ok(true)
+    })
+}
