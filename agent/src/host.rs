@@ -80,6 +80,13 @@ impl Host for LinuxHost {
         Ok(())
     }
 
+    fn settled(&mut self) -> anyhow::Result<()> {
+        match &mut self.fast_lane {
+            FastLane::On(datapath) => datapath.retire_other_versions().context("removing maps of another version"),
+            FastLane::Off | FastLane::Unavailable { .. } => Ok(()),
+        }
+    }
+
     fn is_degraded(&self) -> bool {
         matches!(self.fast_lane, FastLane::Unavailable { .. })
     }

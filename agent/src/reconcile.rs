@@ -36,6 +36,8 @@ pub trait Host {
     fn observe(&mut self, desired: &Desired) -> impl Future<Output = anyhow::Result<Observed>>;
     /// Takes one step; idempotent.
     fn apply(&mut self, action: &Action) -> impl Future<Output = anyhow::Result<()>>;
+    /// Everything that is desired is in place: what was kept until then can go.
+    fn settled(&mut self) -> anyhow::Result<()>;
     /// Whether something that is wanted cannot be had for the moment.
     fn is_degraded(&self) -> bool;
     /// Tries again to get hold of it.
@@ -101,6 +103,9 @@ impl<H: Host> Reconciler<H> {
             (report.obstacles, report.failed) = (obstacles.len(), waiting.len());
             complaints.extend(waiting.into_iter().map(|action| self.describe_failure(action, begun)));
             if due.is_empty() {
+                if desired.complete && report.failed == 0 {
+                    self.host.settled()?;
+                }
                 break;
             }
             if pass == PASSES_MAX {

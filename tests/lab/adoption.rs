@@ -101,3 +101,49 @@ fn what_others_have_put_on_a_host_stays() -> Result<()> {
     ensure!(picture()? == before, "before:\n{before}\nafter:\n{}", picture()?);
     Ok(())
 }
+
+#[test]
+fn an_agent_with_another_map_version_is_replaced_without_losing_a_packet() -> Result<()> {
+    let mut pair = Pair::running(Lanes::Both)?;
+    let streams = [
+        Stream::start(pair.folder(), &pair.left().namespace, pair.ports[1].ipv4())?,
+        Stream::start(pair.folder(), &pair.right().namespace, pair.ports[0].ipv6())?,
+    ];
+    for round in 0..5 {
+        pair.agents.remove(0).stop(if round % 2 == 0 { Signal::SIGTERM } else { Signal::SIGKILL })?;
+        // To the agent that starts now, this is what an agent with another layout of the maps has left: programs that are
+        // attached, and maps that it must not read.
+        let pins = pair.host("left").bpffs();
+        std::fs::rename(pins.join("v1"), pins.join("v0")).context("making an old version")?;
+        let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
+        pair.agents.insert(0, agent);
+        nothing_to_do(pair.host("left"))?;
+        ensure!(!pair.host("left").bpffs().join("v0").exists(), "the old version is still pinned");
+    }
+    for stream in streams {
+        stream.expect_no_loss()?;
+    }
+    let attached = pair.host("left").attached(&pair.ports[0].tap())?;
+    ensure!(attached == ["from_port", "to_port"], "{attached:?}");
+    pair.ping_all(5)?;
+    ensure!(pair.host("left").counted("from_port", "tap", "encapsulated")? >= 10, "the fast lane carries nothing");
+    Ok(())
+}
+
+#[test]
+fn attachments_of_another_version_whose_interface_is_gone_or_not_ours_any_more_end() -> Result<()> {
+    let mut pair = Pair::running(Lanes::Both)?;
+    pair.agents.remove(0).stop(Signal::SIGTERM)?;
+    let pins = pair.host("left").bpffs().to_owned();
+    std::fs::rename(pins.join("v1"), pins.join("v0")).context("making an old version")?;
+    pair.topology.ports.retain(|port| port.host != "left");
+    pair.topology.write(&pair.topology_file)?;
+    pair.host("left").run("ip link delete vxlan-10")?;
+    let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
+    nothing_to_do(pair.host("left"))?;
+    let attached = pair.host("left").attached(&pair.ports[0].tap())?;
+    ensure!(attached.is_empty(), "{attached:?}");
+    ensure!(!pins.join("v0").exists());
+    drop(agent);
+    Ok(())
+}

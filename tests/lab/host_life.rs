@@ -5,7 +5,7 @@ use std::{os::unix::net::UnixDatagram, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
-    lab::{Lanes, Pair, Process, Stream, nothing_to_do, overlane_binary},
+    lab::{Lanes, Pair, Process, Stream, UPLINK, nothing_to_do, overlane_binary},
     wait::wait_until,
 };
 
@@ -42,7 +42,10 @@ fn detach_gives_the_host_back_to_the_kernel_lane_without_losing_a_packet() -> Re
         stream.expect_no_loss()?;
     }
     ensure!(!pair.host("left").bpffs().join("v1").exists(), "something is still pinned");
-    ensure!(!pair.host("left").run("bpftool net show")?.contains("from_port"), "something is still attached");
+    for device in [pair.ports[0].tap().as_str(), "vxlan-10", UPLINK] {
+        let attached = pair.host("left").attached(device)?;
+        ensure!(attached.is_empty(), "{attached:?} at {device}");
+    }
     ensure!(pair.host("left").show("ports")?[0]["lane"] == "kernel");
     Ok(())
 }

@@ -20,17 +20,21 @@ use super::{DatapathError, programs::Programs};
 /// The folder with the pinned links.
 pub(super) struct Links {
     directory: PathBuf,
+    /// Folders of agents that speak another version of the ABI: their attachments are taken over one by one, each when
+    /// the maps that the new program reads are filled.
+    others: Vec<PathBuf>,
 }
 
 impl Links {
     /// The links pinned below `directory`, which need not exist.
     pub(super) fn at(directory: &Path) -> Self {
-        Self { directory: directory.join("links") }
+        Self { directory: directory.join("links"), others: Vec::new() }
     }
 
-    /// As `at`, making the folder.
-    pub(super) fn open(directory: &Path) -> Result<Self, DatapathError> {
-        let links = Self::at(directory);
+    /// As `at`, making the folder, with the links of `other_versions` to be taken over.
+    pub(super) fn open(directory: &Path, other_versions: &[PathBuf]) -> Result<Self, DatapathError> {
+        let mut links = Self::at(directory);
+        links.others = other_versions.iter().map(|directory| directory.join("links")).collect();
         fs::create_dir_all(&links.directory).map_err(|source| match source.kind() {
             io::ErrorKind::PermissionDenied => DatapathError::NoPermission,
             _ => DatapathError::Pins { path: links.directory.clone(), source },
@@ -94,6 +98,17 @@ impl Links {
         hook: Hook,
         ifindex: u32,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        for pin in
+            self.others.iter().map(|directory| directory.join(pin_name(hook, ifindex))).filter(|pin| pin.exists())
+        {
+            match self.take_over(programs, hook, ifindex, &pin) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::debug!(hook = hook.name(), ifindex, error = %error, "dropping the pin of a dead link");
+                    fs::remove_file(&pin)?;
+                }
+            }
+        }
         let interface = if_indextoname(ifindex)?.into_string()?;
         let side = match hook {
             Hook::ToPort => TcAttachType::Egress,
@@ -107,6 +122,23 @@ impl Links {
         Ok(())
     }
 
+    /// Swaps the program of another version's attachment, and makes the attachment ours; no packet passes in between.
+    fn take_over(
+        &self,
+        programs: &mut Programs,
+        hook: Hook,
+        ifindex: u32,
+        pin: &Path,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let link: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(pin)?).try_into()?;
+        let program = programs.get(hook)?;
+        let id = program.attach_to_link(link)?;
+        let link: FdLink = program.take_link(id)?.try_into()?;
+        link.pin(self.pin(hook, ifindex))?;
+        fs::remove_file(pin)?;
+        Ok(())
+    }
+
     /// Removes a pin, and with it the attachment.
     pub(super) fn detach(&self, hook: Hook, ifindex: u32) -> Result<(), DatapathError> {
         let pin = self.pin(hook, ifindex);
@@ -117,8 +149,12 @@ impl Links {
     }
 
     fn pin(&self, hook: Hook, ifindex: u32) -> PathBuf {
-        self.directory.join(format!("{}-{ifindex}", hook.name()))
+        self.directory.join(pin_name(hook, ifindex))
     }
+}
+
+fn pin_name(hook: Hook, ifindex: u32) -> String {
+    format!("{}-{ifindex}", hook.name())
 }
 
 fn parse_pin(name: &str) -> Option<(Hook, u32)> {

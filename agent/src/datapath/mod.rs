@@ -11,6 +11,7 @@ mod programs;
 mod stats;
 
 use std::{
+    fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -43,6 +44,7 @@ pub struct Datapath {
     programs: Programs,
     maps: Maps,
     links: Links,
+    other_versions: Vec<PathBuf>,
 }
 
 impl Datapath {
@@ -54,10 +56,11 @@ impl Datapath {
     pub fn open(bpffs: &Path, settings: &LoadSettings) -> Result<Self, DatapathError> {
         let directory = pin_directory(bpffs);
         error::require_bpf_file_system(bpffs)?;
-        let links = Links::open(&directory)?;
+        let other_versions = versions(bpffs)?.into_iter().filter(|version| *version != directory).collect::<Vec<_>>();
+        let links = Links::open(&directory, &other_versions)?;
         let (mut programs, maps) = Programs::load(&directory, settings)?;
         links.adopt(&mut programs)?;
-        Ok(Self { programs, maps, links })
+        Ok(Self { programs, maps, links, other_versions })
     }
 
     /// What is in the maps, and where programs are attached.
@@ -89,7 +92,19 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError`] when a pin cannot be removed.
     pub fn remove(bpffs: &Path) -> Result<(), DatapathError> {
-        links::remove_all(&pin_directory(bpffs))
+        versions(bpffs)?.iter().try_for_each(|version| links::remove_all(version))
+    }
+
+    /// Removes what agents with another version of the ABI have pinned. Their attachments have been taken over by now.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when a pin cannot be removed.
+    pub fn retire_other_versions(&mut self) -> Result<(), DatapathError> {
+        while let Some(version) = self.other_versions.pop() {
+            links::remove_all(&version)?;
+            tracing::info!(version = %version.display(), "maps of another version are replaced");
+        }
+        Ok(())
     }
 
     /// Reads what pinned maps of a running or stopped agent hold, without loading anything.
@@ -102,6 +117,18 @@ impl Datapath {
         let links = Links::at(&directory);
         Ok((maps.observe(&links)?, maps.stats()?))
     }
+}
+
+/// The pin directories of every ABI version that there is.
+fn versions(bpffs: &Path) -> Result<Vec<PathBuf>, DatapathError> {
+    let entries = match fs::read_dir(bpffs) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(DatapathError::Pins { path: bpffs.to_owned(), source }),
+    };
+    let is_version = |name: &str| name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
+    Ok(names.filter(|name| is_version(name)).map(|name| bpffs.join(name)).collect())
 }
 
 /// Where the objects of this ABI version are pinned.

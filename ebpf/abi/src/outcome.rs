@@ -87,9 +87,4 @@ impl Outcome {
             Self::UnknownNetwork => "unknown-network",
         }
     }
-
-    /// Whether the packet was left, unmodified, to the kernel lane.
-    pub const fn is_kernel_lane(self) -> bool {
-        self as u32 >= Self::NotOurs as u32
-    }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use aya::programs::{SchedClassifier, TcAttachType};
 use serde_json::Value;
 
 use super::{Agent, Lanes, Namespace, Port, Process, World, overlane_binary};
@@ -101,6 +102,22 @@ impl Host {
     pub fn overlane(&self, words: &str) -> Result<String> {
         let (program, config) = (overlane_binary(), self.config_file());
         self.run(&format!("{} {words} --config-file {}", program.display(), config.display()))
+    }
+
+    /// The names of the programs at the tcx hooks of a device, as the kernel lists them.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    pub fn attached(&self, device: &str) -> Result<Vec<String>> {
+        let query = |side| {
+            SchedClassifier::query_tcx(device, side).with_context(|| format!("asking for the programs of {device}"))
+        };
+        self.namespace.inside(|| {
+            let (_, ingress) = query(TcAttachType::Ingress)?;
+            let (_, egress) = query(TcAttachType::Egress)?;
+            let programs = ingress.iter().chain(&egress);
+            Ok(programs.filter_map(|program| program.name_as_str().map(str::to_owned)).collect())
+        })
     }
 
     /// The rows of `overlane show`.
