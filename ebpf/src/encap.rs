@@ -14,6 +14,7 @@ use crate::{
     ecn, maps,
     parse::{Ethernet, InnerIp, TCP, UDP},
     skb::Skb,
+    too_big,
     verdict::Verdict,
 };
 
@@ -38,8 +39,10 @@ pub fn encapsulate(skb: Skb, frame: &Ethernet, vni: u32, address: &Address) -> V
     let Some(ip) = InnerIp::at(skb, frame, EthHdr::LEN) else {
         return Verdict::Pass(Outcome::OtherEthertype);
     };
-    if !fits(skb, &ip, vtep) {
-        return Verdict::Pass(Outcome::Oversize);
+    match fit(skb, &ip, vtep) {
+        Fit::Whole => (),
+        Fit::InSegments => return Verdict::Pass(Outcome::Oversize),
+        Fit::Never => return too_big::answer(skb, frame, &ip, vtep.mtu.saturating_sub(vtep.header_len.into())),
     }
     let Some(ethernet) = skb.read::<[u8; EthHdr::LEN]>(0) else {
         return Verdict::Pass(Outcome::Malformed);
@@ -55,9 +58,18 @@ pub fn encapsulate(skb: Skb, frame: &Ethernet, vni: u32, address: &Address) -> V
     }
 }
 
-/// Whether the packet, or each segment of a superpacket, fits the path once it has its outer header.
+/// How a packet fits the path once it has its outer header.
+enum Fit {
+    /// As it is.
+    Whole,
+    /// Its segments do, but the superpacket is too long for one outer header: the kernel must cut it first.
+    InSegments,
+    /// Not at all.
+    Never,
+}
+
 #[inline(always)]
-fn fits(skb: Skb, ip: &InnerIp, vtep: &Vtep) -> bool {
+fn fit(skb: Skb, ip: &InnerIp, vtep: &Vtep) -> Fit {
     // The outer header replaces the Ethernet header that is not part of the outer IP packet by the inner one that is,
     // so an inner IP packet grows by exactly the header's length.
     let header_len = usize::from(vtep.header_len);
@@ -67,11 +79,18 @@ fn fits(skb: Skb, ip: &InnerIp, vtep: &Vtep) -> bool {
         (gso_size, UDP) => ip.header_len + UdpHdr::LEN + gso_size + header_len,
         (gso_size, TCP) => match skb.read_byte(EthHdr::LEN + ip.header_len + TCP_DATA_OFFSET) {
             Some(data_offset) => ip.header_len + usize::from(data_offset >> 4) * 4 + gso_size + header_len,
-            None => return false,
+            None => return Fit::InSegments,
         },
-        _ => return false,
+        // Superpackets of other kinds: only the kernel knows.
+        _ => return Fit::InSegments,
     };
-    total <= IP_LEN_MAX && largest <= vtep.mtu as usize
+    if largest > vtep.mtu as usize {
+        Fit::Never
+    } else if total > IP_LEN_MAX {
+        Fit::InSegments
+    } else {
+        Fit::Whole
+    }
 }
 
 /// An outer header in the making, followed by room for the inner Ethernet header.

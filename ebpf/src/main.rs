@@ -5,6 +5,7 @@
 // program is given its context.
 #![allow(missing_docs, unreachable_pub, clippy::needless_pass_by_value)]
 
+mod checksum;
 mod decap;
 mod ecn;
 mod encap;
@@ -17,6 +18,7 @@ mod respond;
 mod skb;
 mod switch;
 mod to_port;
+mod too_big;
 mod verdict;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};

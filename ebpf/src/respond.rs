@@ -4,7 +4,6 @@
 //! Whatever it stays silent on is flooded by the kernel lane: unknown addresses and those that several ports may use,
 //! announcements, duplicate address detection for one's own address, and anything unusual.
 
-use aya_ebpf::helpers::bpf_csum_diff;
 use network_types::{
     arp::ArpHdr,
     eth::{EthHdr, EtherType},
@@ -13,7 +12,7 @@ use network_types::{
 use overlane_abi::{Address, Neighbor, Outcome, Port};
 
 use crate::{
-    maps,
+    checksum, maps,
     parse::{Ethernet, ICMPV6},
     skb::Skb,
     verdict::Verdict,
@@ -145,7 +144,7 @@ fn answer_solicitation(skb: Skb, frame: &Ethernet, port: &Port) -> Option<Verdic
         option_len: 1,
         mac: owner.mac,
     };
-    message.checksum = checksum(&ip, message);
+    message.checksum = message_checksum(&ip, message);
     let ethernet = EthHdr::new(frame.source, owner.mac, EtherType::Ipv6);
     send_back(skb, &AdvertisementFrame { ethernet, ip, message })
 }
@@ -159,7 +158,7 @@ fn read_message(skb: Skb) -> Option<NeighborMessage> {
 
 /// The ICMPv6 checksum of `message`, whose own checksum field must be zero, in the order of transmission.
 #[inline(always)]
-fn checksum(ip: &Ipv6Hdr, message: NeighborMessage) -> [u8; 2] {
+fn message_checksum(ip: &Ipv6Hdr, message: NeighborMessage) -> [u8; 2] {
     let mut covered = Checksummed {
         source: ip.src_addr,
         destination: ip.dst_addr,
@@ -167,15 +166,7 @@ fn checksum(ip: &Ipv6Hdr, message: NeighborMessage) -> [u8; 2] {
         next_header_be: u32::from(ICMPV6).to_be_bytes(),
         message,
     };
-    // SAFETY: reads `covered`, whose size is a multiple of four and which has no padding.
-    let sum = unsafe {
-        bpf_csum_diff(core::ptr::null_mut(), 0, (&raw mut covered).cast(), size_of::<Checksummed>() as u32, 0)
-    };
-    let sum = sum as u32;
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    // The helper sums words as they lie in memory, so the result is written the same way.
-    (!(folded as u16)).to_ne_bytes()
+    checksum::of(&mut covered)
 }
 
 /// Overwrites the question with its answer and sends it out of the interface that it came in on.

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_ADJ_ROOM_ENCAP_L2_SHIFT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
-    helpers::{bpf_csum_level, bpf_get_hash_recalc},
+    helpers::{bpf_csum_level, bpf_get_hash_recalc, bpf_skb_change_tail},
     programs::TcContext,
 };
 use network_types::{
@@ -117,6 +117,22 @@ impl<'a> Skb<'a> {
     pub fn grow(self, len: usize, flags: u32) -> Result<(), HelperRefused> {
         let inner_ethernet = (EthHdr::LEN as u64) << BPF_ADJ_ROOM_ENCAP_L2_SHIFT;
         self.ctx.adjust_room(len as i32, BPF_ADJ_ROOM_MAC, u64::from(flags) | inner_ethernet).map_err(|_| HelperRefused)
+    }
+
+    /// Makes `len` bytes of room behind the Ethernet header of a packet that is not to be a tunnel's.
+    #[inline(always)]
+    pub fn grow_plain(self, len: usize) -> Result<(), HelperRefused> {
+        self.ctx.adjust_room(len as i32, BPF_ADJ_ROOM_MAC, 0).map_err(|_| HelperRefused)
+    }
+
+    /// Keeps the first `len` bytes only.
+    #[inline(always)]
+    pub fn cut(self, len: usize) -> Result<(), HelperRefused> {
+        // SAFETY: as in `ifindex`.
+        match unsafe { bpf_skb_change_tail(self.ctx.skb.skb, len as u32, 0) } {
+            0 => Ok(()),
+            _ => Err(HelperRefused),
+        }
     }
 
     /// Removes `len` bytes behind the Ethernet header.

@@ -6,7 +6,7 @@ use overlane_tests::packet::{BROADCAST, ETHERNET, Ends, Frame};
 
 use crate::{
     harness::{Datapath, Verdict, check},
-    network::{MTU, NOBODY, families, host, host_with, outbound, tunnel, unresolve, v4, v6, vxlan_config},
+    network::{NOBODY, families, host, host_with, outbound, tunnel, unresolve, v4, v6, vxlan_config},
 };
 
 const ENCAPSULATED: Verdict = Verdict::Redirect(Outcome::Encapsulated);
@@ -89,18 +89,6 @@ fn ttl_and_dscp_are_the_configured_ones() {
         if outer.local_vtep.is_ipv4() {
             assert_eq!(output, output.clone().with_ipv4_checksum());
         }
-    }
-}
-
-#[test]
-fn a_packet_that_just_fits_the_path_is_encapsulated_and_a_larger_one_is_left_to_the_kernel() {
-    for (outer, inner) in families() {
-        let mut datapath = host(outer);
-        let overhead = tunnel(outer).header_len();
-        let headers = outbound(inner).udp(0).0.len() - ETHERNET;
-        let room = MTU as usize - overhead - headers;
-        encapsulate(&mut datapath, &outbound(inner).udp(room));
-        datapath.expect_pass(Hook::FromPort, &outbound(inner).udp(room + 1), Outcome::Oversize);
     }
 }
 

@@ -6,3 +6,4 @@ mod harness;
 mod network;
 mod port;
 mod respond;
+mod too_big;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
     lab::{Lanes, Pair, Port, nothing_to_do},
-    packet::{ETHERNET, Ends, Frame},
+    packet::{ETHERNET, Ends, Frame, too_big},
     tap::{Offload, Tap},
 };
 
@@ -131,5 +131,27 @@ fn a_superpacket_between_taps_of_one_host_stays_whole() -> Result<()> {
     taps[0].send(offload, &frame)?;
     let (received_offload, received) = taps[1].receive(|received| received.0.len() > 200)?;
     ensure!(received == frame && received_offload.kind == Offload::TCP_V4, "{received_offload:?}");
+    Ok(())
+}
+
+#[test]
+fn a_guest_whose_packets_are_too_big_for_the_path_is_told_the_mtu() -> Result<()> {
+    let (pair, mut taps) = taps()?;
+    for is_ipv6 in [false, true] {
+        let ends = ends(&pair, is_ipv6)?;
+        // A datagram of 1500 bytes, and a superpacket with such segments; the tunnel leaves room for 1450.
+        let headers = if is_ipv6 { 48 } else { 28 };
+        let datagram = (Offload::default(), ends.udp(1500 - headers));
+        let kind = if is_ipv6 { Offload::TCP_V6 } else { Offload::TCP_V4 };
+        let (offload, frame) = superpacket(&ends, kind);
+        let superpacket = (Offload { segment_size: 1460, ..offload }, frame);
+        for (offload, frame) in [datagram, superpacket] {
+            taps[0].send(offload, &frame)?;
+            let expected = too_big(&ends.reversed(), 1450, &frame);
+            let to_us = |received: &Frame| received.0[..ETHERNET] == expected.0[..ETHERNET] && received.0.len() < 200;
+            let (_, received) = taps[0].receive(to_us)?;
+            ensure!(received == expected, "{received:?}");
+        }
+    }
     Ok(())
 }

@@ -156,6 +156,20 @@ pub fn neighbor_discovery(ends: &Ends, kind: u8, flags: u8, target: IpAddr, mac:
     frame
 }
 
+/// The error that says that `original`, of which the IP header and 20 bytes are quoted, is too big for `mtu`.
+pub fn too_big(ends: &Ends, mtu: u16, original: &Frame) -> Frame {
+    let [high, low] = mtu.to_be_bytes();
+    if ends.source.is_ipv4() {
+        let quote = &original.0[ETHERNET..ETHERNET + 20 + 20];
+        let builder = ends.begin(IpNumber::ICMP).icmpv4_raw(3, 4, [0, 0, high, low]);
+        finish(builder.size(quote.len()), |bytes| builder.write(bytes, quote))
+    } else {
+        let quote = &original.0[ETHERNET..ETHERNET + 40 + 20];
+        let builder = ends.begin(IpNumber::IPV6_ICMP).icmpv6_raw(2, 0, [0, 0, high, low]);
+        finish(builder.size(quote.len()), |bytes| builder.write(bytes, quote))
+    }
+}
+
 fn payload(length: usize) -> Vec<u8> {
     // A prime, so that no two neighbouring words are alike.
     (0..length).map(|index| (index % 251) as u8).collect()

@@ -24,7 +24,8 @@ pub enum Outcome {
     UnknownDestination = 8,
     /// Left to the kernel: not IPv4 or IPv6 (ARP that is not answered here, VLAN tags, LLDP, …).
     OtherEthertype = 9,
-    /// Left to the kernel: larger than the path to the destination.
+    /// Left to the kernel: too long for one outer header, though its segments fit; or too big for the path, and not to be
+    /// answered.
     Oversize = 10,
     /// Left to the kernel: a segmentation-offload packet, which only the kernel can decapsulate intact.
     Gso = 11,
@@ -38,6 +39,8 @@ pub enum Outcome {
     Malformed = 15,
     /// Left to the kernel: VXLAN with a VNI that no network of this host has.
     UnknownNetwork = 16,
+    /// Too big for the path: answered with ICMP "fragmentation needed" or "packet too big".
+    TooBig = 17,
 }
 
 impl Outcome {
@@ -60,10 +63,11 @@ impl Outcome {
         Self::UnknownPort,
         Self::Malformed,
         Self::UnknownNetwork,
+        Self::TooBig,
     ];
 
     /// How many there are.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 
     /// The name used in `show` and in metrics.
     pub const fn name(self) -> &'static str {
@@ -85,6 +89,7 @@ impl Outcome {
             Self::UnknownPort => "unknown-port",
             Self::Malformed => "malformed",
             Self::UnknownNetwork => "unknown-network",
+            Self::TooBig => "too-big",
         }
     }
 }
