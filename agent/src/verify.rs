@@ -103,6 +103,9 @@ fn explain_datapath(view: &View, action: &DatapathAction) -> String {
         DatapathAction::Attach { hook, ifindex } => {
             format!("program {} is not attached to {}", hook.name(), view.interface(*ifindex))
         }
+        DatapathAction::ForgetCounters { hook, ifindex } => {
+            format!("there are counters of {} for {}, where it is not attached", hook.name(), view.interface(*ifindex))
+        }
         DatapathAction::Detach { hook, ifindex } => {
             format!("program {} should not be attached to {}", hook.name(), view.interface(*ifindex))
         }

@@ -160,6 +160,13 @@ pub enum DatapathAction {
         /// Interface index.
         ifindex: u32,
     },
+    /// Delete what a program has counted on an interface that it is no longer attached to.
+    ForgetCounters {
+        /// Which program.
+        hook: abi::Hook,
+        /// Interface index.
+        ifindex: u32,
+    },
 }
 
 /// An entry of one of the maps that the agent fills.
@@ -246,6 +253,9 @@ impl fmt::Display for DatapathAction {
             Self::Put(entry) => write!(f, "set {entry}"),
             Self::Delete(key) => write!(f, "delete {key}"),
             Self::Attach { hook, ifindex } => write!(f, "attach {} to interface {ifindex}", hook.name()),
+            Self::ForgetCounters { hook, ifindex } => {
+                write!(f, "forget the counters of {} on interface {ifindex}", hook.name())
+            }
             Self::Detach { hook, ifindex } => write!(f, "detach {} from interface {ifindex}", hook.name()),
         }
     }

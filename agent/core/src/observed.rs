@@ -136,6 +136,8 @@ pub struct DatapathState {
     /// Programs in force, by hook and interface index. A link whose device is gone is listed under the index that it
     /// was pinned for.
     pub attached: BTreeSet<(abi::Hook, u32)>,
+    /// Where programs have counted something, by hook and interface index.
+    pub counted: BTreeSet<(abi::Hook, u32)>,
 }
 
 impl KernelState {

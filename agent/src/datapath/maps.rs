@@ -1,14 +1,18 @@
 //! The maps, typed.
 
-use std::{collections::BTreeMap, hash::Hash, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::Hash,
+    path::Path,
+};
 
 use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap},
 };
 use overlane_abi::{
-    ABI_VERSION, Address, CounterKey, DropKey, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor, NeighborKey,
-    Network, NetworkKey, Port, Tally, Vtep, names,
+    ABI_VERSION, Address, CounterKey, DropKey, DropReason, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor,
+    NeighborKey, Network, NetworkKey, Port, Tally, Vtep, names,
 };
 use overlane_core::{
     action::{MapEntry, MapKey},
@@ -72,7 +76,18 @@ impl Maps {
             vteps: dump(&self.vteps, names::VTEPS)?,
             neighbors: dump(&self.neighbors, names::NEIGHBORS)?,
             attached: links.list()?,
+            counted: self.counted()?,
         })
+    }
+
+    fn counted(&self) -> Result<BTreeSet<(Hook, u32)>, DatapathError> {
+        let hook = |key: &CounterKey| Hook::ALL.into_iter().find(|hook| *hook as u32 == key.hook);
+        let mut counted = BTreeSet::new();
+        for key in self.counters.keys() {
+            let key = key.map_err(DatapathError::map(names::COUNTERS))?;
+            counted.extend(hook(&key).map(|hook| (hook, key.ifindex)));
+        }
+        Ok(counted)
     }
 
     /// Inserts or replaces an entry.
@@ -97,8 +112,11 @@ impl Maps {
         }
     }
 
-    /// Drops the counters of an interface that no program watches any more.
+    /// Deletes what a program has counted on an interface, and what was dropped there.
     pub(super) fn forget_counters(&mut self, hook: Hook, ifindex: u32) -> Result<(), DatapathError> {
+        for reason in DropReason::ALL {
+            gone(self.drops.remove(&DropKey { ifindex, reason: reason as u32 }), names::DROPS)?;
+        }
         gone(self.counters.remove(&CounterKey { ifindex, hook: hook as u32 }), names::COUNTERS)
     }
 

@@ -80,10 +80,8 @@ impl Datapath {
             DatapathAction::Put(entry) => self.maps.put(entry),
             DatapathAction::Delete(key) => self.maps.delete(key),
             DatapathAction::Attach { hook, ifindex } => self.links.attach(&mut self.programs, *hook, *ifindex),
-            DatapathAction::Detach { hook, ifindex } => {
-                self.links.detach(*hook, *ifindex)?;
-                self.maps.forget_counters(*hook, *ifindex)
-            }
+            DatapathAction::Detach { hook, ifindex } => self.links.detach(*hook, *ifindex),
+            DatapathAction::ForgetCounters { hook, ifindex } => self.maps.forget_counters(*hook, *ifindex),
         }
     }
 

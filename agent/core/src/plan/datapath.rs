@@ -112,6 +112,10 @@ pub(super) fn plan(
     for (hook, ifindex) in current.attached.difference(&target.attached).filter(|(_, ifindex)| stale(*ifindex)) {
         plan.action(DatapathAction::Detach { hook: *hook, ifindex: *ifindex });
     }
+    // The kernel detaches some time after it was told to, and until then the program counts on.
+    for (hook, ifindex) in current.counted.difference(&target.attached).filter(|(_, ifindex)| stale(*ifindex)) {
+        plan.action(DatapathAction::ForgetCounters { hook: *hook, ifindex: *ifindex });
+    }
     delete(plan, &current.ports, &target.ports, MapKey::Port, |ifindex, _| stale(*ifindex));
     delete(plan, &current.fdb, &target.fdb, MapKey::Fdb, |_, entry| stale(entry.ifindex));
     delete(plan, &current.neighbors, &target.neighbors, MapKey::Neighbor, |_, _| complete);

@@ -161,6 +161,7 @@ fn stale_maps(stale: &BTreeSet<(u32, u8, u8)>) -> DatapathState {
         let vni = 10 + index;
         maps.networks.insert(abi::NetworkKey::vni(vni), abi::Network { index: *index, vni });
         maps.attached.insert((abi::Hook::FromPort, FIRST_OWN + index));
+        maps.counted.insert((abi::Hook::ToPort, FIRST_OWN + index));
         maps.ports.insert(500 + index, abi::Port { network: *index, vni, mac: mac(*address).0, flags: 0 });
     }
     maps
@@ -233,6 +234,7 @@ proptest! {
         for ifindex in maps.ports.keys().chain(maps.attached.iter().map(|(_, ifindex)| ifindex)) {
             prop_assert!(host.kernel.links.contains_key(ifindex), "interface {} is gone", ifindex);
         }
+        prop_assert!(maps.counted.is_subset(&maps.attached));
         let remote: usize = desired.networks.values().map(|network| network.remote_macs.len()).sum();
         prop_assert_eq!(maps.fdb.len(), remote + maps.ports.len());
         let neighbors: usize = desired.networks.values().map(|network| network.neighbors.len()).sum();

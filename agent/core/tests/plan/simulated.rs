@@ -164,6 +164,7 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
             assert!(links.contains_key(ifindex));
             assert!(datapath.attached.insert((*hook, *ifindex)));
         }
+        DatapathAction::ForgetCounters { hook, ifindex } => assert!(datapath.counted.remove(&(*hook, *ifindex))),
         DatapathAction::Detach { hook, ifindex } => assert!(datapath.attached.remove(&(*hook, *ifindex))),
     }
 }
