@@ -117,21 +117,7 @@ impl<H: Host> Reconciler<H> {
                 complaints.insert(format!("something undoes what is done: still to do is to {}", due[0]));
             }
             let budget = (look_begun.elapsed() * SLOW_BUDGET_FACTOR).max(SLOW_BUDGET_MIN);
-            let apply_begun = Instant::now();
-            for (index, action) in due.iter().enumerate() {
-                if is_slow(action) && apply_begun.elapsed() > budget {
-                    report.left = due.len() - index;
-                    break;
-                }
-                match self.host.apply(action).await {
-                    Ok(()) => report.applied += 1,
-                    Err(error) => {
-                        self.backoff.failed(action, format!("{error:#}"), Instant::now());
-                        report.failed += 1;
-                        complaints.insert(self.describe_failure(action, begun));
-                    }
-                }
-            }
+            complaints.extend(self.apply(&due, budget, &mut report).await);
             // A program that is being detached counts on for a few milliseconds: not a reason to insist, only to look again.
             if due.iter().all(|action| is_housekeeping(action)) {
                 report.left = due.len();
@@ -146,6 +132,28 @@ impl<H: Host> Reconciler<H> {
             tracing::info!(actions = report.applied, failed = report.failed, left = report.left, millis, "reconciled");
         }
         Ok(report)
+    }
+
+    /// Takes the steps of a plan, as many as there is time for, and returns what there is to complain about.
+    async fn apply(&mut self, due: &[&Action], budget: Duration, report: &mut Report) -> Vec<String> {
+        let begun = Instant::now();
+        let mut complaints = Vec::new();
+        for (index, action) in due.iter().enumerate() {
+            if is_slow(action) && begun.elapsed() > budget {
+                report.left = due.len() - index;
+                break;
+            }
+            match self.host.apply(action).await {
+                Ok(()) if is_housekeeping(action) => (),
+                Ok(()) => report.applied += 1,
+                Err(error) => {
+                    self.backoff.failed(action, format!("{error:#}"), Instant::now());
+                    report.failed += 1;
+                    complaints.push(self.describe_failure(action, begun));
+                }
+            }
+        }
+        complaints
     }
 
     fn describe_failure(&self, action: &Action, now: Instant) -> String {
