@@ -5,7 +5,7 @@ use network_types::eth::EthHdr;
 use overlane_abi::{DropReason, Outcome};
 
 use crate::{
-    ecn,
+    checksum, ecn,
     parse::{Ethernet, Family, InnerIp, Overlay},
     skb::{HelperRefused, Skb},
     verdict::Verdict,
@@ -56,12 +56,10 @@ fn set_ecn(skb: Skb, ip: &InnerIp, ecn: u8) -> Result<(), HelperRefused> {
     }
     match ip.family {
         Family::V4 => {
-            let checksum = skb.read::<[u8; 2]>(IPV4_CHECKSUM).ok_or(HelperRefused)?;
+            let old_checksum = skb.read::<[u8; 2]>(IPV4_CHECKSUM).ok_or(HelperRefused)?;
             // RFC 1624, equation 3; the traffic class is the low byte of its 16-bit word.
-            let sum = u32::from(!u16::from_be_bytes(checksum)) + u32::from(!u16::from(old)) + u32::from(new);
-            let folded = (sum & 0xffff) + (sum >> 16);
-            let folded = (folded & 0xffff) + (folded >> 16);
-            skb.write(IPV4_CHECKSUM, &(!(folded as u16)).to_be_bytes())?;
+            let sum = u32::from(!u16::from_be_bytes(old_checksum)) + u32::from(!u16::from(old)) + u32::from(new);
+            skb.write(IPV4_CHECKSUM, &(!checksum::fold(sum)).to_be_bytes())?;
             skb.write(EthHdr::LEN + 1, &new)
         }
         Family::V6 => {

@@ -11,7 +11,7 @@ use network_types::{eth::EthHdr, ip::Ipv4Hdr, ip::Ipv6Hdr, udp::UdpHdr};
 use overlane_abi::{Address, DropReason, HEADER_MAX, HEADER_V4, HEADER_V6, Outcome, Vtep};
 
 use crate::{
-    ecn, maps,
+    checksum, ecn, maps,
     parse::{Ethernet, InnerIp, TCP, UDP},
     skb::Skb,
     too_big,
@@ -140,12 +140,10 @@ impl Outer {
             + u32::from(traffic_class)
             + u32::from(total)
             + u32::from(identification);
-        let folded = (sum & 0xffff) + (sum >> 16);
-        let folded = (folded & 0xffff) + (folded >> 16);
         self.bytes[TRAFFIC_CLASS] = traffic_class;
         self.put(IP + 2, total.to_be_bytes());
         self.put(IP + 4, identification.to_be_bytes());
-        self.put(CHECKSUM, (!(folded as u16)).to_be_bytes());
+        self.put(CHECKSUM, (!checksum::fold(sum)).to_be_bytes());
         self.put(IP + Ipv4Hdr::LEN + 4, (total - Ipv4Hdr::LEN as u16).to_be_bytes());
     }
 

@@ -103,16 +103,6 @@ struct AdvertisementFrame {
     message: NeighborMessage,
 }
 
-/// What the ICMPv6 checksum covers (RFC 8200 §8.1).
-#[repr(C, align(4))]
-struct Checksummed {
-    source: [u8; 16],
-    destination: [u8; 16],
-    length_be: [u8; 4],
-    next_header_be: [u8; 4],
-    message: NeighborMessage,
-}
-
 #[inline(always)]
 fn answer_solicitation(skb: Skb, frame: &Ethernet, port: &Port) -> Option<Verdict> {
     let mut ip: Ipv6Hdr = skb.read(EthHdr::LEN)?;
@@ -144,7 +134,7 @@ fn answer_solicitation(skb: Skb, frame: &Ethernet, port: &Port) -> Option<Verdic
         option_len: 1,
         mac: owner.mac,
     };
-    message.checksum = message_checksum(&ip, message);
+    message.checksum = checksum::of_icmpv6(ip.src_addr, ip.dst_addr, message);
     let ethernet = EthHdr::new(frame.source, owner.mac, EtherType::Ipv6);
     send_back(skb, &AdvertisementFrame { ethernet, ip, message })
 }
@@ -154,19 +144,6 @@ fn read_message(skb: Skb) -> Option<NeighborMessage> {
     let bytes: [u8; MESSAGE_LEN] = skb.read(EthHdr::LEN + Ipv6Hdr::LEN)?;
     // SAFETY: both types have the same size, and any bytes are a valid message.
     Some(unsafe { core::mem::transmute::<[u8; MESSAGE_LEN], NeighborMessage>(bytes) })
-}
-
-/// The ICMPv6 checksum of `message`, whose own checksum field must be zero, in the order of transmission.
-#[inline(always)]
-fn message_checksum(ip: &Ipv6Hdr, message: NeighborMessage) -> [u8; 2] {
-    let mut covered = Checksummed {
-        source: ip.src_addr,
-        destination: ip.dst_addr,
-        length_be: (MESSAGE_LEN as u32).to_be_bytes(),
-        next_header_be: u32::from(ICMPV6).to_be_bytes(),
-        message,
-    };
-    checksum::of(&mut covered)
 }
 
 /// Overwrites the question with its answer and sends it out of the interface that it came in on.

@@ -42,20 +42,24 @@ pub fn answer(skb: Skb, frame: &Ethernet, ip: &InnerIp, mtu: u32) -> Verdict {
     answered.unwrap_or(Verdict::Pass(Outcome::Oversize))
 }
 
+/// What stands in front of the quote.
 #[repr(C)]
-struct AnswerV4 {
+struct Headers<const IP_LEN: usize> {
     ethernet: EthHdr,
-    ip: [u8; Ipv4Hdr::LEN],
+    ip: [u8; IP_LEN],
     icmp: [u8; ICMP_LEN],
+}
+
+/// An ICMP error; all of it is checksummed.
+#[repr(C, align(4))]
+#[derive(Clone, Copy)]
+struct Error<const QUOTE_LEN: usize> {
+    icmp: [u8; ICMP_LEN],
+    quote: [u8; QUOTE_LEN],
 }
 
 #[inline(always)]
 fn answer_v4(skb: Skb, frame: &Ethernet, mtu: u32) -> Option<Verdict> {
-    #[repr(C, align(4))]
-    struct Checksummed {
-        icmp: [u8; ICMP_LEN],
-        quote: [u8; QUOTE_V4],
-    }
     let quote: [u8; QUOTE_V4] = skb.read(EthHdr::LEN)?;
     let is_later_fragment = quote[6] & 0x1f != 0 || quote[7] != 0;
     let kind = quote[Ipv4Hdr::LEN];
@@ -66,10 +70,9 @@ fn answer_v4(skb: Skb, frame: &Ethernet, mtu: u32) -> Option<Verdict> {
     }
     let [mtu_high, mtu_low] = (mtu as u16).to_be_bytes();
     let icmp = [UNREACHABLE, FRAGMENTATION_NEEDED, 0, 0, 0, 0, mtu_high, mtu_low];
-    let mut covered = Checksummed { icmp, quote };
-    let [sum_high, sum_low] = checksum::of(&mut covered);
-    covered.icmp[2] = sum_high;
-    covered.icmp[3] = sum_low;
+    let mut error = Error { icmp, quote };
+    let sum = checksum::of(&mut error);
+    error.icmp[2..4].copy_from_slice(&sum);
 
     let mut ip = [0; Ipv4Hdr::LEN];
     let [length_high, length_low] = ((Ipv4Hdr::LEN + ICMP_LEN + QUOTE_V4) as u16).to_be_bytes();
@@ -77,31 +80,14 @@ fn answer_v4(skb: Skb, frame: &Ethernet, mtu: u32) -> Option<Verdict> {
     // In the name of the destination: no router has an address here.
     ip[12..16].copy_from_slice(&quote[16..20]);
     ip[16..20].copy_from_slice(&quote[12..16]);
-    let [sum_high, sum_low] = checksum::of(&mut ip);
-    (ip[10], ip[11]) = (sum_high, sum_low);
+    let sum = checksum::of(&mut ip);
+    ip[10..12].copy_from_slice(&sum);
     let ethernet = EthHdr::new(frame.source, frame.destination, EtherType::Ipv4);
-    Some(send_back(skb, &AnswerV4 { ethernet, ip, icmp: covered.icmp }, QUOTE_V4))
-}
-
-#[repr(C)]
-struct AnswerV6 {
-    ethernet: EthHdr,
-    ip: [u8; Ipv6Hdr::LEN],
-    icmp: [u8; ICMP_LEN],
+    Some(send_back(skb, &Headers { ethernet, ip, icmp: error.icmp }, QUOTE_V4))
 }
 
 #[inline(always)]
 fn answer_v6(skb: Skb, frame: &Ethernet, mtu: u32) -> Option<Verdict> {
-    /// With the pseudo-header of RFC 8200 §8.1.
-    #[repr(C, align(4))]
-    struct Checksummed {
-        source: [u8; 16],
-        destination: [u8; 16],
-        length_be: [u8; 4],
-        next_header_be: [u8; 4],
-        icmp: [u8; ICMP_LEN],
-        quote: [u8; QUOTE_V6],
-    }
     const LENGTH: usize = ICMP_LEN + QUOTE_V6;
     let quote: [u8; QUOTE_V6] = skb.read(EthHdr::LEN)?;
     let original: Ipv6Hdr = skb.read(EthHdr::LEN)?;
@@ -109,25 +95,19 @@ fn answer_v6(skb: Skb, frame: &Ethernet, mtu: u32) -> Option<Verdict> {
         return None;
     }
     let mtu = mtu.to_be_bytes();
-    let mut covered = Checksummed {
-        source: original.dst_addr,
-        destination: original.src_addr,
-        length_be: (LENGTH as u32).to_be_bytes(),
-        next_header_be: u32::from(ICMPV6).to_be_bytes(),
-        icmp: [PACKET_TOO_BIG, 0, 0, 0, mtu[0], mtu[1], mtu[2], mtu[3]],
-        quote,
-    };
-    let [sum_high, sum_low] = checksum::of(&mut covered);
-    covered.icmp[2] = sum_high;
-    covered.icmp[3] = sum_low;
+    let mut error = Error { icmp: [PACKET_TOO_BIG, 0, 0, 0, mtu[0], mtu[1], mtu[2], mtu[3]], quote };
+    // In the name of the destination, as above.
+    let (source, destination) = (original.dst_addr, original.src_addr);
+    let sum = checksum::of_icmpv6(source, destination, error);
+    error.icmp[2..4].copy_from_slice(&sum);
 
     let mut ip = [0; Ipv6Hdr::LEN];
     let [length_high, length_low] = (LENGTH as u16).to_be_bytes();
     (ip[0], ip[4], ip[5], ip[6], ip[7]) = (0x60, length_high, length_low, ICMPV6, TTL);
-    ip[8..24].copy_from_slice(&covered.source);
-    ip[24..40].copy_from_slice(&covered.destination);
+    ip[8..24].copy_from_slice(&source);
+    ip[24..40].copy_from_slice(&destination);
     let ethernet = EthHdr::new(frame.source, frame.destination, EtherType::Ipv6);
-    Some(send_back(skb, &AnswerV6 { ethernet, ip, icmp: covered.icmp }, QUOTE_V6))
+    Some(send_back(skb, &Headers { ethernet, ip, icmp: error.icmp }, QUOTE_V6))
 }
 
 /// Cuts the packet down to what is quoted, puts the answer's headers in front, and sends it out of the interface that it came
