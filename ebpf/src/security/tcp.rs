@@ -17,7 +17,7 @@ pub enum Step {
 }
 
 /// The next step of a connection in `state`, a [`FlowState`].
-#[inline(always)]
+#[inline(never)]
 pub fn step(state: u8, kind: Kind, is_from_opener: bool) -> Step {
     const SYN_SENT: u8 = FlowState::SynSent as u8;
     const SYN_SENT2: u8 = FlowState::SynSent2 as u8;
