@@ -5,7 +5,10 @@ use std::{
     net::IpAddr,
 };
 
-use crate::model::{Mac, NetworkId, PortId, Segment};
+use crate::{
+    model::{Mac, NetworkId, PortId, Segment},
+    security::{Groups, PortSecurity},
+};
 
 /// Everything that this host should have. Made by a control plane, read by [`crate::plan::plan`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +20,10 @@ pub struct Desired {
     pub networks: BTreeMap<NetworkId, Network>,
     /// Tunnel endpoints of all other hosts: VXLAN from anywhere else is dropped.
     pub vteps: BTreeSet<IpAddr>,
+    /// The security groups and address groups that matter to ports of this host.
+    pub groups: Groups,
+    /// Whether the control plane knows security groups, so that a tap which it has not said anything about stays closed.
+    pub closed_by_default: bool,
 }
 
 /// One network as seen from this host.
@@ -48,6 +55,8 @@ pub struct LocalPort {
     pub addresses: Vec<IpAddr>,
     /// Neutron's `device_owner`, such as `compute:nova` or `network:dhcp`; empty when nobody owns it.
     pub device_owner: String,
+    /// What it may send and receive.
+    pub security: PortSecurity,
 }
 
 /// The owner of an address.

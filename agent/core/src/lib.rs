@@ -9,4 +9,5 @@ pub mod observed;
 pub mod oslo_ini;
 pub mod plan;
 pub mod problem;
+pub mod security;
 pub mod topology;

@@ -5,7 +5,7 @@ mod mac;
 mod segment;
 mod vni;
 
-pub use ids::{NetworkId, PortId, vxlan_name};
+pub use ids::{AddressGroupId, NetworkId, PortId, SecurityGroupId, vxlan_name};
 pub use mac::{Mac, ParseMacError};
 pub use segment::Segment;
 pub use vni::{Vni, VniOutOfRange};

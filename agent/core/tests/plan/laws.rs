@@ -11,6 +11,7 @@ use overlane_core::{
     model::{Mac, NetworkId, PortId, Segment, Vni, vxlan_name},
     observed::{DatapathState, FdbEntry, FdbTable, KernelState, LinkKind, Observed, Path, Vxlan},
     plan::unused_devices,
+    security::PortSecurity,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -56,6 +57,7 @@ fn any_desired() -> impl Strategy<Value = Desired> {
         complete,
         networks: networks.into_iter().map(|(number, spec)| (network_id(number), network(number, spec))).collect(),
         vteps: (0..4).map(vtep).collect(),
+        ..Desired::default()
     })
 }
 
@@ -63,7 +65,12 @@ fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Op
     // A port belongs to one network: every network has ten numbers of its own.
     let own = |port: u8| number * 30 + port;
     let local_ports = ports.iter().map(|port| {
-        let details = LocalPort { mac: mac(own(*port)), addresses: Vec::new(), device_owner: String::new() };
+        let details = LocalPort {
+            mac: mac(own(*port)),
+            addresses: Vec::new(),
+            device_owner: String::new(),
+            security: PortSecurity::Open,
+        };
         (port_id(own(*port)), details)
     });
     let tunnelled = if number == FLAT { BTreeMap::new() } else { remote };
