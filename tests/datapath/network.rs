@@ -80,7 +80,7 @@ pub(crate) fn host(outer: Family) -> Datapath {
 
 pub(crate) fn host_with(outer: Family, config: &VxlanConfig) -> Datapath {
     let mut datapath = Datapath::load(outer.local_vtep);
-    let port = Port { network: INDEX, vni: VNI, mac: HERE, flags: Port::RESPONDER };
+    let port = Port { network: INDEX, vni: VNI, mac: HERE, flags: Port::RESPONDER, policy: 0, revision: 0 };
     datapath.put(names::PORTS, IFINDEX, port);
     datapath.put(names::NETWORKS, NetworkKey::vni(VNI), Network { index: INDEX, vni: VNI });
     datapath.put(names::FDB, FdbKey::new(INDEX, HERE), FdbEntry::local(IFINDEX));

@@ -31,7 +31,7 @@ pub(crate) fn explain(report: &Report) {
          hosts:     nsenter --net=/run/netns/{PREFIX}compute1 brctl show   (also {PREFIX}compute2, {PREFIX}controller)\n\
          Overlane:  nsenter --net=/run/netns/{PREFIX}compute1 target/release/overlane show ports \
          --config-file {FOLDER}/compute1/overlane.conf\n\
-         maps:      bpftool map dump pinned /sys/fs/bpf/{PREFIX}compute1/v1/fdb\n\
+         maps:      bpftool map dump pinned /sys/fs/bpf/{PREFIX}compute1/v2/fdb\n\
          topology:  {FOLDER}/topology.toml (an edit takes effect at once; logs are in {FOLDER}/*/agent.log)\n\
          take down: cargo xtask demo --down"
     ));

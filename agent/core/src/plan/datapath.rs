@@ -77,7 +77,7 @@ fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkD
         let mac = network.local_ports[port].mac.0;
         let flags = if has_responder { abi::Port::RESPONDER } else { 0 };
         target.fdb.insert(abi::FdbKey::new(index, mac), abi::FdbEntry::local(*tap));
-        target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags });
+        target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags, policy: 0, revision: 0 });
         target.attached.extend([(abi::Hook::FromPort, *tap), (abi::Hook::ToPort, *tap)]);
     }
     for (address, neighbor) in &network.neighbors {

@@ -169,7 +169,8 @@ fn stale_maps(stale: &BTreeSet<(u32, u8, u8)>) -> DatapathState {
         maps.networks.insert(abi::NetworkKey::vni(vni), abi::Network { index: *index, vni });
         maps.attached.insert((abi::Hook::FromPort, FIRST_OWN + index));
         maps.counted.insert((abi::Hook::ToPort, FIRST_OWN + index));
-        maps.ports.insert(500 + index, abi::Port { network: *index, vni, mac: mac(*address).0, flags: 0 });
+        let port = abi::Port { network: *index, vni, mac: mac(*address).0, flags: 0, policy: 0, revision: 0 };
+        maps.ports.insert(500 + index, port);
     }
     maps
 }
