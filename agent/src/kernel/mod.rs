@@ -4,9 +4,11 @@
 mod address;
 mod error;
 mod fdb;
+mod guard;
 mod layer3;
 mod link;
 mod monitor;
+mod nftables;
 mod path;
 mod sysctl;
 

@@ -4,6 +4,7 @@
 //! reference: it decides about one packet in plain Rust, and the programs are tested against it. [`compile`] turns rules into
 //! what the maps hold.
 
+pub mod compile;
 mod port;
 mod protocol;
 mod rule;
