@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use crate::{
     model::{Mac, NetworkId, PortId, Segment},
-    security::{Groups, PortSecurity},
+    security::{PortSecurity, Rulebook},
 };
 
 /// Everything that this host should have. Made by a control plane, read by [`crate::plan::plan`].
@@ -20,8 +21,8 @@ pub struct Desired {
     pub networks: BTreeMap<NetworkId, Network>,
     /// Tunnel endpoints of all other hosts: VXLAN from anywhere else is dropped.
     pub vteps: BTreeSet<IpAddr>,
-    /// The security groups and address groups that matter to ports of this host.
-    pub groups: Groups,
+    /// What security groups and address groups come to for the ports of this host.
+    pub rulebook: Arc<Rulebook>,
     /// Whether the control plane knows security groups, so that a tap which it has not said anything about stays closed.
     pub closed_by_default: bool,
 }

@@ -3,11 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
+use ipnet::IpNet;
 use overlane_abi as abi;
 
-use crate::model::{Mac, NetworkId, Vni};
+use crate::{
+    model::{Mac, NetworkId, Vni},
+    security::compile::Service,
+};
 
 /// Everything that the plan looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +24,9 @@ pub struct Observed {
     /// Devices of Overlane's that no network has needed for longer than the grace period. (The plan has no clock: who
     /// calls it has.)
     pub retired: BTreeSet<u32>,
+    /// Whether the host has come from another filter a short while ago, so that connections are met in mid-stream. (As
+    /// above.)
+    pub is_taken_over: bool,
 }
 
 /// Devices, FDB and paths of one network namespace.
@@ -33,6 +41,8 @@ pub struct KernelState {
     pub paths: BTreeMap<IpAddr, Path>,
     /// Addresses that other hosts can see (global scope), by interface index.
     pub addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
+    /// The taps that the guard of closed taps lets through, by interface index; `None` where there is no guard.
+    pub released: Option<BTreeSet<u32>>,
 }
 
 /// A network device.
@@ -138,6 +148,42 @@ pub struct DatapathState {
     pub attached: BTreeSet<(abi::Hook, u32)>,
     /// Where programs have counted something, by hook and interface index.
     pub counted: BTreeSet<(abi::Hook, u32)>,
+    /// The maps of port security and security groups.
+    pub security: Arc<SecurityState>,
+}
+
+/// Contents of the maps of port security and security groups. Who holds it shares it: there can be a million entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecurityState {
+    /// `sources` and `source_prefixes`: what each tap's port may send as, with the flags of an [`abi::Source`].
+    pub sources: BTreeMap<u32, BTreeMap<AllowedSource, u32>>,
+    /// `sets`: what each set holds.
+    pub sets: BTreeMap<u32, abi::SetName>,
+    /// `members` and `member_prefixes`: the addresses of each set, with the rule of an [`abi::Member`].
+    pub members: BTreeMap<u32, BTreeMap<IpNet, u32>>,
+    /// `policies`: what each policy consists of.
+    pub policies: BTreeMap<u32, abi::PolicyName>,
+    /// `rules`: the entries of each policy.
+    pub rules: BTreeMap<u32, BTreeMap<Service, abi::RuleSet>>,
+    /// The one entry of `generation`; 0 in maps that nobody has filled yet.
+    pub generation: u32,
+}
+
+/// A MAC address that a port may use, with the addresses to use it with; `None`: with frames that are neither IP nor ARP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AllowedSource {
+    /// The source MAC address.
+    pub mac: Mac,
+    /// The source addresses.
+    pub net: Option<IpNet>,
+}
+
+impl DatapathState {
+    /// Whether both of a port's programs are in force at its tap, so that it may be connected.
+    pub fn is_filtered(&self, tap: u32) -> bool {
+        let is_attached = |hook| self.attached.contains(&(hook, tap));
+        self.ports.contains_key(&tap) && is_attached(abi::Hook::FromPort) && is_attached(abi::Hook::ToPort)
+    }
 }
 
 impl KernelState {

@@ -53,7 +53,7 @@ fn only_port(desired: &Desired) -> &LocalPort {
 }
 
 fn members(desired: &Desired, number: u8) -> Vec<String> {
-    let group = &desired.groups.security[&SecurityGroupId(id(number).parse().expect("valid"))];
+    let group = &desired.rulebook.groups.security[&SecurityGroupId(id(number).parse().expect("valid"))];
     group.members.iter().map(ToString::to_string).collect()
 }
 
@@ -105,7 +105,7 @@ fn members_of_a_group_are_the_addresses_of_its_ports_on_every_host() {
         group(8, "unused", &[]),
     ]);
     assert_eq!(members(&desired, 7), ["10.0.0.1/32", "10.0.0.2/32", "10.9.0.0/24"]);
-    assert_eq!(desired.groups.security.len(), 1, "a group that concerns no port of this host is here");
+    assert_eq!(desired.rulebook.groups.security.len(), 1, "a group that concerns no port of this host is here");
 }
 
 #[test]

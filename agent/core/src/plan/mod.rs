@@ -6,7 +6,9 @@
 mod datapath;
 mod devices;
 mod fdb;
+mod guard;
 pub mod header;
+mod security;
 mod vteps;
 
 use std::{collections::BTreeSet, fmt, net::IpAddr};
@@ -66,15 +68,16 @@ impl fmt::Display for Obstacle {
 /// program never runs before the maps that it needs are filled.
 pub fn plan(desired: &Desired, observed: &Observed, config: &Config) -> Plan {
     let mut plan = Plan::default();
-    let devices = devices::plan(desired, &observed.kernel, config, &mut plan);
+    guard::plan(desired, observed, config, &mut plan);
+    let devices = devices::plan(desired, observed, config, &mut plan);
     fdb::plan(desired, &observed.kernel, &devices, &mut plan);
     let vteps = match &config.vxlan {
         Some(vxlan) => vteps::plan(desired, &observed.kernel, vxlan, &mut plan),
         None => Vteps::default(),
     };
     if let Some(datapath) = &observed.datapath {
-        let target = datapath::target(desired, observed, datapath, &devices, &vteps, config);
-        datapath::plan(desired.complete, &observed.kernel, datapath, &target, &mut plan);
+        let target = datapath::target(desired, observed, datapath, &devices, &vteps, config, &mut plan);
+        datapath::plan(desired, &observed.kernel, datapath, &target, &mut plan);
     }
     if desired.complete {
         let retired = observed.retired.intersection(&unused_devices(desired, &observed.kernel)).copied().collect();

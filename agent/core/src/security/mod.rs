@@ -8,6 +8,7 @@ pub mod compile;
 mod port;
 mod protocol;
 mod rule;
+mod rulebook;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,7 @@ use crate::model::{AddressGroupId, SecurityGroupId};
 pub use port::{Filter, PortSecurity, Source, sources};
 pub use protocol::{Protocol, UnknownProtocol};
 pub use rule::{Direction, Ethertype, Expected, PortRange, Remote, Rule, Traffic};
+pub use rulebook::Rulebook;
 
 /// A security group as this host sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -11,7 +12,7 @@ use super::{Network, Port, Topology, check::DEFAULT_GROUP};
 use crate::{
     desired::{self, Desired, LocalPort, Neighbor},
     model::{AddressGroupId, Mac, SecurityGroupId},
-    security::{Filter, Groups, PortSecurity, Remote, SecurityGroup, sources},
+    security::{Filter, Groups, PortSecurity, Remote, Rulebook, SecurityGroup, sources},
 };
 
 /// Owners of ports that are the network's own, which nothing filters.
@@ -35,11 +36,12 @@ impl Topology {
         });
         let networks: BTreeMap<_, desired::Network> = networks.collect();
         let ports = networks.values().flat_map(|network| network.local_ports.values());
-        let used = ports.filter_map(|port| port.security.filter()?.groups.as_ref()).flatten().copied().collect();
+        let of_ports: BTreeSet<_> = ports.filter_map(|port| port.security.filter()?.groups.clone()).collect();
+        let used = of_ports.iter().flatten().copied().collect();
         Desired {
             complete: true,
             vteps: others.values().copied().collect(),
-            groups: self.groups(&used),
+            rulebook: Arc::new(Rulebook::new(self.groups(&used), of_ports)),
             closed_by_default: !self.security_groups.is_empty(),
             networks,
         }

@@ -16,6 +16,7 @@ use overlane_core::{
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use crate::groups::any_security;
 use crate::simulated::{link, local_ip, reconcile};
 
 const UPLINK: u32 = 2;
@@ -53,11 +54,11 @@ fn any_desired() -> impl Strategy<Value = Desired> {
     let remote = prop::collection::btree_map(20..29_u8, 0..4_u8, 0..3);
     let mtu = prop::option::of(1000..1450_u16);
     let networks = prop::collection::btree_map(0..4_u8, (ports, remote, mtu), 0..3);
-    (networks, any::<bool>()).prop_map(|(networks, complete)| Desired {
-        complete,
-        networks: networks.into_iter().map(|(number, spec)| (network_id(number), network(number, spec))).collect(),
-        vteps: (0..4).map(vtep).collect(),
-        ..Desired::default()
+    (networks, any::<bool>(), any_security()).prop_map(|(networks, complete, security)| {
+        let networks = networks.into_iter().map(|(number, spec)| (network_id(number), network(number, spec)));
+        let desired =
+            Desired { complete, networks: networks.collect(), vteps: (0..4).map(vtep).collect(), ..Desired::default() };
+        security.apply(desired)
     })
 }
 
@@ -195,6 +196,12 @@ proptest! {
             }
             for (port, details) in &network.local_ports {
                 let Some(tap) = host.kernel.link_named(&port.tap_name()) else { continue };
+                let is_released = host.kernel.released.as_ref().is_none_or(|taps| taps.contains(&tap.ifindex));
+                if details.security.has_rules() && host.datapath.is_none() {
+                    prop_assert!(!is_released || tap.master.is_some(), "connected without a filter");
+                    continue;
+                }
+                prop_assert!(is_released);
                 prop_assert!(tap.up && tap.master == Some(bridge.ifindex) && tap.mtu == network.mtu.map_or(uplink.mtu, u32::from));
                 let Some(maps) = &host.datapath else { continue };
                 prop_assert!(maps.attached.contains(&(abi::Hook::FromPort, tap.ifindex)));
@@ -215,6 +222,8 @@ proptest! {
         let before = foreign(&host);
         reconcile(&desired, &mut host);
         prop_assert_eq!(foreign(&host), before);
+        let is_closed = host.kernel.released.as_ref().is_some_and(|released| !released.contains(&FOREIGN_TAP));
+        prop_assert!(!is_closed, "the guard has closed a tap in somebody else's bridge");
     }
 
     #[test]

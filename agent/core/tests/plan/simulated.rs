@@ -1,13 +1,13 @@
 //! A host that does what actions say, as data.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use overlane_core::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
     config::{Config, Control, Dscp, FastPath, PhysicalDevice, VxlanConfig},
     desired::Desired,
     model::Mac,
-    observed::{Link, LinkKind, Observed, Vxlan},
+    observed::{Link, LinkKind, Observed, SecurityState, Vxlan},
     plan::{self, Plan},
 };
 
@@ -122,6 +122,17 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
             assert!(kernel.links.remove(ifindex).is_some_and(|link| link.made_for.is_some()), "{ifindex} is not ours");
             kernel.fdb.retain(|entry| entry.ifindex != *ifindex);
         }
+        KernelAction::CreateGuard { released } => {
+            assert!(kernel.released.replace(released.clone()).is_none(), "the guard is there already");
+        }
+        KernelAction::RemoveGuard => assert!(kernel.released.take().is_some(), "there is no guard"),
+        KernelAction::Release { ifindex, .. } => {
+            assert!(kernel.links.contains_key(ifindex), "{ifindex} is not there");
+            assert!(kernel.released.as_mut().is_some_and(|released| released.insert(*ifindex)));
+        }
+        KernelAction::Close { ifindex, .. } => {
+            assert!(kernel.released.as_mut().is_some_and(|released| released.remove(ifindex)));
+        }
         KernelAction::AddFdb(entry) => {
             assert!(kernel.links.contains_key(&entry.ifindex));
             assert!(kernel.fdb.insert(*entry), "{entry} is there already");
@@ -144,11 +155,22 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
     let datapath = host.datapath.as_mut().expect("planned only where there is a fast lane");
     match action {
         DatapathAction::Put(entry) => match *entry {
-            MapEntry::Port(key, value) => drop(datapath.ports.insert(key, value)),
+            MapEntry::Port(key, value) => {
+                let security = &datapath.security;
+                if value.policy != 0 {
+                    let rules = security.rules.get(&value.policy);
+                    let sets = rules.into_iter().flat_map(|rules| rules.values()).flat_map(|entry| entry.matches);
+                    assert!(sets.clone().all(|found| found.set == 0 || security.sets.contains_key(&found.set)));
+                    assert!(security.policies.contains_key(&value.policy), "half a rule set");
+                }
+                let before = datapath.ports.insert(key, value);
+                assert!(before.is_none_or(|before| before.revision <= value.revision), "a revision went back");
+            }
             MapEntry::Network(key, value) => drop(datapath.networks.insert(key, value)),
             MapEntry::Fdb(key, value) => drop(datapath.fdb.insert(key, value)),
             MapEntry::Vtep(key, value) => drop(datapath.vteps.insert(key, value)),
             MapEntry::Neighbor(key, value) => drop(datapath.neighbors.insert(key, value)),
+            entry => put_security(Arc::make_mut(&mut datapath.security), entry),
         },
         DatapathAction::Delete(key) => {
             let was_there = match key {
@@ -157,6 +179,11 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
                 MapKey::Fdb(key) => datapath.fdb.remove(key).is_some(),
                 MapKey::Vtep(key) => datapath.vteps.remove(key).is_some(),
                 MapKey::Neighbor(key) => datapath.neighbors.remove(key).is_some(),
+                MapKey::Rule(policy, _) | MapKey::Policy(policy) => {
+                    assert!(datapath.ports.values().all(|port| port.policy != *policy), "{key} is in use");
+                    delete_security(Arc::make_mut(&mut datapath.security), key)
+                }
+                key => delete_security(Arc::make_mut(&mut datapath.security), key),
             };
             assert!(was_there, "{key} is not there");
         }
@@ -166,5 +193,39 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
         }
         DatapathAction::ForgetCounters { hook, ifindex } => assert!(datapath.counted.remove(&(*hook, *ifindex))),
         DatapathAction::Detach { hook, ifindex } => assert!(datapath.attached.remove(&(*hook, *ifindex))),
+    }
+}
+
+fn put_security(security: &mut SecurityState, entry: MapEntry) {
+    match entry {
+        MapEntry::Source(tap, source, flags) => drop(security.sources.entry(tap).or_default().insert(source, flags)),
+        MapEntry::Set(set, name) => drop(security.sets.insert(set, name)),
+        MapEntry::Member(set, net, rule) => {
+            assert!(security.sets.contains_key(&set), "a set without a name");
+            security.members.entry(set).or_default().insert(net, rule);
+        }
+        MapEntry::Policy(policy, name) => drop(security.policies.insert(policy, name)),
+        MapEntry::Rule(policy, service, rules) => {
+            security.rules.entry(policy).or_default().insert(service, rules);
+        }
+        MapEntry::Generation(generation) => {
+            assert!(generation > security.generation);
+            security.generation = generation;
+        }
+        entry => panic!("{entry} is not about security"),
+    }
+}
+
+fn delete_security(security: &mut SecurityState, key: &MapKey) -> bool {
+    match key {
+        MapKey::Source(tap, source) => security.sources.get_mut(tap).is_some_and(|of| of.remove(source).is_some()),
+        MapKey::Set(set) => {
+            assert!(security.members.get(set).is_none_or(|members| members.is_empty()), "{key} has members");
+            security.sets.remove(set).is_some()
+        }
+        MapKey::Member(set, net) => security.members.get_mut(set).is_some_and(|of| of.remove(net).is_some()),
+        MapKey::Policy(policy) => security.policies.remove(policy).is_some(),
+        MapKey::Rule(policy, service) => security.rules.get_mut(policy).is_some_and(|of| of.remove(service).is_some()),
+        key => panic!("{key} is not about security"),
     }
 }

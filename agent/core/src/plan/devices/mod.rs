@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     desired::{Desired, Network},
     model::{NetworkId, PortId, Segment},
-    observed::{KernelState, Link, LinkKind},
+    observed::{DatapathState, KernelState, Link, LinkKind, Observed},
     plan::{Plan, Subject},
 };
 
@@ -28,10 +28,11 @@ pub(super) struct NetworkDevices {
 /// Plans the devices of every network, and returns those that are already there; nothing for a network that is blocked.
 pub(super) fn plan(
     desired: &Desired,
-    kernel: &KernelState,
+    observed: &Observed,
     config: &Config,
     plan: &mut Plan,
 ) -> BTreeMap<NetworkId, NetworkDevices> {
+    let kernel = &observed.kernel;
     let is_tunnelled = |network: &Network| network.segment.vni().is_some();
     if let Some(vxlan) = &config.vxlan
         && kernel.link_with_address(vxlan.local_ip).is_none()
@@ -41,7 +42,8 @@ pub(super) fn plan(
         plan.obstacle(Subject::Host, message);
     }
     let planned = desired.networks.iter().filter_map(|(id, network)| {
-        let devices = NetworkPlan { id: *id, network, kernel, config, plan: &mut *plan }.devices()?;
+        let datapath = observed.datapath.as_ref();
+        let devices = NetworkPlan { id: *id, network, kernel, datapath, config, plan: &mut *plan }.devices()?;
         Some((*id, devices))
     });
     planned.collect()
@@ -90,6 +92,7 @@ struct NetworkPlan<'a, 'p> {
     id: NetworkId,
     network: &'a Network,
     kernel: &'a KernelState,
+    datapath: Option<&'a DatapathState>,
     config: &'a Config,
     plan: &'p mut Plan,
 }
@@ -160,6 +163,9 @@ impl<'a> NetworkPlan<'a, '_> {
             return None;
         }
         self.set_mtu(tap, mtu);
+        if tap.master.is_none() && !self.may_be_connected(port, tap) {
+            return Some(tap.ifindex);
+        }
         self.set_up(tap);
         if let Some(bridge) = bridge
             && !self.enslave(tap, bridge, Subject::Port(port))
@@ -167,6 +173,12 @@ impl<'a> NetworkPlan<'a, '_> {
             return None;
         }
         Some(tap.ifindex)
+    }
+
+    /// A port with security groups is connected once its filters are in force.
+    fn may_be_connected(&self, port: PortId, tap: &Link) -> bool {
+        let needs_filter = self.network.local_ports[&port].security.has_rules();
+        !needs_filter || self.datapath.is_some_and(|datapath| datapath.is_filtered(tap.ifindex))
     }
 
     /// Whether `link` is, or will be, a port of `bridge`: a link that is already part of something else stays there.
