@@ -3,11 +3,16 @@
 use std::io::Write;
 
 use anyhow::Context as _;
-use overlane_core::{action::Action, observed::KernelState, plan};
+use overlane_core::{
+    action::{Action, KernelAction},
+    observed::KernelState,
+    plan,
+};
 
-use crate::{datapath::Datapath, files::Loaded, instance, kernel::Kernel};
+use crate::{datapath::Datapath, files::Loaded, host, instance, kernel::Kernel};
 
-/// Detaches every program and removes every pin; with `purge`, also every device that Overlane has made.
+/// Detaches every program and removes every pin, but for those that filter ports with security groups; with `purge`, also
+/// these, and every device that Overlane has made.
 ///
 /// # Errors
 /// When an agent is running, or the kernel refuses.
@@ -16,9 +21,22 @@ pub fn detach(loaded: &Loaded, purge: bool, out: &mut impl Write) -> anyhow::Res
         anyhow::bail!("the agent is running as process {pid} and would attach everything again: stop it first");
     }
     let config = &loaded.config;
+    if !purge {
+        let settings = host::load_settings(config, true);
+        let filtered = Datapath::filter_only(&config.bpffs, &settings).context("leaving only the filters")?;
+        if filtered > 0 {
+            writeln!(out, "No program forwards any more: bridges and vxlan devices carry everything.")?;
+            writeln!(
+                out,
+                "{filtered} ports stay filtered, and new ones closed; to open them all: overlane detach --purge"
+            )?;
+            return Ok(());
+        }
+    }
     Datapath::remove(&config.bpffs).context("detaching the programs")?;
     writeln!(out, "No program is attached any more: bridges and vxlan devices carry everything.")?;
     if purge {
+        writeln!(out, "No port is filtered any more: port security and security groups are OFF on this host.")?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
         runtime.block_on(remove_devices(loaded, out))?;
@@ -29,6 +47,9 @@ pub fn detach(loaded: &Loaded, purge: bool, out: &mut impl Write) -> anyhow::Res
 async fn remove_devices(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result<()> {
     let (kernel, _monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
     let state: KernelState = kernel.observe(&Default::default(), None).await.context("listing the kernel's state")?;
+    if state.released.is_some() {
+        kernel.apply(&KernelAction::RemoveGuard).await?;
+    }
     let actions = plan::purge(&state, &loaded.config);
     for action in &actions {
         let Action::Kernel(step) = action else { continue };

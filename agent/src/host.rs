@@ -2,8 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr},
-    path::PathBuf,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -15,56 +14,71 @@ use overlane_core::{
 };
 
 use crate::{
-    datapath::{Datapath, DatapathError, LoadSettings},
+    datapath::{self, Datapath, DatapathError, LoadSettings},
     kernel::{self, Kernel},
     reconcile::Host,
 };
 
+/// For how long connections are taken up in mid-stream after a host has come from another filter.
+const TAKE_OVER: Duration = Duration::from_secs(300);
+
 /// This host.
 pub struct LinuxHost {
     kernel: Kernel,
-    local_vtep: Option<IpAddr>,
+    config: Config,
+    /// Whether the control plane knows security groups; `None` before it has said anything.
+    is_closed: Option<bool>,
     fast_lane: FastLane,
+    taken_over: Option<Instant>,
 }
 
 enum FastLane {
+    /// By configuration, and nothing has to be filtered.
     Off,
     On(Box<Datapath>),
     /// Wanted, but not to be had for the moment: tried again with every full pass.
     Unavailable {
-        bpffs: PathBuf,
-        settings: LoadSettings,
         reason: String,
     },
 }
 
 impl LinuxHost {
-    /// Takes up whatever lane the configuration and the system allow, and logs which and why.
-    ///
-    /// # Errors
-    /// When the fast path is to be off, but programs of an earlier agent cannot be detached.
-    pub fn new(kernel: Kernel, config: &Config) -> anyhow::Result<Self> {
-        let fast_lane = match config.fast_path {
-            FastPath::Off => {
-                Datapath::remove(&config.bpffs).context("detaching the programs of an earlier agent")?;
-                tracing::info!("fast path off by configuration: the kernel lane carries everything");
-                FastLane::Off
-            }
-            FastPath::Auto => FastLane::open(config.bpffs.clone(), load_settings(config)),
-        };
-        Ok(Self { kernel, local_vtep: config.local_ip(), fast_lane })
+    /// The host as this agent finds it; which lanes it takes follows from the first look.
+    pub fn new(kernel: Kernel, config: &Config) -> Self {
+        Self { kernel, config: config.clone(), is_closed: None, fast_lane: FastLane::Off, taken_over: None }
+    }
+
+    /// Takes up whatever lane the configuration and the system allow, and logs which and why. Filters need eBPF also where
+    /// forwarding does not use it.
+    fn choose_lanes(&mut self, is_closed: bool) -> anyhow::Result<()> {
+        if self.is_closed.replace(is_closed) == Some(is_closed) {
+            return Ok(());
+        }
+        // Its programs stay attached until the new ones take their place.
+        self.fast_lane = FastLane::Off;
+        if self.config.fast_path == FastPath::Off && !is_closed {
+            Datapath::remove(&self.config.bpffs).context("detaching the programs of an earlier agent")?;
+            tracing::info!("fast path off by configuration: the kernel lane carries everything");
+            return Ok(());
+        }
+        let is_new = !datapath::pin_directory(&self.config.bpffs).exists();
+        self.taken_over = is_new.then(Instant::now);
+        self.fast_lane = FastLane::open(&self.config, is_closed);
+        Ok(())
     }
 }
 
 impl Host for LinuxHost {
     async fn observe(&mut self, desired: &Desired) -> anyhow::Result<Observed> {
+        self.choose_lanes(desired.closed_by_default)?;
         let vteps = &desired.vteps;
-        let kernel = self.kernel.observe(vteps, self.local_vtep).await.context("listing the kernel's state")?;
+        let kernel = self.kernel.observe(vteps, self.config.local_ip()).await.context("listing the kernel's state")?;
         let datapath = match &self.fast_lane {
             FastLane::On(datapath) => Some(datapath.observe().context("reading the pinned maps")?),
             FastLane::Off | FastLane::Unavailable { .. } => None,
         };
-        Ok(Observed { kernel, datapath, ..Observed::default() })
+        let is_taken_over = self.taken_over.is_some_and(|since| since.elapsed() < TAKE_OVER);
+        Ok(Observed { kernel, datapath, is_taken_over, ..Observed::default() })
     }
 
     async fn apply(&mut self, action: &Action) -> anyhow::Result<()> {
@@ -92,29 +106,43 @@ impl Host for LinuxHost {
     }
 
     fn retry_unavailable(&mut self) {
-        if let FastLane::Unavailable { bpffs, settings, reason } = &mut self.fast_lane {
-            match Datapath::open(bpffs, settings) {
-                Ok(datapath) => {
-                    tracing::info!("fast path available again");
-                    self.fast_lane = FastLane::On(Box::new(datapath));
+        match &mut self.fast_lane {
+            FastLane::Unavailable { reason } => {
+                match Datapath::open(&self.config.bpffs, &load_settings(&self.config, self.is_closed == Some(true))) {
+                    Ok(datapath) => {
+                        tracing::info!("fast path available again");
+                        self.fast_lane = FastLane::On(Box::new(datapath));
+                    }
+                    Err(error) => reason.clone_from(&describe(error)),
                 }
-                Err(error) => reason.clone_from(&describe(error)),
             }
+            FastLane::On(datapath) => {
+                if let Err(error) = datapath.refresh() {
+                    tracing::warn!(error = describe(error), "could not read the maps anew");
+                }
+            }
+            FastLane::Off => (),
         }
     }
 }
 
 impl FastLane {
-    fn open(bpffs: PathBuf, settings: LoadSettings) -> Self {
-        match Datapath::open(&bpffs, &settings) {
+    fn open(config: &Config, is_closed: bool) -> Self {
+        match Datapath::open(&config.bpffs, &load_settings(config, is_closed)) {
             Ok(datapath) => {
-                tracing::info!(bpffs = %bpffs.display(), "fast path on: eBPF programs loaded, maps pinned");
+                let bpffs = config.bpffs.display();
+                match config.fast_path {
+                    FastPath::Auto => tracing::info!(%bpffs, "fast path on: eBPF programs loaded, maps pinned"),
+                    FastPath::Off => {
+                        tracing::info!(%bpffs, "fast path off by configuration: eBPF programs only filter")
+                    }
+                }
                 Self::On(Box::new(datapath))
             }
             Err(error) => {
                 let reason = describe(error);
                 tracing::error!(error = reason, "fast path unavailable: the kernel lane carries everything");
-                Self::Unavailable { bpffs, settings, reason }
+                Self::Unavailable { reason }
             }
         }
     }
@@ -124,7 +152,8 @@ fn describe(error: DatapathError) -> String {
     format!("{:#}", anyhow::Error::from(error))
 }
 
-fn load_settings(config: &Config) -> LoadSettings {
+/// What the programs are loaded with.
+pub(crate) fn load_settings(config: &Config, is_closed: bool) -> LoadSettings {
     let source_ports = config.vxlan.and_then(|vxlan| vxlan.source_ports);
     LoadSettings {
         // Without tunnels no packet is for their endpoint: nothing is sent to the unspecified address.
@@ -132,5 +161,8 @@ fn load_settings(config: &Config) -> LoadSettings {
         vxlan_port: config.vxlan.map_or(0, |vxlan| vxlan.udp_dstport),
         source_ports: source_ports.unwrap_or_else(kernel::local_port_range),
         logs: config.debug,
+        forwards: config.fast_path == FastPath::Auto,
+        is_closed,
+        flows: config.flows.clone(),
     }
 }

@@ -101,6 +101,8 @@ impl<H: Host> Reconciler<H> {
             let mut observed = self.host.observe(desired).await?;
             observed.retired = self.retire(desired, &observed);
             let Plan { actions, obstacles } = plan::plan(desired, &observed, &self.config);
+            // What is remembered of large maps is changed in place only while nobody else holds it.
+            drop(observed);
             self.backoff.retain(&actions);
             complaints = obstacles.iter().map(ToString::to_string).collect();
             let (waiting, due): (Vec<&Action>, Vec<&Action>) =

@@ -45,7 +45,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let mut topology = TopologyFile::open(topology, config)?;
     let (kernel, mut monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
-    let host = LinuxHost::new(kernel, config)?;
+    let host = LinuxHost::new(kernel, config);
     let mut reconciler = Reconciler::new(host, config.clone());
     let local_ip = config.local_ip().map(tracing::field::display);
     tracing::info!(host = config.host, local_ip, "agent started");

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use overlane_abi as abi;
 
-pub use crate::map_entry::{MapEntry, MapKey};
+pub use crate::map_entry::{MapEntry, MapKey, SecurityEntry, SecurityKey};
 
 use crate::{
     model::{NetworkId, Vni},

@@ -20,6 +20,12 @@ pub enum MapEntry {
     Fdb(abi::FdbKey, abi::FdbEntry),
     Vtep(abi::Address, abi::Vtep),
     Neighbor(abi::NeighborKey, abi::Neighbor),
+    Security(SecurityEntry),
+}
+
+/// An entry of one of the maps of port security and security groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecurityEntry {
     /// By interface index, with the flags of an [`abi::Source`].
     Source(u32, AllowedSource, u32),
     /// By the number of the set.
@@ -43,6 +49,13 @@ pub enum MapKey {
     Fdb(abi::FdbKey),
     Vtep(abi::Address),
     Neighbor(abi::NeighborKey),
+    Security(SecurityKey),
+}
+
+/// A key of one of the maps of port security and security groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SecurityKey {
     Source(u32, AllowedSource),
     Set(u32),
     Member(u32, IpNet),
@@ -60,13 +73,34 @@ impl MapEntry {
             Self::Fdb(key, _) => MapKey::Fdb(key),
             Self::Vtep(key, _) => MapKey::Vtep(key),
             Self::Neighbor(key, _) => MapKey::Neighbor(key),
-            Self::Source(ifindex, source, _) => MapKey::Source(ifindex, source),
-            Self::Set(set, _) => MapKey::Set(set),
-            Self::Member(set, net, _) => MapKey::Member(set, net),
-            Self::Policy(policy, _) => MapKey::Policy(policy),
-            Self::Rule(policy, service, _) => MapKey::Rule(policy, service),
-            Self::Generation(_) => MapKey::Generation,
+            Self::Security(entry) => MapKey::Security(entry.key()),
         }
+    }
+}
+
+impl SecurityEntry {
+    /// The entry's key.
+    pub fn key(&self) -> SecurityKey {
+        match *self {
+            Self::Source(ifindex, source, _) => SecurityKey::Source(ifindex, source),
+            Self::Set(set, _) => SecurityKey::Set(set),
+            Self::Member(set, net, _) => SecurityKey::Member(set, net),
+            Self::Policy(policy, _) => SecurityKey::Policy(policy),
+            Self::Rule(policy, service, _) => SecurityKey::Rule(policy, service),
+            Self::Generation(_) => SecurityKey::Generation,
+        }
+    }
+}
+
+impl From<SecurityEntry> for MapEntry {
+    fn from(entry: SecurityEntry) -> Self {
+        Self::Security(entry)
+    }
+}
+
+impl From<SecurityKey> for MapKey {
+    fn from(key: SecurityKey) -> Self {
+        Self::Security(key)
     }
 }
 
@@ -85,6 +119,14 @@ impl fmt::Display for MapKey {
             Self::Fdb(key) => write!(f, "fdb[network {}, {}]", key.network, Mac(key.mac)),
             Self::Vtep(address) => write!(f, "vteps[{}]", IpAddr::from(*address)),
             Self::Neighbor(key) => write!(f, "neighbors[network {}, {}]", key.network, IpAddr::from(key.address)),
+            Self::Security(key) => key.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for SecurityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Source(ifindex, AllowedSource { mac, net: Some(net) }) => {
                 write!(f, "sources[interface {ifindex}, {mac}, {net}]")
             }

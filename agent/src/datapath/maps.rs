@@ -19,7 +19,7 @@ use overlane_core::{
     observed::DatapathState,
 };
 
-use super::{DatapathError, links::Links, stats};
+use super::{DatapathError, links::Links, security::SecurityMaps, stats};
 
 /// Every map.
 pub struct Maps {
@@ -30,6 +30,16 @@ pub struct Maps {
     neighbors: HashMap<MapData, NeighborKey, Neighbor>,
     counters: PerCpuHashMap<MapData, CounterKey, HookCounters>,
     drops: PerCpuHashMap<MapData, DropKey, Tally>,
+    security: SecurityMaps,
+}
+
+/// Where maps come from: a loaded object, or pins.
+pub(super) struct Opener<'a>(pub(super) &'a mut dyn FnMut(&'static str) -> Result<Map, MapError>);
+
+impl Opener<'_> {
+    pub(super) fn typed<M: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, DatapathError> {
+        (self.0)(name).and_then(M::try_from).map_err(DatapathError::map(name))
+    }
 }
 
 impl Maps {
@@ -43,28 +53,35 @@ impl Maps {
 
     /// Opens the maps that are pinned in `directory`.
     pub(super) fn open_pinned(directory: &Path) -> Result<Self, DatapathError> {
-        if !directory.join(names::META).exists() {
-            return Err(DatapathError::NothingPinned(directory.to_owned()));
-        }
-        Self::from(|name| Map::from_map_data(MapData::from_pin(directory.join(name))?))
+        Self::from(opener_of_pins(directory)?)
     }
 
     fn from(mut open: impl FnMut(&'static str) -> Result<Map, MapError>) -> Result<Self, DatapathError> {
-        fn typed<M: TryFrom<Map, Error = MapError>>(
-            open: &mut impl FnMut(&'static str) -> Result<Map, MapError>,
-            name: &'static str,
-        ) -> Result<M, DatapathError> {
-            open(name).and_then(M::try_from).map_err(DatapathError::map(name))
-        }
+        let mut open = Opener(&mut open);
         Ok(Self {
-            ports: typed(&mut open, names::PORTS)?,
-            networks: typed(&mut open, names::NETWORKS)?,
-            fdb: typed(&mut open, names::FDB)?,
-            vteps: typed(&mut open, names::VTEPS)?,
-            neighbors: typed(&mut open, names::NEIGHBORS)?,
-            counters: typed(&mut open, names::COUNTERS)?,
-            drops: typed(&mut open, names::DROPS)?,
+            ports: open.typed(names::PORTS)?,
+            networks: open.typed(names::NETWORKS)?,
+            fdb: open.typed(names::FDB)?,
+            vteps: open.typed(names::VTEPS)?,
+            neighbors: open.typed(names::NEIGHBORS)?,
+            counters: open.typed(names::COUNTERS)?,
+            drops: open.typed(names::DROPS)?,
+            security: SecurityMaps::open(&mut open)?,
         })
+    }
+
+    /// Has every flow judged again: an agent may have ended between taking something away and saying so.
+    pub(super) fn begin(&mut self) -> Result<(), DatapathError> {
+        for (ifindex, port) in dump(&self.ports, names::PORTS)? {
+            let revision = port.revision + 1;
+            insert(&mut self.ports, names::PORTS, ifindex, Port { revision, ..port })?;
+        }
+        self.security.begin()
+    }
+
+    /// Reads what is otherwise remembered.
+    pub(super) fn refresh(&mut self) -> Result<(), DatapathError> {
+        self.security.refresh()
     }
 
     /// What is in the maps and where programs are attached.
@@ -77,6 +94,7 @@ impl Maps {
             neighbors: dump(&self.neighbors, names::NEIGHBORS)?,
             attached: links.list()?,
             counted: self.counted()?,
+            security: self.security.state(),
         })
     }
 
@@ -98,6 +116,7 @@ impl Maps {
             MapEntry::Fdb(key, value) => insert(&mut self.fdb, names::FDB, key, value),
             MapEntry::Vtep(key, value) => insert(&mut self.vteps, names::VTEPS, key, value),
             MapEntry::Neighbor(key, value) => insert(&mut self.neighbors, names::NEIGHBORS, key, value),
+            MapEntry::Security(entry) => self.security.put(&entry),
         }
     }
 
@@ -109,6 +128,7 @@ impl Maps {
             MapKey::Fdb(key) => gone(self.fdb.remove(key), names::FDB),
             MapKey::Vtep(key) => gone(self.vteps.remove(key), names::VTEPS),
             MapKey::Neighbor(key) => gone(self.neighbors.remove(key), names::NEIGHBORS),
+            MapKey::Security(key) => self.security.delete(key),
         }
     }
 
@@ -126,6 +146,17 @@ impl Maps {
     }
 }
 
+/// Opens maps by the names of their pins.
+pub(super) fn opener_of_pins(
+    directory: &Path,
+) -> Result<impl FnMut(&'static str) -> Result<Map, MapError>, DatapathError> {
+    if directory.join(names::META).exists() {
+        Ok(move |name: &'static str| Map::from_map_data(MapData::from_pin(directory.join(name))?))
+    } else {
+        Err(DatapathError::NothingPinned(directory.to_owned()))
+    }
+}
+
 fn dump<K: Pod + Ord + Hash + Eq, V: Pod>(
     map: &HashMap<MapData, K, V>,
     name: &'static str,
@@ -133,7 +164,7 @@ fn dump<K: Pod + Ord + Hash + Eq, V: Pod>(
     map.iter().collect::<Result<_, _>>().map_err(DatapathError::map(name))
 }
 
-fn insert<K: Pod, V: Pod>(
+pub(super) fn insert<K: Pod, V: Pod>(
     map: &mut HashMap<MapData, K, V>,
     name: &'static str,
     key: K,
@@ -143,7 +174,7 @@ fn insert<K: Pod, V: Pod>(
 }
 
 /// Gone-already is success.
-fn gone(result: Result<(), MapError>, name: &'static str) -> Result<(), DatapathError> {
+pub(super) fn gone(result: Result<(), MapError>, name: &'static str) -> Result<(), DatapathError> {
     match result {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),

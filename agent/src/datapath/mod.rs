@@ -4,22 +4,26 @@
 //! agent finds it: maps by name, links under `links/<hook>-<interface index>`.
 
 mod error;
+mod flows;
 mod links;
 mod logs;
 mod maps;
 mod programs;
+mod security;
 mod stats;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use overlane_abi::ABI_VERSION;
-use overlane_core::{action::DatapathAction, observed::DatapathState};
+use overlane_abi::{ABI_VERSION, Hook, Port};
+use overlane_core::{action::DatapathAction, config::FlowConfig, observed::DatapathState};
 
 pub use error::DatapathError;
+pub use flows::{Flow, Side};
 pub use maps::Maps;
 pub use stats::{Counters, Drop, Stats};
 
@@ -27,7 +31,7 @@ use links::Links;
 use programs::Programs;
 
 /// Values that the programs are loaded with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LoadSettings {
     /// This host's tunnel endpoint.
     pub local_vtep: IpAddr,
@@ -37,6 +41,12 @@ pub struct LoadSettings {
     pub source_ports: (u16, u16),
     /// Whether the programs log what they drop.
     pub logs: bool,
+    /// Whether ports are forwarded for, rather than only filtered.
+    pub forwards: bool,
+    /// Whether a tap that has no entry in `ports` is closed.
+    pub is_closed: bool,
+    /// How flows are remembered and logged.
+    pub flows: FlowConfig,
 }
 
 /// The loaded programs and their maps.
@@ -58,7 +68,8 @@ impl Datapath {
         error::require_bpf_file_system(bpffs)?;
         let other_versions = versions(bpffs)?.into_iter().filter(|version| *version != directory).collect::<Vec<_>>();
         let links = Links::open(&directory, &other_versions)?;
-        let (mut programs, maps) = Programs::load(&directory, settings)?;
+        let (mut programs, mut maps) = Programs::load(&directory, settings)?;
+        maps.begin()?;
         links.adopt(&mut programs)?;
         Ok(Self { programs, maps, links, other_versions })
     }
@@ -69,6 +80,14 @@ impl Datapath {
     /// [`DatapathError`] when a map or the pin directory cannot be read.
     pub fn observe(&self) -> Result<DatapathState, DatapathError> {
         self.maps.observe(&self.links)
+    }
+
+    /// Reads what is otherwise remembered, in case that somebody else has changed it.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when a map cannot be read.
+    pub fn refresh(&mut self) -> Result<(), DatapathError> {
+        self.maps.refresh()
     }
 
     /// Carries out one step of a plan.
@@ -83,6 +102,31 @@ impl Datapath {
             DatapathAction::Detach { hook, ifindex } => self.links.detach(*hook, *ifindex),
             DatapathAction::ForgetCounters { hook, ifindex } => self.maps.forget_counters(*hook, *ifindex),
         }
+    }
+
+    /// Leaves programs only where they keep ports to their rules, and has these forward nothing; returns for how many ports. 0
+    /// means that there are none, and that nothing was done.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when the kernel refuses; what is attached stays then.
+    pub fn filter_only(bpffs: &Path, settings: &LoadSettings) -> Result<usize, DatapathError> {
+        let directory = pin_directory(bpffs);
+        let ports = match Maps::open_pinned(&directory) {
+            Ok(maps) => maps.observe(&Links::at(&directory))?.ports,
+            Err(DatapathError::NothingPinned(_)) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        if !ports.values().any(|port| port.flags & Port::FILTERED != 0) {
+            return Ok(0);
+        }
+        let datapath = Self::open(bpffs, &LoadSettings { forwards: false, is_closed: true, ..settings.clone() })?;
+        let is_secured = |ifindex: &u32| ports.get(ifindex).is_some_and(|port| port.flags & Port::SECURED != 0);
+        for (hook, ifindex) in datapath.links.list()? {
+            if !matches!(hook, Hook::FromPort | Hook::ToPort) || !is_secured(&ifindex) {
+                datapath.links.detach(hook, ifindex)?;
+            }
+        }
+        Ok(ports.values().filter(|port| port.flags & Port::SECURED != 0).count())
     }
 
     /// Takes every program off its interface and removes every pin: the kernel lane carries everything from now on.
@@ -103,6 +147,22 @@ impl Datapath {
             tracing::info!(version = %version.display(), "maps of another version are replaced");
         }
         Ok(())
+    }
+
+    /// The connection table.
+    ///
+    /// # Errors
+    /// As for [`Self::observe_pinned`].
+    pub fn flows(bpffs: &Path) -> Result<Vec<Flow>, DatapathError> {
+        flows::read(&pin_directory(bpffs))
+    }
+
+    /// What rules have admitted: packets and bytes by policy and index of the rule.
+    ///
+    /// # Errors
+    /// As for [`Self::observe_pinned`].
+    pub fn rule_hits(bpffs: &Path) -> Result<BTreeMap<(u32, u32), (u64, u64)>, DatapathError> {
+        stats::rule_hits(&pin_directory(bpffs))
     }
 
     /// Reads what pinned maps of a running or stopped agent hold, without loading anything.

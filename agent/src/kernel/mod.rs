@@ -66,7 +66,8 @@ impl Kernel {
         // Before it is there, the kernel would refuse to look for routes from it.
         let source = local_vtep.filter(|address| addresses.values().any(|list| list.contains(address)));
         let paths = self.find_paths(vteps, source, &links).await?;
-        Ok(KernelState { links, fdb, addresses, paths })
+        let released = self.list_released()?;
+        Ok(KernelState { links, fdb, addresses, paths, released })
     }
 
     /// Carries out one step of a plan; made-already and gone-already are success.
@@ -90,6 +91,10 @@ impl Kernel {
                 self.set_vxlan_underlay(*ifindex, name, *underlay).await
             }
             KernelAction::DeleteLink { ifindex, name } => self.delete_link(*ifindex, name).await,
+            KernelAction::CreateGuard { released } => self.create_guard(released),
+            KernelAction::RemoveGuard => self.remove_guard(),
+            KernelAction::Release { ifindex, name } => self.release(*ifindex, name),
+            KernelAction::Close { ifindex, name } => self.close(*ifindex, name),
             KernelAction::AddFdb(entry) => self.add_fdb(entry).await,
             KernelAction::DeleteFdb(entry) => self.delete_fdb(entry).await,
             KernelAction::ResolveNeighbor { uplink, address } => self.resolve_neighbor(*uplink, *address).await,

@@ -1,19 +1,20 @@
 //! Everything that is looked at before anything is shown.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use overlane_abi as abi;
 use overlane_core::{
     config::{FastPath, PhysicalDevice},
-    desired::{Desired, Network},
-    model::{NetworkId, Segment},
+    desired::{Desired, LocalPort, Network},
+    model::{NetworkId, PortId, Segment},
     observed::{DatapathState, Link, Observed},
     plan::{self, Plan},
+    security::compile::Policy,
 };
 
 use crate::{
-    datapath::{Counters, Datapath, DatapathError, Stats},
+    datapath::{Counters, Datapath, DatapathError, Flow, Stats},
     files::Loaded,
     kernel::Kernel,
 };
@@ -24,7 +25,10 @@ pub struct View {
     pub(super) observed: Observed,
     pub(super) stats: Stats,
     pub(super) plan: Plan,
+    /// Whether the programs forward, rather than only filter.
+    pub(super) forwards: bool,
     physical_networks: BTreeMap<String, PhysicalDevice>,
+    bpffs: PathBuf,
 }
 
 impl View {
@@ -41,8 +45,9 @@ impl View {
             kernel.observe(&desired.vteps, loaded.config.local_ip()).await.context("listing the kernel's state")
         })?;
         let (datapath, stats) = match loaded.config.fast_path {
-            FastPath::Off => (None, Stats::default()),
-            FastPath::Auto => match Datapath::observe_pinned(&loaded.config.bpffs) {
+            // Filters need eBPF also where forwarding does not use it.
+            FastPath::Off if !desired.closed_by_default => (None, Stats::default()),
+            FastPath::Auto | FastPath::Off => match Datapath::observe_pinned(&loaded.config.bpffs) {
                 Ok((datapath, stats)) => (Some(datapath), stats),
                 // Before the agent's first start everything is still to be done.
                 Err(DatapathError::NothingPinned(_)) => (Some(DatapathState::default()), Stats::default()),
@@ -52,7 +57,51 @@ impl View {
         let observed = Observed { kernel, datapath, ..Observed::default() };
         let plan = plan::plan(&desired, &observed, &loaded.config);
         let physical_networks = loaded.config.physical_networks.clone();
-        Ok(Self { desired, observed, stats, plan, physical_networks })
+        let forwards = loaded.config.fast_path == FastPath::Auto;
+        let bpffs = loaded.config.bpffs.clone();
+        Ok(Self { desired, observed, stats, plan, forwards, physical_networks, bpffs })
+    }
+
+    /// The connection table.
+    pub(super) fn flows(&self) -> anyhow::Result<Vec<Flow>> {
+        Datapath::flows(&self.bpffs).context("reading the connection table")
+    }
+
+    /// What rules have admitted: packets and bytes by policy and index of the rule.
+    pub(super) fn rule_hits(&self) -> anyhow::Result<BTreeMap<(u32, u32), (u64, u64)>> {
+        match Datapath::rule_hits(&self.bpffs) {
+            Err(DatapathError::NothingPinned(_)) => Ok(BTreeMap::new()),
+            result => result.context("reading the counters of rules"),
+        }
+    }
+
+    /// The ports that are desired on this host.
+    pub(super) fn ports(&self) -> impl Iterator<Item = (PortId, &LocalPort)> {
+        self.desired.networks.values().flat_map(|network| &network.local_ports).map(|(id, port)| (*id, port))
+    }
+
+    /// The port behind a tap.
+    pub(super) fn port_at(&self, ifindex: u32) -> Option<PortId> {
+        let name = &self.observed.kernel.links.get(&ifindex)?.name;
+        self.ports().map(|(id, _)| id).find(|id| id.tap_name() == *name)
+    }
+
+    /// Whether the filters of a tap are in force.
+    pub(super) fn is_filtered(&self, ifindex: u32) -> bool {
+        self.observed.datapath.as_ref().is_some_and(|datapath| datapath.is_filtered(ifindex))
+    }
+
+    /// The number that the maps know a policy by.
+    pub(super) fn policy_number(&self, policy: &Policy) -> Option<u32> {
+        let content = policy.fingerprint();
+        let known = &self.observed.datapath.as_ref()?.security.policies;
+        known.iter().find(|(_, name)| name.content == content).map(|(number, _)| *number)
+    }
+
+    /// The policy that the maps know by a number.
+    pub(super) fn policy(&self, number: u32) -> Option<&Policy> {
+        let policies = self.desired.rulebook.policies.values().flatten();
+        policies.into_iter().find(|policy| self.policy_number(policy) == Some(number))
     }
 
     /// What the agent would do.

@@ -1,9 +1,11 @@
 //! The configuration: oslo.config entries in, a validated [`Config`] or every problem out.
 
+mod flows;
 mod read;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+pub use flows::FlowConfig;
 pub use read::SystemDefaults;
 
 use crate::model::Segment;
@@ -27,6 +29,8 @@ pub struct Config {
     pub unused_device_grace: Duration,
     /// Whether the eBPF programs may be used (`[overlane] fast_path`).
     pub fast_path: FastPath,
+    /// How flows are remembered and logged.
+    pub flows: FlowConfig,
     /// Directory in a BPF file system for maps and links (`[overlane] bpffs`, default `/sys/fs/bpf/overlane`).
     pub bpffs: PathBuf,
 }

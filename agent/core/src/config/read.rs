@@ -32,7 +32,19 @@ const KNOWN: [(&str, &[&str]); 5] = [
         ],
     ),
     ("agent", &["dscp", "dscp_inherit"]),
-    ("overlane", &["control", "topology", "fast_path", "bpffs", "unused_device_grace_secs"]),
+    (
+        "overlane",
+        &[
+            "control",
+            "topology",
+            "fast_path",
+            "bpffs",
+            "unused_device_grace_secs",
+            "flow_timeouts",
+            "flows_max",
+            "flow_log_rate",
+        ],
+    ),
 ];
 
 /// What the system says where the configuration does not.
@@ -61,11 +73,12 @@ impl Config {
         }
         let grace = reader.parsed("overlane", "unused_device_grace_secs", "a number of seconds");
         let unused_device_grace = grace.map_or(DEFAULT_GRACE, Duration::from_secs);
+        let flows = reader.flows();
         reader.refuse_unknown_own_options();
         let notes = reader.notes();
         match control {
             Some(control) if reader.problems.is_empty() => Ok((
-                Self { host, debug, control, physical_networks, vxlan, unused_device_grace, fast_path, bpffs },
+                Self { host, debug, control, physical_networks, vxlan, unused_device_grace, fast_path, flows, bpffs },
                 notes,
             )),
             _ => Err(Problems(reader.problems)),
@@ -73,7 +86,7 @@ impl Config {
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     settings: &'a Settings,
     problems: Vec<Problem>,
 }
@@ -84,12 +97,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of an option; empty counts as unset, as it does for oslo.config's numbers and addresses.
-    fn text(&self, section: &str, name: &str) -> Option<String> {
+    pub(super) fn text(&self, section: &str, name: &str) -> Option<String> {
         let entry = self.entry(section, name)?;
         Some(self.settings.value(entry)).filter(|value| !value.is_empty())
     }
 
-    fn problem(&mut self, section: &str, name: &str, message: impl Display) {
+    pub(super) fn problem(&mut self, section: &str, name: &str, message: impl Display) {
         let entry = self.entry(section, name);
         let value = self.text(section, name).map(|value| format!(" = {value}")).unwrap_or_default();
         self.problems.push(Problem {
@@ -111,7 +124,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn parsed<T: FromStr>(&mut self, section: &str, name: &str, expected: &str) -> Option<T> {
+    pub(super) fn parsed<T: FromStr>(&mut self, section: &str, name: &str, expected: &str) -> Option<T> {
         let value = self.text(section, name)?;
         let parsed = value.parse().ok();
         if parsed.is_none() {
@@ -297,6 +310,8 @@ fn is_known(entry: &Entry) -> bool {
 mod tests {
     use std::path::Path;
 
+    use overlane_abi::FlowState;
+
     use super::*;
 
     fn read(text: &str) -> Result<(Config, Vec<Note>), Vec<String>> {
@@ -337,9 +352,23 @@ mod tests {
                 "/etc/o/a.ini:7: [agent] dscp = 64: expected a DSCP, 0 to 63",
                 "/etc/o/a.ini:10: [overlane] fast_path = sometimes: expected auto or off",
                 "/etc/o/a.ini:12: [overlane] bpffs = here: must be an absolute path",
-                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs",
+                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs, flow_timeouts, flows_max, flow_log_rate",
             ]
         );
+    }
+
+    #[test]
+    fn flow_timeouts_are_set_by_the_names_of_states() {
+        let base = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ntopology = t\n";
+        let (config, _) =
+            read(&format!("{base}flow_timeouts = established:3600, udp: 10\nflows_max = 5000\n")).expect("valid");
+        assert_eq!(config.flows.timeouts[FlowState::Established as usize], 3_600_000);
+        assert_eq!(config.flows.timeouts[FlowState::Udp as usize], 10_000);
+        assert_eq!(config.flows.timeouts[FlowState::Close as usize], 10_000);
+        assert_eq!(config.flows.max, 5000);
+        let problems = read(&format!("{base}flow_timeouts = listen:5, udp:0\nflows_max = 5\n")).expect_err("invalid");
+        assert!(problems[1].contains("\"listen:5\" is no state:seconds; there are syn-sent"), "{problems:?}");
+        assert_eq!(problems.len(), 3, "{problems:?}");
     }
 
     #[test]

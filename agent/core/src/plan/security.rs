@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use overlane_abi as abi;
 
 use crate::{
-    action::{DatapathAction, MapEntry, MapKey},
+    action::{DatapathAction, SecurityEntry, SecurityKey},
     desired::{Desired, LocalPort},
     model::SecurityGroupId,
     observed::{AllowedSource, DatapathState, KernelState, SecurityState},
@@ -220,39 +220,45 @@ pub(super) fn plan_before_ports(
     plan: &mut Plan,
 ) {
     for (number, name) in target.sets.iter().filter(|(number, name)| current.sets.get(number) != Some(name)) {
-        plan.action(DatapathAction::Put(MapEntry::Set(*number, *name)));
+        plan.action(DatapathAction::Put(SecurityEntry::Set(*number, *name).into()));
     }
-    put_nested(plan, &current.members, &target.members, |set, net, rule| MapEntry::Member(set, *net, *rule));
+    put_nested(plan, &current.members, &target.members, |set, net, rule| SecurityEntry::Member(set, *net, *rule));
     for (number, name) in target.policies.iter().filter(|(number, name)| current.policies.get(number) != Some(name)) {
-        plan.action(DatapathAction::Put(MapEntry::Policy(*number, *name)));
+        plan.action(DatapathAction::Put(SecurityEntry::Policy(*number, *name).into()));
     }
-    put_nested(plan, &current.rules, &target.rules, |policy, service, rules| MapEntry::Rule(policy, *service, *rules));
-    put_nested(plan, &current.sources, &target.sources, |tap, source, flags| MapEntry::Source(tap, *source, *flags));
+    put_nested(plan, &current.rules, &target.rules, |policy, service, rules| {
+        SecurityEntry::Rule(policy, *service, *rules)
+    });
+    put_nested(plan, &current.sources, &target.sources, |tap, source, flags| {
+        SecurityEntry::Source(tap, *source, *flags)
+    });
     let is_stale = |tap: &u32| is_complete || !kernel.links.contains_key(tap);
-    delete_nested(plan, &current.sources, &target.sources, is_stale, |tap, source| MapKey::Source(tap, *source));
+    delete_nested(plan, &current.sources, &target.sources, is_stale, |tap, source| SecurityKey::Source(tap, *source));
 }
 
 /// What has left the sets that rules name; flows that it was the reason for are judged again.
 pub(super) fn plan_departures(current: &SecurityState, target: &SecurityState, plan: &mut Plan) {
     let planned = plan.actions.len();
     let is_in_use = |set: &u32| target.sets.contains_key(set);
-    delete_nested(plan, &current.members, &target.members, is_in_use, |set, net| MapKey::Member(set, *net));
+    delete_nested(plan, &current.members, &target.members, is_in_use, |set, net| SecurityKey::Member(set, *net));
     if plan.actions.len() > planned {
-        plan.action(DatapathAction::Put(MapEntry::Generation(current.generation + 1)));
+        plan.action(DatapathAction::Put(SecurityEntry::Generation(current.generation + 1).into()));
     }
 }
 
 /// What no port refers to any more.
 pub(super) fn plan_unused(current: &SecurityState, target: &SecurityState, plan: &mut Plan) {
     let is_unused = |policy: &u32| !target.policies.contains_key(policy);
-    delete_nested(plan, &current.rules, &target.rules, is_unused, |policy, service| MapKey::Rule(policy, *service));
+    delete_nested(plan, &current.rules, &target.rules, is_unused, |policy, service| {
+        SecurityKey::Rule(policy, *service)
+    });
     for policy in current.policies.keys().filter(|policy| is_unused(policy)) {
-        plan.action(DatapathAction::Delete(MapKey::Policy(*policy)));
+        plan.action(DatapathAction::Delete(SecurityKey::Policy(*policy).into()));
     }
     let is_unused = |set: &u32| !target.sets.contains_key(set);
-    delete_nested(plan, &current.members, &target.members, is_unused, |set, net| MapKey::Member(set, *net));
+    delete_nested(plan, &current.members, &target.members, is_unused, |set, net| SecurityKey::Member(set, *net));
     for set in current.sets.keys().filter(|set| is_unused(set)) {
-        plan.action(DatapathAction::Delete(MapKey::Set(*set)));
+        plan.action(DatapathAction::Delete(SecurityKey::Set(*set).into()));
     }
 }
 
@@ -261,14 +267,15 @@ fn put_nested<K: Ord, V: PartialEq>(
     plan: &mut Plan,
     current: &BTreeMap<u32, BTreeMap<K, V>>,
     target: &BTreeMap<u32, BTreeMap<K, V>>,
-    entry: impl Fn(u32, &K, &V) -> MapEntry,
+    entry: impl Fn(u32, &K, &V) -> SecurityEntry,
 ) {
     for (number, target) in target {
         let current = current.get(number);
         if current != Some(target) {
             let differs = |(key, value): &(&K, &V)| current.and_then(|current| current.get(key)) != Some(*value);
             let differing = target.iter().filter(differs);
-            plan.actions.extend(differing.map(|(key, value)| DatapathAction::Put(entry(*number, key, value)).into()));
+            plan.actions
+                .extend(differing.map(|(key, value)| DatapathAction::Put(entry(*number, key, value).into()).into()));
         }
     }
 }
@@ -278,14 +285,14 @@ fn delete_nested<K: Ord, V: PartialEq>(
     current: &BTreeMap<u32, BTreeMap<K, V>>,
     target: &BTreeMap<u32, BTreeMap<K, V>>,
     is_meant: impl Fn(&u32) -> bool,
-    key_of: impl Fn(u32, &K) -> MapKey,
+    key_of: impl Fn(u32, &K) -> SecurityKey,
 ) {
     for (number, current) in current.iter().filter(|(number, _)| is_meant(number)) {
         let target = target.get(number);
         if target != Some(current) {
             let is_stale = |key: &&K| target.is_none_or(|target| !target.contains_key(*key));
             let stale = current.keys().filter(is_stale);
-            plan.actions.extend(stale.map(|key| DatapathAction::Delete(key_of(*number, key)).into()));
+            plan.actions.extend(stale.map(|key| DatapathAction::Delete(key_of(*number, key).into()).into()));
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use overlane_core::{
-    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
-    config::{Config, Control, Dscp, FastPath, PhysicalDevice, VxlanConfig},
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
+    config::{Config, Control, Dscp, FastPath, FlowConfig, PhysicalDevice, VxlanConfig},
     desired::Desired,
     model::Mac,
     observed::{Link, LinkKind, Observed, SecurityState, Vxlan},
@@ -36,6 +36,7 @@ pub(crate) fn config() -> Config {
         vxlan: Some(vxlan),
         unused_device_grace: Duration::from_secs(60),
         fast_path: FastPath::Auto,
+        flows: FlowConfig::default(),
         bpffs: "/sys/fs/bpf".into(),
     }
 }
@@ -170,7 +171,7 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
             MapEntry::Fdb(key, value) => drop(datapath.fdb.insert(key, value)),
             MapEntry::Vtep(key, value) => drop(datapath.vteps.insert(key, value)),
             MapEntry::Neighbor(key, value) => drop(datapath.neighbors.insert(key, value)),
-            entry => put_security(Arc::make_mut(&mut datapath.security), entry),
+            MapEntry::Security(entry) => put_security(Arc::make_mut(&mut datapath.security), entry),
         },
         DatapathAction::Delete(key) => {
             let was_there = match key {
@@ -179,11 +180,12 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
                 MapKey::Fdb(key) => datapath.fdb.remove(key).is_some(),
                 MapKey::Vtep(key) => datapath.vteps.remove(key).is_some(),
                 MapKey::Neighbor(key) => datapath.neighbors.remove(key).is_some(),
-                MapKey::Rule(policy, _) | MapKey::Policy(policy) => {
-                    assert!(datapath.ports.values().all(|port| port.policy != *policy), "{key} is in use");
+                MapKey::Security(key) => {
+                    if let SecurityKey::Rule(policy, _) | SecurityKey::Policy(policy) = key {
+                        assert!(datapath.ports.values().all(|port| port.policy != *policy), "{key} is in use");
+                    }
                     delete_security(Arc::make_mut(&mut datapath.security), key)
                 }
-                key => delete_security(Arc::make_mut(&mut datapath.security), key),
             };
             assert!(was_there, "{key} is not there");
         }
@@ -196,36 +198,39 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
     }
 }
 
-fn put_security(security: &mut SecurityState, entry: MapEntry) {
+fn put_security(security: &mut SecurityState, entry: SecurityEntry) {
     match entry {
-        MapEntry::Source(tap, source, flags) => drop(security.sources.entry(tap).or_default().insert(source, flags)),
-        MapEntry::Set(set, name) => drop(security.sets.insert(set, name)),
-        MapEntry::Member(set, net, rule) => {
+        SecurityEntry::Source(tap, source, flags) => {
+            security.sources.entry(tap).or_default().insert(source, flags);
+        }
+        SecurityEntry::Set(set, name) => drop(security.sets.insert(set, name)),
+        SecurityEntry::Member(set, net, rule) => {
             assert!(security.sets.contains_key(&set), "a set without a name");
             security.members.entry(set).or_default().insert(net, rule);
         }
-        MapEntry::Policy(policy, name) => drop(security.policies.insert(policy, name)),
-        MapEntry::Rule(policy, service, rules) => {
+        SecurityEntry::Policy(policy, name) => drop(security.policies.insert(policy, name)),
+        SecurityEntry::Rule(policy, service, rules) => {
             security.rules.entry(policy).or_default().insert(service, rules);
         }
-        MapEntry::Generation(generation) => {
+        SecurityEntry::Generation(generation) => {
             assert!(generation > security.generation);
             security.generation = generation;
         }
-        entry => panic!("{entry} is not about security"),
     }
 }
 
-fn delete_security(security: &mut SecurityState, key: &MapKey) -> bool {
+fn delete_security(security: &mut SecurityState, key: &SecurityKey) -> bool {
     match key {
-        MapKey::Source(tap, source) => security.sources.get_mut(tap).is_some_and(|of| of.remove(source).is_some()),
-        MapKey::Set(set) => {
+        SecurityKey::Source(tap, source) => security.sources.get_mut(tap).is_some_and(|of| of.remove(source).is_some()),
+        SecurityKey::Set(set) => {
             assert!(security.members.get(set).is_none_or(|members| members.is_empty()), "{key} has members");
             security.sets.remove(set).is_some()
         }
-        MapKey::Member(set, net) => security.members.get_mut(set).is_some_and(|of| of.remove(net).is_some()),
-        MapKey::Policy(policy) => security.policies.remove(policy).is_some(),
-        MapKey::Rule(policy, service) => security.rules.get_mut(policy).is_some_and(|of| of.remove(service).is_some()),
-        key => panic!("{key} is not about security"),
+        SecurityKey::Member(set, net) => security.members.get_mut(set).is_some_and(|of| of.remove(net).is_some()),
+        SecurityKey::Policy(policy) => security.policies.remove(policy).is_some(),
+        SecurityKey::Rule(policy, service) => {
+            security.rules.get_mut(policy).is_some_and(|of| of.remove(service).is_some())
+        }
+        SecurityKey::Generation => false,
     }
 }

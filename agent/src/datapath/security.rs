@@ -1,0 +1,281 @@
+//! The maps of port security and security groups.
+//!
+//! A set can have ten thousand members, and a change of one must not cost a look at the others. So what the maps hold is kept in
+//! memory as it is written, and read from the maps when an agent starts and with every full pass.
+
+use std::{
+    hash::Hash,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
+
+use aya::{
+    Pod,
+    maps::{
+        Array, HashMap, MapData, PerCpuHashMap,
+        lpm_trie::{Key, LpmTrie},
+    },
+};
+use ipnet::IpNet;
+use overlane_abi::{
+    Address, Member, MemberKey, PolicyName, RuleHitKey, RuleKey, RuleSet, SetName, Source, SourceKey, Tally, names,
+};
+use overlane_core::{
+    action::{SecurityEntry, SecurityKey},
+    model::Mac,
+    observed::{AllowedSource, SecurityState},
+    security::compile::Service,
+};
+
+use super::{
+    DatapathError,
+    maps::{Opener, gone, insert},
+};
+
+/// The maps, and what they hold.
+pub(super) struct SecurityMaps {
+    sources: HashMap<MapData, SourceKey, Source>,
+    source_prefixes: LpmTrie<MapData, SourceKey, Source>,
+    sets: HashMap<MapData, u32, SetName>,
+    members: HashMap<MapData, MemberKey, Member>,
+    member_prefixes: LpmTrie<MapData, MemberKey, Member>,
+    policies: HashMap<MapData, u32, PolicyName>,
+    rules: LpmTrie<MapData, RuleKey, RuleSet>,
+    generation: Array<MapData, u32>,
+    rule_hits: PerCpuHashMap<MapData, RuleHitKey, Tally>,
+    state: Arc<SecurityState>,
+}
+
+impl SecurityMaps {
+    pub(super) fn open(open: &mut Opener<'_>) -> Result<Self, DatapathError> {
+        let mut maps = Self {
+            sources: open.typed(names::SOURCES)?,
+            source_prefixes: open.typed(names::SOURCE_PREFIXES)?,
+            sets: open.typed(names::SETS)?,
+            members: open.typed(names::MEMBERS)?,
+            member_prefixes: open.typed(names::MEMBER_PREFIXES)?,
+            policies: open.typed(names::POLICIES)?,
+            rules: open.typed(names::RULES)?,
+            generation: open.typed(names::GENERATION)?,
+            rule_hits: open.typed(names::RULE_HITS)?,
+            state: Arc::default(),
+        };
+        maps.refresh()?;
+        Ok(maps)
+    }
+
+    /// What the maps hold.
+    pub(super) fn state(&self) -> Arc<SecurityState> {
+        Arc::clone(&self.state)
+    }
+
+    /// Reads the maps.
+    pub(super) fn refresh(&mut self) -> Result<(), DatapathError> {
+        let mut state = SecurityState::default();
+        entries(self.sources.iter(), names::SOURCES, |key, source| {
+            let length = if key.family == SourceKey::V4 { 32 } else { 128 };
+            add_source(&mut state, &key, length, source);
+        })?;
+        entries(self.source_prefixes.iter(), names::SOURCE_PREFIXES, |key, source| {
+            let of_address = key.prefix_len().saturating_sub(SourceKey::prefix_len(key.data().family, 0));
+            add_source(&mut state, &key.data(), of_address, source);
+        })?;
+        entries(self.sets.iter(), names::SETS, |set, name| {
+            state.sets.insert(set, name);
+        })?;
+        entries(self.members.iter(), names::MEMBERS, |key, member| add_member(&mut state, &key, None, member))?;
+        entries(self.member_prefixes.iter(), names::MEMBER_PREFIXES, |key, member| {
+            add_member(&mut state, &key.data(), Some(key.prefix_len()), member);
+        })?;
+        entries(self.policies.iter(), names::POLICIES, |policy, name| {
+            state.policies.insert(policy, name);
+        })?;
+        entries(self.rules.iter(), names::RULES, |key, rules| {
+            let service = Service::from_key(&key.data(), key.prefix_len());
+            state.rules.entry(key.data().policy).or_default().insert(service, rules);
+        })?;
+        state.generation = self.generation.get(&0, 0).map_err(DatapathError::map(names::GENERATION))?;
+        self.state = Arc::new(state);
+        Ok(())
+    }
+
+    /// Has all flows that members of sets have admitted judged again: an agent may have ended between taking a member away and
+    /// saying so.
+    pub(super) fn begin(&mut self) -> Result<(), DatapathError> {
+        let generation = self.state.generation + 1;
+        self.put(&SecurityEntry::Generation(generation))
+    }
+
+    /// Inserts or replaces an entry.
+    pub(super) fn put(&mut self, entry: &SecurityEntry) -> Result<(), DatapathError> {
+        match *entry {
+            SecurityEntry::Source(ifindex, source, flags) => {
+                let (key, prefix) = source_key(ifindex, &source);
+                put(&mut self.sources, &mut self.source_prefixes, (key, prefix), Source { flags }, names::SOURCES)?;
+                Arc::make_mut(&mut self.state).sources.entry(ifindex).or_default().insert(source, flags);
+            }
+            SecurityEntry::Set(set, name) => {
+                insert(&mut self.sets, names::SETS, set, name)?;
+                Arc::make_mut(&mut self.state).sets.insert(set, name);
+            }
+            SecurityEntry::Member(set, net, rule) => {
+                let key = member_key(set, &net);
+                put(&mut self.members, &mut self.member_prefixes, key, Member { rule }, names::MEMBERS)?;
+                Arc::make_mut(&mut self.state).members.entry(set).or_default().insert(net, rule);
+            }
+            SecurityEntry::Policy(policy, name) => {
+                insert(&mut self.policies, names::POLICIES, policy, name)?;
+                Arc::make_mut(&mut self.state).policies.insert(policy, name);
+            }
+            SecurityEntry::Rule(policy, service, rules) => {
+                let key = Key::new(service.prefix_len, service.key(policy));
+                self.rules.insert(&key, rules, 0).map_err(DatapathError::map(names::RULES))?;
+                Arc::make_mut(&mut self.state).rules.entry(policy).or_default().insert(service, rules);
+            }
+            SecurityEntry::Generation(generation) => {
+                self.generation.set(0, generation, 0).map_err(DatapathError::map(names::GENERATION))?;
+                Arc::make_mut(&mut self.state).generation = generation;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes an entry, if it is there.
+    pub(super) fn delete(&mut self, key: &SecurityKey) -> Result<(), DatapathError> {
+        match *key {
+            SecurityKey::Source(ifindex, source) => {
+                let (key, prefix) = source_key(ifindex, &source);
+                delete(&mut self.sources, &mut self.source_prefixes, (key, prefix), names::SOURCES)?;
+                remove(&mut Arc::make_mut(&mut self.state).sources, ifindex, &source);
+            }
+            SecurityKey::Set(set) => {
+                gone(self.sets.remove(&set), names::SETS)?;
+                Arc::make_mut(&mut self.state).sets.remove(&set);
+            }
+            SecurityKey::Member(set, net) => {
+                delete(&mut self.members, &mut self.member_prefixes, member_key(set, &net), names::MEMBERS)?;
+                remove(&mut Arc::make_mut(&mut self.state).members, set, &net);
+            }
+            SecurityKey::Policy(policy) => {
+                self.forget_hits(policy)?;
+                gone(self.policies.remove(&policy), names::POLICIES)?;
+                Arc::make_mut(&mut self.state).policies.remove(&policy);
+            }
+            SecurityKey::Rule(policy, service) => {
+                gone(self.rules.remove(&Key::new(service.prefix_len, service.key(policy))), names::RULES)?;
+                remove(&mut Arc::make_mut(&mut self.state).rules, policy, &service);
+            }
+            // There is always one.
+            SecurityKey::Generation => (),
+        }
+        Ok(())
+    }
+
+    fn forget_hits(&mut self, policy: u32) -> Result<(), DatapathError> {
+        let keys: Result<Vec<RuleHitKey>, _> = self.rule_hits.keys().collect();
+        let keys = keys.map_err(DatapathError::map(names::RULE_HITS))?;
+        for key in keys.iter().filter(|key| key.policy == policy) {
+            gone(self.rule_hits.remove(key), names::RULE_HITS)?;
+        }
+        Ok(())
+    }
+}
+
+fn entries<K, V>(
+    entries: impl Iterator<Item = Result<(K, V), aya::maps::MapError>>,
+    name: &'static str,
+    mut add: impl FnMut(K, V),
+) -> Result<(), DatapathError> {
+    for entry in entries {
+        let (key, value) = entry.map_err(DatapathError::map(name))?;
+        add(key, value);
+    }
+    Ok(())
+}
+
+fn remove<K: Ord, V>(
+    nested: &mut std::collections::BTreeMap<u32, std::collections::BTreeMap<K, V>>,
+    number: u32,
+    key: &K,
+) {
+    if let Some(of) = nested.get_mut(&number) {
+        of.remove(key);
+        if of.is_empty() {
+            nested.remove(&number);
+        }
+    }
+}
+
+/// Single addresses are looked up by hashing, prefixes in a trie.
+fn put<K: Pod + Hash + Eq, V: Pod>(
+    single: &mut HashMap<MapData, K, V>,
+    prefixes: &mut LpmTrie<MapData, K, V>,
+    (key, prefix): (K, Option<u32>),
+    value: V,
+    name: &'static str,
+) -> Result<(), DatapathError> {
+    match prefix {
+        None => insert(single, name, key, value),
+        Some(length) => prefixes.insert(&Key::new(length, key), value, 0).map_err(DatapathError::map(name)),
+    }
+}
+
+fn delete<K: Pod + Hash + Eq, V: Pod>(
+    single: &mut HashMap<MapData, K, V>,
+    prefixes: &mut LpmTrie<MapData, K, V>,
+    (key, prefix): (K, Option<u32>),
+    name: &'static str,
+) -> Result<(), DatapathError> {
+    match prefix {
+        None => gone(single.remove(&key), name),
+        Some(length) => gone(prefixes.remove(&Key::new(length, key)), name),
+    }
+}
+
+/// The key, and the length of its prefix in bits unless it is a single address.
+fn source_key(ifindex: u32, source: &AllowedSource) -> (SourceKey, Option<u32>) {
+    let Some(net) = source.net else {
+        let key = SourceKey { ifindex, mac: source.mac.0, family: SourceKey::MAC, address: Address::UNSPECIFIED };
+        return (key, None);
+    };
+    let family = if net.addr().is_ipv4() { SourceKey::V4 } else { SourceKey::V6 };
+    let key = SourceKey { ifindex, mac: source.mac.0, family, address: net.network().into() };
+    (key, (!is_single(&net)).then(|| SourceKey::prefix_len(family, net.prefix_len().into())))
+}
+
+fn member_key(set: u32, net: &IpNet) -> (MemberKey, Option<u32>) {
+    let key = MemberKey { set, address: net.network().into() };
+    let is_v6 = net.addr().is_ipv6();
+    (key, (!is_single(net)).then(|| MemberKey::prefix_len(is_v6, net.prefix_len().into())))
+}
+
+fn is_single(net: &IpNet) -> bool {
+    net.prefix_len() == net.max_prefix_len()
+}
+
+fn add_source(state: &mut SecurityState, key: &SourceKey, length: u32, source: Source) {
+    let net = match key.family {
+        SourceKey::V4 => Some(net(key.address, false, length)),
+        SourceKey::V6 => Some(net(key.address, true, length)),
+        _ => None,
+    };
+    let allowed = AllowedSource { mac: Mac(key.mac), net };
+    state.sources.entry(key.ifindex).or_default().insert(allowed, source.flags);
+}
+
+fn add_member(state: &mut SecurityState, key: &MemberKey, prefix_len: Option<u32>, member: Member) {
+    let is_v6 = state.sets.get(&key.set).is_some_and(|name| name.family == 6);
+    let length = match prefix_len {
+        Some(length) => length.saturating_sub(MemberKey::prefix_len(is_v6, 0)),
+        None if is_v6 => 128,
+        None => 32,
+    };
+    state.members.entry(key.set).or_default().insert(net(key.address, is_v6, length), member.rule);
+}
+
+fn net(address: Address, is_v6: bool, length: u32) -> IpNet {
+    let v6 = Ipv6Addr::from(address.octets);
+    let address = if is_v6 { IpAddr::V6(v6) } else { v6.to_canonical() };
+    // Nobody but the agent writes lengths, and an address is always a net.
+    IpNet::new(address, u8::try_from(length).unwrap_or(u8::MAX)).unwrap_or_else(|_| IpNet::from(address))
+}
