@@ -15,6 +15,7 @@ use overlane_core::{
 
 use crate::{
     datapath::{self, Datapath, DatapathError, LoadSettings},
+    flow_log::FlowLog,
     kernel::{self, Kernel},
     reconcile::Host,
 };
@@ -30,6 +31,7 @@ pub struct LinuxHost {
     is_closed: Option<bool>,
     fast_lane: FastLane,
     taken_over: Option<Instant>,
+    flow_log: Option<FlowLog>,
 }
 
 enum FastLane {
@@ -45,7 +47,14 @@ enum FastLane {
 impl LinuxHost {
     /// The host as this agent finds it; which lanes it takes follows from the first look.
     pub fn new(kernel: Kernel, config: &Config) -> Self {
-        Self { kernel, config: config.clone(), is_closed: None, fast_lane: FastLane::Off, taken_over: None }
+        Self {
+            kernel,
+            config: config.clone(),
+            is_closed: None,
+            fast_lane: FastLane::Off,
+            taken_over: None,
+            flow_log: None,
+        }
     }
 
     /// Takes up whatever lane the configuration and the system allow, and logs which and why. Filters need eBPF also where
@@ -78,7 +87,16 @@ impl Host for LinuxHost {
             FastLane::Off | FastLane::Unavailable { .. } => None,
         };
         let is_taken_over = self.taken_over.is_some_and(|since| since.elapsed() < TAKE_OVER);
-        Ok(Observed { kernel, datapath, is_taken_over, ..Observed::default() })
+        let observed = Observed { kernel, datapath, is_taken_over, ..Observed::default() };
+        if let FastLane::On(datapath) = &mut self.fast_lane
+            && let Some(events) = datapath.take_events()
+        {
+            self.flow_log = Some(FlowLog::start(events));
+        }
+        if let Some(log) = &self.flow_log {
+            log.learn(desired, &observed);
+        }
+        Ok(observed)
     }
 
     async fn apply(&mut self, action: &Action) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ pub mod control;
 pub mod datapath;
 pub mod detach;
 pub mod files;
+mod flow_log;
 pub mod host;
 pub mod instance;
 pub mod kernel;

@@ -4,6 +4,7 @@
 //! agent finds it: maps by name, links under `links/<hook>-<interface index>`.
 
 mod error;
+mod events;
 mod flows;
 mod links;
 mod logs;
@@ -23,6 +24,7 @@ use overlane_abi::{ABI_VERSION, Hook, Port};
 use overlane_core::{action::DatapathAction, config::FlowConfig, observed::DatapathState};
 
 pub use error::DatapathError;
+pub use events::Events;
 pub use flows::{Flow, Side};
 pub use maps::Maps;
 pub use stats::{Counters, Drop, Stats};
@@ -55,6 +57,7 @@ pub struct Datapath {
     maps: Maps,
     links: Links,
     other_versions: Vec<PathBuf>,
+    events: Option<Events>,
 }
 
 impl Datapath {
@@ -71,7 +74,9 @@ impl Datapath {
         let (mut programs, mut maps) = Programs::load(&directory, settings)?;
         maps.begin()?;
         links.adopt(&mut programs)?;
-        Ok(Self { programs, maps, links, other_versions })
+        // Whoever only leaves the filters behind reads no events, and has no runtime to wait with.
+        let events = tokio::runtime::Handle::try_current().is_ok().then(|| programs.take_events()).transpose()?;
+        Ok(Self { programs, maps, links, other_versions, events })
     }
 
     /// What is in the maps, and where programs are attached.
@@ -80,6 +85,11 @@ impl Datapath {
     /// [`DatapathError`] when a map or the pin directory cannot be read.
     pub fn observe(&self) -> Result<DatapathState, DatapathError> {
         self.maps.observe(&self.links)
+    }
+
+    /// What the programs tell as it happens; `None` when somebody listens already.
+    pub fn take_events(&mut self) -> Option<Events> {
+        self.events.take()
     }
 
     /// Reads what is otherwise remembered, in case that somebody else has changed it.

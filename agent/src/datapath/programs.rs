@@ -8,7 +8,7 @@ use aya::{
 };
 use overlane_abi::{Address, Hook, names};
 
-use super::{DatapathError, LoadSettings, Maps, logs};
+use super::{DatapathError, Events, LoadSettings, Maps, logs};
 
 /// The object that the build script embeds; empty when it was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/overlane.bpf.o"));
@@ -58,6 +58,11 @@ impl Programs {
         }
         let log_forwarder = if settings.logs { start_log_forwarder(&mut ebpf) } else { None };
         Ok((Self { ebpf, log_forwarder }, maps))
+    }
+
+    /// The events that the programs write.
+    pub(super) fn take_events(&mut self) -> Result<Events, DatapathError> {
+        Events::take(&mut self.ebpf)
     }
 
     /// The program for a hook.
