@@ -57,6 +57,9 @@ pub enum DatapathError {
         #[source]
         source: Box<aya::maps::MapError>,
     },
+    /// The kernel's events cannot be waited for.
+    #[error("listening to what the programs tell")]
+    Events(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The pin directory could not be read or changed.
     #[error("accessing {path}")]
     Pins {

@@ -28,7 +28,7 @@ impl Events {
         let map = ebpf.take_map(names::EVENTS).ok_or(MapError::InvalidName { name: names::EVENTS.to_owned() });
         let ring = map.and_then(RingBuf::try_from).map_err(DatapathError::map(names::EVENTS))?;
         // SAFETY: the ring owns its descriptor and returns the same one for as long as it lives.
-        let ring = unsafe { AsyncFd::register(ring) }.map_err(DatapathError::pins(std::path::Path::new(names::EVENTS)))?;
+        let ring = unsafe { AsyncFd::register(ring) }.map_err(|error| DatapathError::Events(error.into()))?;
         Ok(Self { ring })
     }
 
