@@ -1,6 +1,7 @@
 //! The real host: kernel and datapath behind the one interface that the reconciler knows.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
@@ -11,6 +12,7 @@ use overlane_core::{
     config::{Config, FastPath},
     desired::Desired,
     observed::Observed,
+    security::PortSecurity,
 };
 
 use crate::{
@@ -18,6 +20,7 @@ use crate::{
     flow_log::FlowLog,
     kernel::{self, Kernel},
     reconcile::Host,
+    takeover,
 };
 
 /// For how long connections are taken up in mid-stream after a host has come from another filter.
@@ -32,6 +35,8 @@ pub struct LinuxHost {
     fast_lane: FastLane,
     taken_over: Option<Instant>,
     flow_log: Option<FlowLog>,
+    /// Taps whose filters are in force, until the Linux bridge agent's rules for them have been removed.
+    leftovers_of: Option<BTreeSet<String>>,
 }
 
 enum FastLane {
@@ -54,6 +59,7 @@ impl LinuxHost {
             fast_lane: FastLane::Off,
             taken_over: None,
             flow_log: None,
+            leftovers_of: Some(BTreeSet::new()),
         }
     }
 
@@ -96,6 +102,9 @@ impl Host for LinuxHost {
         if let Some(log) = &self.flow_log {
             log.learn(desired, &observed);
         }
+        if let Some(taps) = &mut self.leftovers_of {
+            *taps = filtered_taps(desired, &observed);
+        }
         Ok(observed)
     }
 
@@ -113,6 +122,19 @@ impl Host for LinuxHost {
     }
 
     fn settled(&mut self) -> anyhow::Result<()> {
+        // The old agent has ended, so once is enough.
+        if let Some(taps) = self.leftovers_of.take_if(|taps| !taps.is_empty()) {
+            match takeover::remove_leftovers(&taps) {
+                Ok(0) => (),
+                Ok(_) => tracing::info!(
+                    "the Linux bridge agent's iptables, ebtables and ipset rules for our ports are removed"
+                ),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "rules of the Linux bridge agent are left; they do no harm");
+                }
+            }
+        }
         match &mut self.fast_lane {
             FastLane::On(datapath) => datapath.retire_other_versions().context("removing maps of another version"),
             FastLane::Off | FastLane::Unavailable { .. } => Ok(()),
@@ -142,6 +164,19 @@ impl Host for LinuxHost {
             FastLane::Off => (),
         }
     }
+}
+
+/// Taps that are filtered as their ports' groups say, or need no filter.
+fn filtered_taps(desired: &Desired, observed: &Observed) -> BTreeSet<String> {
+    let ports = desired.networks.values().flat_map(|network| &network.local_ports);
+    let ports: BTreeMap<String, &PortSecurity> = ports.map(|(id, port)| (id.tap_name(), &port.security)).collect();
+    let Some(datapath) = &observed.datapath else { return BTreeSet::new() };
+    let links = observed.kernel.links.values().filter(|link| datapath.is_filtered(link.ifindex));
+    // A port that the topology gives no groups may still need the old agent's.
+    let is_replaced = |name: &String| {
+        ports.get(name).is_some_and(|security| security.has_rules() || **security == PortSecurity::Open)
+    };
+    links.map(|link| link.name.clone()).filter(is_replaced).collect()
 }
 
 impl FastLane {

@@ -14,4 +14,5 @@ pub mod logs;
 pub mod reconcile;
 pub mod run;
 pub mod show;
+mod takeover;
 pub mod verify;

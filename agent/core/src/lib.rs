@@ -4,6 +4,7 @@
 pub mod action;
 pub mod config;
 pub mod desired;
+pub mod leftovers;
 mod map_entry;
 pub mod model;
 pub mod observed;

@@ -104,9 +104,12 @@ impl Security {
         is_complete: bool,
         is_taken_over: bool,
     ) -> PortPart {
-        let Some(filter) = port.security.filter() else { return PortPart::default() };
-        let sources = allowed_sources(port, filter);
         let before = current.ports.get(&tap);
+        let Some(filter) = port.security.filter() else {
+            // Never back, not even by way of an open port.
+            return PortPart { revision: before.map_or(0, |before| before.revision), ..PortPart::default() };
+        };
+        let sources = allowed_sources(port, filter);
         let mut part = PortPart { flags: abi::Port::SECURED, ..PortPart::default() };
         if filter.sources.iter().any(|source| source.is_fixed && source.net.addr().is_ipv6()) {
             part.flags |= abi::Port::ROUTER_ADVERTISEMENTS;

@@ -5,6 +5,7 @@
 //! what the maps hold.
 
 pub mod compile;
+pub mod model;
 mod port;
 mod protocol;
 mod rule;
