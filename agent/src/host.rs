@@ -92,7 +92,7 @@ impl Host for LinuxHost {
             FastLane::On(datapath) => Some(datapath.observe().context("reading the pinned maps")?),
             FastLane::Off | FastLane::Unavailable { .. } => None,
         };
-        let is_taken_over = self.taken_over.is_some_and(|since| since.elapsed() < TAKE_OVER);
+        let is_taken_over = Some(self.taken_over.is_some_and(|since| since.elapsed() < TAKE_OVER));
         let observed = Observed { kernel, datapath, is_taken_over, ..Observed::default() };
         if let FastLane::On(datapath) = &mut self.fast_lane
             && let Some(events) = datapath.take_events()

@@ -25,8 +25,8 @@ pub struct Observed {
     /// calls it has.)
     pub retired: BTreeSet<u32>,
     /// Whether the host has come from another filter a short while ago, so that connections are met in mid-stream. (As
-    /// above.)
-    pub is_taken_over: bool,
+    /// above; `None` when the caller does not know, and what is there is right.)
+    pub is_taken_over: Option<bool>,
 }
 
 /// Devices, FDB and paths of one network namespace.

@@ -102,7 +102,7 @@ impl Security {
         port: &LocalPort,
         current: &DatapathState,
         is_complete: bool,
-        is_taken_over: bool,
+        is_taken_over: Option<bool>,
     ) -> PortPart {
         let before = current.ports.get(&tap);
         let Some(filter) = port.security.filter() else {
@@ -114,11 +114,12 @@ impl Security {
         if filter.sources.iter().any(|source| source.is_fixed && source.net.addr().is_ipv6()) {
             part.flags |= abi::Port::ROUTER_ADVERTISEMENTS;
         }
-        if is_taken_over {
-            part.flags |= abi::Port::TAKE_UP;
-        }
         if let Some(groups) = &filter.groups {
             part.flags |= abi::Port::FILTERED;
+            let takes_up = before.is_some_and(|before| before.flags & abi::Port::TAKE_UP != 0);
+            if is_taken_over.unwrap_or(takes_up) {
+                part.flags |= abi::Port::TAKE_UP;
+            }
             // A policy that could not be compiled admits nothing: policy 0 has no entries.
             part.policy = self.policies.get(groups).copied().unwrap_or_default();
             if self.logs_drops.contains(&part.policy) {
