@@ -85,7 +85,7 @@ impl<'a> Removal<'a> {
     fn add_what_ports_share(&mut self, table: &Table<'a>) {
         let is_left = |chain: &&str| is_port_chain(chain) && !self.chains.contains(*chain);
         let is_zone = |rule: &&(&str, &str)| rule.1.contains("Set zone for") && !self.rules.contains(*rule);
-        if table.chains.iter().any(|chain| is_left(chain)) || table.rules.iter().any(|rule| is_zone(&rule)) {
+        if table.chains.iter().any(is_left) || table.rules.iter().any(|rule| is_zone(&rule)) {
             return;
         }
         self.chains.extend(table.chains.iter().filter(|chain| chain.starts_with(PREFIX)));
