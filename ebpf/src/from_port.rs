@@ -1,18 +1,26 @@
 //! Ingress of a tap: what the port sends.
 
-use overlane_abi::Outcome;
+use overlane_abi::{Outcome, Port};
 
-use crate::{encap, maps, parse::Ethernet, respond, skb::Skb, verdict::Verdict};
+use crate::{encap, maps, parse::Ethernet, respond, security, skb::Skb, too_big, verdict::Verdict};
 
-/// Answers, switches locally, encapsulates, or leaves the packet to the bridge.
+/// Admits, answers, switches locally, encapsulates, or leaves the packet to the bridge.
 #[inline(always)]
 pub fn forward(skb: Skb) -> Verdict {
     let Some(port) = maps::port(skb.ifindex()) else {
-        return Verdict::Pass(Outcome::UnknownPort);
+        return security::at_unknown_port();
     };
     let Some(frame) = Ethernet::outermost(skb) else {
         return Verdict::Pass(Outcome::Malformed);
     };
+    if port.flags & Port::SECURED != 0
+        && let Err(reason) = security::admit_sent(skb, &frame, port)
+    {
+        return Verdict::Drop(reason);
+    }
+    if !maps::is_forwarding() {
+        return Verdict::Pass(Outcome::ForwardingOff);
+    }
     if frame.is_tagged(skb) {
         return Verdict::Pass(Outcome::OtherEthertype);
     }
@@ -29,4 +37,5 @@ pub fn forward(skb: Skb) -> Verdict {
         return Verdict::Redirect(Outcome::Delivered, owner.ifindex);
     }
     encap::encapsulate(skb, &frame, port.vni, &owner.vtep)
+        .unwrap_or_else(|too_big| too_big::answer(skb, &frame, too_big.mtu))
 }

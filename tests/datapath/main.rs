@@ -6,4 +6,5 @@ mod harness;
 mod network;
 mod port;
 mod respond;
+mod security;
 mod too_big;

@@ -15,7 +15,7 @@ map_types! {
         pub zone: u32,
         /// Addresses in network byte order.
         pub addresses: [[u8; 4]; 2],
-        /// Ports; ICMP echo: the identifier, twice; 0 for protocols without ports.
+        /// Ports. ICMP echo: the identifier on the side that asks, 0 on the other; 0 for protocols without ports.
         pub ports: [u16; 2],
         /// IP protocol number.
         pub protocol: u8,

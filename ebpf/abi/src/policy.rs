@@ -100,6 +100,15 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// The other one.
+    #[inline(always)]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Egress => Self::Ingress,
+            Self::Ingress => Self::Egress,
+        }
+    }
+
     /// Neutron's word for it.
     pub const fn name(self) -> &'static str {
         match self {
