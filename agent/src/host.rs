@@ -187,7 +187,7 @@ impl FastLane {
                 match config.fast_path {
                     FastPath::Auto => tracing::info!(%bpffs, "fast path on: eBPF programs loaded, maps pinned"),
                     FastPath::Off => {
-                        tracing::info!(%bpffs, "fast path off by configuration: eBPF programs only filter")
+                        tracing::info!(%bpffs, "fast path off by configuration: eBPF programs only filter");
                     }
                 }
                 Self::On(Box::new(datapath))

@@ -14,7 +14,6 @@ mod security;
 mod stats;
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -27,7 +26,7 @@ pub use error::DatapathError;
 pub use events::Events;
 pub use flows::{Flow, Side};
 pub use maps::Maps;
-pub use stats::{Counters, Drop, Stats};
+pub use stats::{Counters, Drop, RuleHits, Stats};
 
 use links::Links;
 use programs::Programs;
@@ -167,11 +166,11 @@ impl Datapath {
         flows::read(&pin_directory(bpffs))
     }
 
-    /// What rules have admitted: packets and bytes by policy and index of the rule.
+    /// What rules have admitted.
     ///
     /// # Errors
     /// As for [`Self::observe_pinned`].
-    pub fn rule_hits(bpffs: &Path) -> Result<BTreeMap<(u32, u32), (u64, u64)>, DatapathError> {
+    pub fn rule_hits(bpffs: &Path) -> Result<RuleHits, DatapathError> {
         stats::rule_hits(&pin_directory(bpffs))
     }
 

@@ -83,8 +83,11 @@ pub(super) fn read(
     Ok(stats)
 }
 
+/// What rules have admitted: packets and bytes, by policy and index of the rule.
+pub type RuleHits = BTreeMap<(u32, u32), (u64, u64)>;
+
 /// Reads what rules have admitted, from the pinned map.
-pub(super) fn rule_hits(directory: &Path) -> Result<BTreeMap<(u32, u32), (u64, u64)>, DatapathError> {
+pub(super) fn rule_hits(directory: &Path) -> Result<RuleHits, DatapathError> {
     let mut open = opener_of_pins(directory)?;
     let map: PerCpuHashMap<MapData, RuleHitKey, Tally> = Opener(&mut open).typed(names::RULE_HITS)?;
     let mut hits = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! `show rules` and `show flows`.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use overlane_abi::RULE_FIXED;
 use overlane_core::{
@@ -13,7 +13,7 @@ use overlane_core::{
 use serde::Serialize;
 
 use super::{Selection, View, table::Row};
-use crate::datapath::{Flow, Side};
+use crate::datapath::{Flow, RuleHits, Side};
 
 /// A rule of the ports of this host. Ports with the same groups share rules and counters.
 #[derive(Serialize)]
@@ -47,7 +47,7 @@ impl Row for RuleRow {
     }
 }
 
-pub(super) fn rules(view: &View, selection: &Selection, hits: &BTreeMap<(u32, u32), (u64, u64)>) -> Vec<RuleRow> {
+pub(super) fn rules(view: &View, selection: &Selection, hits: &RuleHits) -> Vec<RuleRow> {
     let rulebook = &view.desired.rulebook;
     let mut rows = Vec::new();
     for (groups, policy) in &rulebook.policies {
@@ -134,8 +134,7 @@ pub(super) fn flows(view: &View, selection: &Selection, flows: &[Flow]) -> Vec<F
         let sides = [&flow.from, &flow.to];
         let has_address = |address: &IpAddr| sides.iter().any(|side| side.address == *address);
         let at_port = |side: &&Side| view.port_at(side.end.ifindex).is_some_and(|id| selection.selects_port(id));
-        selection.address.as_ref().is_none_or(has_address)
-            && (selection.port.is_none() || sides.iter().any(|side| at_port(side)))
+        selection.address.as_ref().is_none_or(has_address) && (selection.port.is_none() || sides.iter().any(at_port))
     });
     selected.map(|flow| row(view, flow)).collect()
 }

@@ -14,7 +14,7 @@ use overlane_core::{
 };
 
 use crate::{
-    datapath::{Counters, Datapath, DatapathError, Flow, Stats},
+    datapath::{Counters, Datapath, DatapathError, Flow, RuleHits, Stats},
     files::Loaded,
     kernel::Kernel,
 };
@@ -67,10 +67,10 @@ impl View {
         Datapath::flows(&self.bpffs).context("reading the connection table")
     }
 
-    /// What rules have admitted: packets and bytes by policy and index of the rule.
-    pub(super) fn rule_hits(&self) -> anyhow::Result<BTreeMap<(u32, u32), (u64, u64)>> {
+    /// What rules have admitted.
+    pub(super) fn rule_hits(&self) -> anyhow::Result<RuleHits> {
         match Datapath::rule_hits(&self.bpffs) {
-            Err(DatapathError::NothingPinned(_)) => Ok(BTreeMap::new()),
+            Err(DatapathError::NothingPinned(_)) => Ok(RuleHits::new()),
             result => result.context("reading the counters of rules"),
         }
     }

@@ -128,15 +128,19 @@ impl Connection {
     /// # Errors
     /// When a socket fails otherwise than by silence.
     pub fn is_alive(&mut self) -> Result<bool> {
-        for (from, to) in [(&mut self.client, &mut self.server), (&mut self.server, &mut self.client)] {
-            from.write_all(b"x").context("sending")?;
-            match to.read(&mut [0; 8]) {
-                Ok(length) => ensure!(length > 0, "the connection was closed"),
-                Err(error) if is_silence(&error) => return Ok(false),
-                Err(error) => return Err(error).context("receiving"),
-            }
+        Ok(carries(&mut self.client, &mut self.server)? && carries(&mut self.server, &mut self.client)?)
+    }
+}
+
+fn carries(from: &mut TcpStream, to: &mut TcpStream) -> Result<bool> {
+    from.write_all(b"x").context("sending")?;
+    match to.read(&mut [0; 8]) {
+        Ok(length) => {
+            ensure!(length > 0, "the connection was closed");
+            Ok(true)
         }
-        Ok(true)
+        Err(error) if is_silence(&error) => Ok(false),
+        Err(error) => Err(error).context("receiving"),
     }
 }
 
@@ -150,6 +154,7 @@ pub fn send_udp(from: &Machine, to: &Machine, address: &str, port: u16, length: 
     receiver.set_read_timeout(Some(SILENCE)).context("setting a time limit")?;
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let sender = from.namespace.inside(|| UdpSocket::bind(any).context("binding"))?;
+    sender.set_broadcast(true).context("allowing broadcast")?;
     sender.send_to(&vec![7; length], address).context("sending")?;
     match receiver.recv(&mut vec![0; length + 1]) {
         Ok(received) => Ok(received == length),
