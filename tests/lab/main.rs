@@ -12,5 +12,6 @@ mod offload;
 mod physical;
 mod port_security;
 mod security_groups;
+mod takeover;
 mod trouble;
 mod underlay;
