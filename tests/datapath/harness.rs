@@ -138,6 +138,13 @@ impl Datapath {
         map.insert(&Key::new(bits, key), value, 0).expect("the map has room");
     }
 
+    /// Removes an entry from a longest-prefix-match trie.
+    pub(crate) fn remove_prefix<K: Pod, V: Pod>(&mut self, map: &str, bits: u32, key: K) {
+        let map = self.ebpf.map_mut(map).expect("the map exists");
+        let mut map = LpmTrie::<&mut MapData, K, V>::try_from(map).expect("the map has these types");
+        map.remove(&Key::new(bits, key)).expect("the entry exists");
+    }
+
     /// Sets the value of a map that has one.
     pub(crate) fn set<V: Pod>(&mut self, map: &str, value: V) {
         let map = self.ebpf.map_mut(map).expect("the map exists");
@@ -174,6 +181,18 @@ impl Datapath {
     /// Runs the program of `hook` on a frame, and says whether it was dropped.
     pub(crate) fn drops(&mut self, hook: Hook, frame: &Frame) -> bool {
         self.execute(hook, frame, &[]).0 == Verdict::Drop(DropReason::RewriteFailed).action()
+    }
+
+    /// Runs the program of `hook` on a frame, and returns why it was dropped, if it was.
+    pub(crate) fn judge(&mut self, hook: Hook, frame: &Frame) -> Result<(), DropReason> {
+        let before = self.counted().drops;
+        self.execute(hook, frame, &[]);
+        let after = self.counted().drops;
+        let dropped = after.iter().find(|(key, tally)| before.get(key) != Some(tally)).map(|((_, reason), _)| *reason);
+        match dropped {
+            None => Ok(()),
+            Some(dropped) => Err(DropReason::ALL[dropped as usize]),
+        }
     }
 
     /// Runs the program of `hook` on `frame`, expects `verdict`, and returns the frame that came out.

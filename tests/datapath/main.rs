@@ -5,6 +5,7 @@ mod encap;
 mod harness;
 mod network;
 mod port;
+mod reference;
 mod respond;
 mod security;
 mod too_big;

@@ -5,7 +5,7 @@ pub mod action;
 pub mod config;
 pub mod desired;
 pub mod leftovers;
-mod map_entry;
+pub mod map_entry;
 pub mod model;
 pub mod observed;
 pub mod oslo_ini;

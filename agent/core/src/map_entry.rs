@@ -140,6 +140,32 @@ impl fmt::Display for SecurityKey {
     }
 }
 
+impl AllowedSource {
+    /// The key, and the length of its prefix in bits; `None` for single addresses, which are looked up by hashing.
+    pub fn key(&self, ifindex: u32) -> (abi::SourceKey, Option<u32>) {
+        let mac = self.mac.0;
+        let Some(net) = self.net else {
+            let (family, address) = (abi::SourceKey::MAC, abi::Address::UNSPECIFIED);
+            return (abi::SourceKey { ifindex, mac, family, address }, None);
+        };
+        let family = if net.addr().is_ipv4() { abi::SourceKey::V4 } else { abi::SourceKey::V6 };
+        let key = abi::SourceKey { ifindex, mac, family, address: net.network().into() };
+        (key, prefix_len(&net).map(|length| abi::SourceKey::prefix_len(family, length)))
+    }
+}
+
+/// The key of a member of a set, and the length of its prefix in bits as for [`AllowedSource::key`].
+pub fn member_key(set: u32, net: &IpNet) -> (abi::MemberKey, Option<u32>) {
+    let is_v6 = net.addr().is_ipv6();
+    let key = abi::MemberKey { set, address: net.network().into() };
+    (key, prefix_len(net).map(|length| abi::MemberKey::prefix_len(is_v6, length)))
+}
+
+/// The length of a prefix that is not a single address.
+fn prefix_len(net: &IpNet) -> Option<u32> {
+    (net.prefix_len() != net.max_prefix_len()).then(|| net.prefix_len().into())
+}
+
 impl Service {
     /// The key, without the length of its prefix.
     pub fn key(&self, policy: u32) -> abi::RuleKey {

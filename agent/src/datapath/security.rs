@@ -22,6 +22,7 @@ use overlane_abi::{
 };
 use overlane_core::{
     action::{SecurityEntry, SecurityKey},
+    map_entry,
     model::Mac,
     observed::{AllowedSource, SecurityState},
     security::compile::Service,
@@ -110,7 +111,7 @@ impl SecurityMaps {
     pub(super) fn put(&mut self, entry: &SecurityEntry) -> Result<(), DatapathError> {
         match *entry {
             SecurityEntry::Source(ifindex, source, flags) => {
-                let (key, prefix) = source_key(ifindex, &source);
+                let (key, prefix) = source.key(ifindex);
                 put(&mut self.sources, &mut self.source_prefixes, (key, prefix), Source { flags }, names::SOURCES)?;
                 Arc::make_mut(&mut self.state).sources.entry(ifindex).or_default().insert(source, flags);
             }
@@ -119,7 +120,7 @@ impl SecurityMaps {
                 Arc::make_mut(&mut self.state).sets.insert(set, name);
             }
             SecurityEntry::Member(set, net, rule) => {
-                let key = member_key(set, &net);
+                let key = map_entry::member_key(set, &net);
                 put(&mut self.members, &mut self.member_prefixes, key, Member { rule }, names::MEMBERS)?;
                 Arc::make_mut(&mut self.state).members.entry(set).or_default().insert(net, rule);
             }
@@ -144,7 +145,7 @@ impl SecurityMaps {
     pub(super) fn delete(&mut self, key: &SecurityKey) -> Result<(), DatapathError> {
         match *key {
             SecurityKey::Source(ifindex, source) => {
-                let (key, prefix) = source_key(ifindex, &source);
+                let (key, prefix) = source.key(ifindex);
                 delete(&mut self.sources, &mut self.source_prefixes, (key, prefix), names::SOURCES)?;
                 remove(&mut Arc::make_mut(&mut self.state).sources, ifindex, &source);
             }
@@ -153,7 +154,7 @@ impl SecurityMaps {
                 Arc::make_mut(&mut self.state).sets.remove(&set);
             }
             SecurityKey::Member(set, net) => {
-                delete(&mut self.members, &mut self.member_prefixes, member_key(set, &net), names::MEMBERS)?;
+                delete(&mut self.members, &mut self.member_prefixes, map_entry::member_key(set, &net), names::MEMBERS)?;
                 remove(&mut Arc::make_mut(&mut self.state).members, set, &net);
             }
             SecurityKey::Policy(policy) => {
@@ -230,27 +231,6 @@ fn delete<K: Pod + Hash + Eq, V: Pod>(
         None => gone(single.remove(&key), name),
         Some(length) => gone(prefixes.remove(&Key::new(length, key)), name),
     }
-}
-
-/// The key, and the length of its prefix in bits unless it is a single address.
-fn source_key(ifindex: u32, source: &AllowedSource) -> (SourceKey, Option<u32>) {
-    let Some(net) = source.net else {
-        let key = SourceKey { ifindex, mac: source.mac.0, family: SourceKey::MAC, address: Address::UNSPECIFIED };
-        return (key, None);
-    };
-    let family = if net.addr().is_ipv4() { SourceKey::V4 } else { SourceKey::V6 };
-    let key = SourceKey { ifindex, mac: source.mac.0, family, address: net.network().into() };
-    (key, (!is_single(&net)).then(|| SourceKey::prefix_len(family, net.prefix_len().into())))
-}
-
-fn member_key(set: u32, net: &IpNet) -> (MemberKey, Option<u32>) {
-    let key = MemberKey { set, address: net.network().into() };
-    let is_v6 = net.addr().is_ipv6();
-    (key, (!is_single(net)).then(|| MemberKey::prefix_len(is_v6, net.prefix_len().into())))
-}
-
-fn is_single(net: &IpNet) -> bool {
-    net.prefix_len() == net.max_prefix_len()
 }
 
 fn add_source(state: &mut SecurityState, key: &SourceKey, length: u32, source: Source) {
