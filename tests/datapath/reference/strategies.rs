@@ -230,8 +230,10 @@ fn any_icmp(is_v6: bool, source: IpAddr, destination: IpAddr) -> impl Strategy<V
     let other = select(if is_v6 { vec![130_u8, 131, 134, 143] } else { vec![13_u8, 17] })
         .prop_map(|kind| (kind, Message::Other));
     let message = prop_oneof![4 => echo, 2 => error, 1 => other, u32::from(is_v6) * 2 => any_discovery()];
-    (message, prop_oneof![9 => Just(0_u8), 1 => Just(1_u8)])
-        .prop_map(move |((kind, message), code)| (protocol, Transport::Icmp { kind, code, message }))
+    (message, prop_oneof![9 => Just(0_u8), 1 => Just(1_u8)]).prop_map(move |((kind, message), code)| {
+        let code = if matches!(message, Message::Echo { .. }) { 0 } else { code };
+        (protocol, Transport::Icmp { kind, code, message })
+    })
 }
 
 fn any_discovery() -> impl Strategy<Value = (u8, Message)> {

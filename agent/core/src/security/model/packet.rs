@@ -126,7 +126,7 @@ pub enum Segment {
 /// What follows type and code of an ICMP message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// An echo request or reply.
+    /// An echo request or reply; the code is 0.
     Echo {
         /// Identifier.
         id: u16,
