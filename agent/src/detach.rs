@@ -27,7 +27,7 @@ pub fn detach(loaded: &Loaded, purge: bool, out: &mut impl Write) -> anyhow::Res
 }
 
 async fn remove_devices(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result<()> {
-    let (kernel, _monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
+    let (mut kernel, _monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
     let state: KernelState = kernel.observe(&Default::default(), None).await.context("listing the kernel's state")?;
     let actions = plan::purge(&state, &loaded.config);
     for action in &actions {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use overlane_core::{
-    action::Action,
+    action::{Action, KernelAction},
     config::{Config, FastPath},
     desired::Desired,
     observed::Observed,
@@ -16,8 +16,8 @@ use overlane_core::{
 
 use crate::{
     datapath::{Datapath, DatapathError, LoadSettings},
-    kernel::{self, Kernel},
-    reconcile::Host,
+    kernel::{self, FdbChange, Kernel},
+    reconcile::{Host, Look},
 };
 
 /// This host.
@@ -57,27 +57,37 @@ impl LinuxHost {
 }
 
 impl Host for LinuxHost {
-    async fn observe(&mut self, desired: &Desired) -> anyhow::Result<Observed> {
-        let vteps = &desired.vteps;
-        let kernel = self.kernel.observe(vteps, self.local_vtep).await.context("listing the kernel's state")?;
-        let datapath = match &self.fast_lane {
-            FastLane::On(datapath) => Some(datapath.observe().context("reading the pinned maps")?),
+    async fn observe(&mut self, desired: &Desired, look: Look, observed: &mut Observed) -> anyhow::Result<()> {
+        let known = match look {
+            Look::Everything => None,
+            Look::Devices | Look::Nothing => Some(std::mem::take(observed)),
+        };
+        let (fdb, maps) = known.map(|known| (known.kernel.fdb, known.datapath)).unzip();
+        let (vteps, local_vtep) = (&desired.vteps, self.local_vtep);
+        let kernel = match fdb {
+            Some(fdb) => self.kernel.observe_devices(vteps, local_vtep, fdb).await,
+            None => self.kernel.observe(vteps, local_vtep).await,
+        };
+        observed.kernel = kernel.context("listing the kernel's state")?;
+        observed.datapath = match &self.fast_lane {
+            FastLane::On(datapath) => Some(datapath.observe(maps.flatten()).context("reading the pinned maps")?),
             FastLane::Off | FastLane::Unavailable { .. } => None,
         };
-        Ok(Observed { kernel, datapath, ..Observed::default() })
+        Ok(())
     }
 
-    async fn apply(&mut self, action: &Action) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        match action {
-            Action::Kernel(action) => self.kernel.apply(action).await?,
-            Action::Datapath(action) => match &mut self.fast_lane {
-                FastLane::On(datapath) => datapath.apply(action)?,
-                FastLane::Off | FastLane::Unavailable { .. } => anyhow::bail!("the fast path is off"),
-            },
+    async fn apply(&mut self, actions: &[&Action]) -> Vec<anyhow::Result<()>> {
+        let mut results = Vec::with_capacity(actions.len());
+        while let Some(action) = actions.get(results.len()) {
+            let changes: Vec<FdbChange> =
+                actions[results.len()..].iter().map_while(|action| fdb_change(action)).collect();
+            if changes.is_empty() {
+                results.push(self.apply_one(action).await);
+            } else {
+                results.extend(self.kernel.change_fdb(&changes).into_iter().map(|result| result.map_err(Into::into)));
+            }
         }
-        tracing::debug!(%action, micros = begun.elapsed().as_micros() as u64, "applied");
-        Ok(())
+        results
     }
 
     fn settled(&mut self) -> anyhow::Result<()> {
@@ -101,6 +111,30 @@ impl Host for LinuxHost {
                 Err(error) => reason.clone_from(&describe(error)),
             }
         }
+    }
+}
+
+/// The change of a kernel's FDB that an action is, if it is one.
+fn fdb_change(action: &Action) -> Option<FdbChange> {
+    match action {
+        Action::Kernel(KernelAction::AddFdb(entry)) => Some(FdbChange::Add(*entry)),
+        Action::Kernel(KernelAction::DeleteFdb(entry)) => Some(FdbChange::Delete(*entry)),
+        _ => None,
+    }
+}
+
+impl LinuxHost {
+    async fn apply_one(&mut self, action: &Action) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        match action {
+            Action::Kernel(action) => self.kernel.apply(action).await?,
+            Action::Datapath(action) => match &mut self.fast_lane {
+                FastLane::On(datapath) => datapath.apply(action)?,
+                FastLane::Off | FastLane::Unavailable { .. } => anyhow::bail!("the fast path is off"),
+            },
+        }
+        tracing::debug!(%action, micros = begun.elapsed().as_micros() as u64, "applied");
+        Ok(())
     }
 }
 

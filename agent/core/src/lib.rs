@@ -10,3 +10,4 @@ pub mod oslo_ini;
 pub mod plan;
 pub mod problem;
 pub mod topology;
+pub mod update;

@@ -2,12 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
 
 use overlane_abi as abi;
 
-use crate::model::{Mac, NetworkId, Vni};
+use crate::{
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
+    model::{Mac, NetworkId, Vni},
+};
 
 /// Everything that the plan looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -140,7 +143,65 @@ pub struct DatapathState {
     pub counted: BTreeSet<(abi::Hook, u32)>,
 }
 
+impl Observed {
+    /// Takes note of a step that has changed an entry of the big tables; whatever else a step changes is looked at again.
+    pub fn record(&mut self, action: &Action) {
+        let maps = self.datapath.as_mut();
+        match action {
+            Action::Kernel(KernelAction::AddFdb(entry)) => {
+                self.kernel.add_fdb(*entry);
+            }
+            Action::Kernel(KernelAction::DeleteFdb(entry)) => {
+                self.kernel.fdb.remove(entry);
+            }
+            Action::Datapath(DatapathAction::Put(MapEntry::Fdb(key, entry))) => {
+                maps.and_then(|maps| maps.fdb.insert(*key, *entry));
+            }
+            Action::Datapath(DatapathAction::Put(MapEntry::Neighbor(key, neighbor))) => {
+                maps.and_then(|maps| maps.neighbors.insert(*key, *neighbor));
+            }
+            Action::Datapath(DatapathAction::Delete(MapKey::Fdb(key))) => {
+                maps.and_then(|maps| maps.fdb.remove(key));
+            }
+            Action::Datapath(DatapathAction::Delete(MapKey::Neighbor(key))) => {
+                maps.and_then(|maps| maps.neighbors.remove(key));
+            }
+            _ => (),
+        }
+    }
+}
+
 impl KernelState {
+    /// Adds an entry as the kernel does, and returns whether anything has changed: a vxlan device has one endpoint for a
+    /// machine's MAC address, and several only for the flood list.
+    pub fn add_fdb(&mut self, entry: FdbEntry) -> bool {
+        if matches!(entry.table, FdbTable::Vxlan { .. }) && entry.mac != Mac::ZERO {
+            let others = |other: &&FdbEntry| other.table != FdbTable::Bridge && **other != entry;
+            let replaced: Vec<FdbEntry> = self.fdb_for(entry.ifindex, entry.mac).filter(others).copied().collect();
+            for other in &replaced {
+                self.fdb.remove(other);
+            }
+        }
+        self.fdb.insert(entry)
+    }
+
+    /// The entries of a device.
+    pub fn fdb_of(&self, ifindex: u32) -> impl Iterator<Item = &FdbEntry> {
+        self.fdb_between(ifindex, Mac::ZERO, Mac([0xff; 6]))
+    }
+
+    /// The entries of a device for a MAC address.
+    pub fn fdb_for(&self, ifindex: u32, mac: Mac) -> impl Iterator<Item = &FdbEntry> {
+        self.fdb_between(ifindex, mac, mac)
+    }
+
+    fn fdb_between(&self, ifindex: u32, first: Mac, last: Mac) -> impl Iterator<Item = &FdbEntry> {
+        // The least and the greatest table there can be.
+        let last_table = FdbTable::Vxlan { remote: IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)) };
+        let first = FdbEntry { ifindex, mac: first, table: FdbTable::Bridge };
+        self.fdb.range(first..=FdbEntry { ifindex, mac: last, table: last_table })
+    }
+
     /// The link called `name`.
     pub fn link_named(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)

@@ -67,14 +67,19 @@ impl Maps {
         })
     }
 
-    /// What is in the maps and where programs are attached.
-    pub(super) fn observe(&self, links: &Links) -> Result<DatapathState, DatapathError> {
+    /// What is in the maps and where programs are attached. The big maps are read only when nothing is `known` of them: no
+    /// one else writes to them.
+    pub(super) fn observe(&self, links: &Links, known: Option<DatapathState>) -> Result<DatapathState, DatapathError> {
+        let (fdb, neighbors) = match known {
+            Some(known) => (known.fdb, known.neighbors),
+            None => (dump(&self.fdb, names::FDB)?, dump(&self.neighbors, names::NEIGHBORS)?),
+        };
         Ok(DatapathState {
             ports: dump(&self.ports, names::PORTS)?,
             networks: dump(&self.networks, names::NETWORKS)?,
-            fdb: dump(&self.fdb, names::FDB)?,
+            fdb,
             vteps: dump(&self.vteps, names::VTEPS)?,
-            neighbors: dump(&self.neighbors, names::NEIGHBORS)?,
+            neighbors,
             attached: links.list()?,
             counted: self.counted()?,
         })

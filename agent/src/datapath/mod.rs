@@ -63,12 +63,12 @@ impl Datapath {
         Ok(Self { programs, maps, links, other_versions })
     }
 
-    /// What is in the maps, and where programs are attached.
+    /// What is in the maps, and where programs are attached; the entries of the big maps are those that are `known`, if any.
     ///
     /// # Errors
     /// [`DatapathError`] when a map or the pin directory cannot be read.
-    pub fn observe(&self) -> Result<DatapathState, DatapathError> {
-        self.maps.observe(&self.links)
+    pub fn observe(&self, known: Option<DatapathState>) -> Result<DatapathState, DatapathError> {
+        self.maps.observe(&self.links, known)
     }
 
     /// Carries out one step of a plan.
@@ -113,7 +113,7 @@ impl Datapath {
         let directory = pin_directory(bpffs);
         let maps = Maps::open_pinned(&directory)?;
         let links = Links::at(&directory);
-        Ok((maps.observe(&links)?, maps.stats()?))
+        Ok((maps.observe(&links, None)?, maps.stats()?))
     }
 }
 

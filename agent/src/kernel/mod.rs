@@ -13,15 +13,20 @@ mod sysctl;
 use std::{collections::BTreeSet, net::IpAddr};
 
 use futures_util::StreamExt as _;
-use overlane_core::{action::KernelAction, observed::KernelState};
+use overlane_core::{
+    action::KernelAction,
+    observed::{FdbEntry, KernelState},
+};
 use rtnetlink::{
     Handle,
     packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::RouteNetlinkMessage,
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
 pub use error::KernelError;
-pub use monitor::{Change, Monitor};
+pub use fdb::FdbChange;
+pub use monitor::{Changes, Monitor};
 pub use sysctl::local_port_range;
 
 use error::io_error;
@@ -30,6 +35,8 @@ use error::io_error;
 pub struct Kernel {
     handle: Handle,
     connection: tokio::task::JoinHandle<()>,
+    /// For changes that are sent by the hundred.
+    bulk: Socket,
 }
 
 impl Drop for Kernel {
@@ -46,10 +53,12 @@ impl Kernel {
     pub fn connect() -> Result<(Self, Monitor), KernelError> {
         let monitor = Monitor::subscribe().map_err(KernelError::Connect)?;
         let (connection, handle, _) = rtnetlink::new_connection().map_err(KernelError::Connect)?;
-        Ok((Self { handle, connection: tokio::spawn(connection) }, monitor))
+        let mut bulk = Socket::new(NETLINK_ROUTE).map_err(KernelError::Connect)?;
+        bulk.bind_auto().and_then(|_| bulk.connect(&SocketAddr::new(0, 0))).map_err(KernelError::Connect)?;
+        Ok((Self { handle, connection: tokio::spawn(connection), bulk }, monitor))
     }
 
-    /// Lists links and static FDB entries, and finds out how each of `vteps` is reached from `local_vtep`.
+    /// Lists devices and static FDB entries, and finds out how each of `vteps` is reached from `local_vtep`.
     ///
     /// # Errors
     /// [`KernelError::List`] when a listing fails.
@@ -58,8 +67,22 @@ impl Kernel {
         vteps: &BTreeSet<IpAddr>,
         local_vtep: Option<IpAddr>,
     ) -> Result<KernelState, KernelError> {
+        let fdb = self.list_fdb().await?;
+        self.observe_devices(vteps, local_vtep, fdb).await
+    }
+
+    /// As `observe`, for FDB entries that are known.
+    ///
+    /// # Errors
+    /// As for `observe`.
+    pub async fn observe_devices(
+        &self,
+        vteps: &BTreeSet<IpAddr>,
+        local_vtep: Option<IpAddr>,
+        mut fdb: BTreeSet<FdbEntry>,
+    ) -> Result<KernelState, KernelError> {
         let links = self.list_links().await?;
-        let fdb = self.list_fdb(&links).await?;
+        fdb.retain(|entry| links.contains_key(&entry.ifindex));
         let addresses = self.list_addresses().await?;
         // Before it is there, the kernel would refuse to look for routes from it.
         let source = local_vtep.filter(|address| addresses.values().any(|list| list.contains(address)));
@@ -71,7 +94,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`KernelError::Request`] when the kernel refuses.
-    pub async fn apply(&self, action: &KernelAction) -> Result<(), KernelError> {
+    pub async fn apply(&mut self, action: &KernelAction) -> Result<(), KernelError> {
         match action {
             KernelAction::CreateBridge { name, network } => self.create_bridge(name, *network).await,
             KernelAction::CreateVxlan { name, network, spec } => self.create_vxlan(name, *network, spec).await,
@@ -88,8 +111,8 @@ impl Kernel {
                 self.set_vxlan_underlay(*ifindex, name, *underlay).await
             }
             KernelAction::DeleteLink { ifindex, name } => self.delete_link(*ifindex, name).await,
-            KernelAction::AddFdb(entry) => self.add_fdb(entry).await,
-            KernelAction::DeleteFdb(entry) => self.delete_fdb(entry).await,
+            KernelAction::AddFdb(entry) => self.change_fdb(&[FdbChange::Add(*entry)]).remove(0),
+            KernelAction::DeleteFdb(entry) => self.change_fdb(&[FdbChange::Delete(*entry)]).remove(0),
             KernelAction::ResolveNeighbor { uplink, address } => self.resolve_neighbor(*uplink, *address).await,
         }
     }

@@ -1,4 +1,4 @@
-//! Maps and attachments: what they should hold, and the difference to what they do.
+//! Attachments and the maps that describe this host: what they should hold, and the difference to what they do.
 
 use std::collections::BTreeMap;
 
@@ -9,34 +9,32 @@ use crate::{
     config::Config,
     desired::{Desired, Network},
     model::{NetworkId, Segment, Vni},
-    observed::{DatapathState, KernelState, Observed},
-    plan::{Plan, devices::NetworkDevices, vteps::Vteps},
+    observed::{DatapathState, KernelState},
+    plan::{Plan, devices::NetworkDevices, entries, vteps::Vteps},
 };
 
-/// What maps and attachments should be, given the devices that exist.
+/// What attachments and maps should be, given the devices that exist; without the entries of the big tables.
 pub(super) fn target(
     desired: &Desired,
-    observed: &Observed,
-    datapath: &DatapathState,
+    kernel: &KernelState,
     devices: &BTreeMap<NetworkId, NetworkDevices>,
+    indices: &BTreeMap<NetworkId, u32>,
     vteps: &Vteps,
     config: &Config,
 ) -> DatapathState {
-    let indices = network_indices(desired, datapath, devices);
     let mut target = DatapathState { vteps: vteps.entries.clone(), ..DatapathState::default() };
-    let known_links = &observed.kernel.links;
     target.attached.extend(vteps.uplinks.iter().map(|uplink| (abi::Hook::FromUplink, *uplink)));
     for (id, network) in &desired.networks {
         let Some(devices) = devices.get(id) else { continue };
         let Some(index) = indices.get(id) else { continue };
         add_network(&mut target, network, devices, *index, config);
     }
-    target.attached.retain(|(_, ifindex)| known_links.contains_key(ifindex));
+    target.attached.retain(|(_, ifindex)| kernel.links.contains_key(ifindex));
     target
 }
 
 /// A network keeps the index that pinned maps know it by; a new one gets the smallest that is free.
-fn network_indices(
+pub(super) fn network_indices(
     desired: &Desired,
     datapath: &DatapathState,
     devices: &BTreeMap<NetworkId, NetworkDevices>,
@@ -70,20 +68,11 @@ fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkD
     };
     target.attached.extend(devices.segment.map(|segment| (hook, segment)));
     let has_responder = config.vxlan.is_some_and(|vxlan| vxlan.arp_responder);
-    for (mac, remote) in &network.remote_macs {
-        target.fdb.insert(abi::FdbKey::new(index, mac.0), abi::FdbEntry::remote((*remote).into()));
-    }
     for (port, tap) in &devices.taps {
         let mac = network.local_ports[port].mac.0;
         let flags = if has_responder { abi::Port::RESPONDER } else { 0 };
-        target.fdb.insert(abi::FdbKey::new(index, mac), abi::FdbEntry::local(*tap));
         target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags });
         target.attached.extend([(abi::Hook::FromPort, *tap), (abi::Hook::ToPort, *tap)]);
-    }
-    for (address, neighbor) in &network.neighbors {
-        let key = abi::NeighborKey { network: index, address: (*address).into() };
-        let flags = if neighbor.is_router { abi::Neighbor::ROUTER } else { 0 };
-        target.neighbors.insert(key, abi::Neighbor { mac: neighbor.mac.0, flags });
     }
 }
 
@@ -91,14 +80,13 @@ fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkD
 pub(super) fn plan(
     complete: bool,
     kernel: &KernelState,
-    current: &DatapathState,
-    target: &DatapathState,
+    (current, target): (&DatapathState, &DatapathState),
+    mut entries: entries::Changes,
     plan: &mut Plan,
 ) {
     put(plan, &current.vteps, &target.vteps, MapEntry::Vtep);
     put(plan, &current.networks, &target.networks, MapEntry::Network);
-    put(plan, &current.neighbors, &target.neighbors, MapEntry::Neighbor);
-    put(plan, &current.fdb, &target.fdb, MapEntry::Fdb);
+    plan.actions.extend(entries.take_sets());
     put(plan, &current.ports, &target.ports, MapEntry::Port);
     // Attaching is slow, and makes things faster, not possible: what connects machines comes first, in this plan and in the
     // next one, which is made once the devices of this one are there.
@@ -117,8 +105,7 @@ pub(super) fn plan(
         plan.action(DatapathAction::ForgetCounters { hook: *hook, ifindex: *ifindex });
     }
     delete(plan, &current.ports, &target.ports, MapKey::Port, |ifindex, _| stale(*ifindex));
-    delete(plan, &current.fdb, &target.fdb, MapKey::Fdb, |_, entry| stale(entry.ifindex));
-    delete(plan, &current.neighbors, &target.neighbors, MapKey::Neighbor, |_, _| complete);
+    plan.actions.extend(entries.deletes);
     let is_interface = |key: &abi::NetworkKey| key.kind == abi::NetworkKey::INTERFACE;
     delete(plan, &current.networks, &target.networks, MapKey::Network, |key, _| {
         stale(if is_interface(key) { key.id } else { 0 })

@@ -34,7 +34,7 @@ fn port_id(number: u8) -> PortId {
     PortId(Uuid::from_bytes([0xf0 ^ number; 16]))
 }
 
-fn vtep(number: u8) -> IpAddr {
+pub(crate) fn vtep(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 10, 10, 100 + number).into()
 }
 
@@ -42,12 +42,12 @@ fn vni(network: u8) -> Vni {
     Vni::try_from(u32::from(network) + 10).expect("small")
 }
 
-fn mac(number: u8) -> Mac {
+pub(crate) fn mac(number: u8) -> Mac {
     Mac([0xfa, 0x16, 0x3e, 0, 0, number])
 }
 
 /// Up to three networks with up to three ports here and three elsewhere.
-fn any_desired() -> impl Strategy<Value = Desired> {
+pub(crate) fn any_desired() -> impl Strategy<Value = Desired> {
     let ports = prop::collection::btree_set(0..9_u8, 0..3);
     let remote = prop::collection::btree_map(20..29_u8, 0..4_u8, 0..3);
     let mtu = prop::option::of(1000..1450_u16);
@@ -87,7 +87,7 @@ fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Op
 }
 
 /// What may be left of anything: devices of networks in any state, stale entries, and things of others.
-fn any_host() -> impl Strategy<Value = Observed> {
+pub(crate) fn any_host() -> impl Strategy<Value = Observed> {
     let devices = prop::collection::vec((0..4_u8, 0..4_u8, any::<bool>(), any::<bool>()), 0..12);
     let stale = prop::collection::btree_set((0..3_u32, 0..9_u8, 0..4_u8), 0..6);
     let has_fast_lane = any::<bool>();

@@ -1,5 +1,6 @@
 //! The law of the plan: applied until nothing is left, it leads to what is desired, and touches nothing of others.
 
+mod changes;
 mod goldens;
 mod laws;
 mod simulated;

@@ -68,7 +68,7 @@ pub(crate) fn reconcile(desired: &Desired, host: &mut Observed) -> usize {
     panic!("still not done after {PASSES_MAX} passes: {:?}", plan::plan(desired, host, &config()).actions);
 }
 
-fn apply(host: &mut Observed, action: &Action) {
+pub(crate) fn apply(host: &mut Observed, action: &Action) {
     match action {
         Action::Kernel(action) => apply_to_kernel(host, action),
         Action::Datapath(action) => apply_to_datapath(host, action),
