@@ -16,13 +16,14 @@ use overlane_core::{
 
 use crate::{
     datapath::{Datapath, DatapathError, LoadSettings},
-    kernel::{self, FdbChange, Kernel},
+    kernel::{self, Changes, FdbChange, Kernel, Monitor},
     reconcile::{Host, Look},
 };
 
 /// This host.
 pub struct LinuxHost {
     kernel: Kernel,
+    monitor: Monitor,
     local_vtep: Option<IpAddr>,
     fast_lane: FastLane,
 }
@@ -43,7 +44,7 @@ impl LinuxHost {
     ///
     /// # Errors
     /// When the fast path is to be off, but programs of an earlier agent cannot be detached.
-    pub fn new(kernel: Kernel, config: &Config) -> anyhow::Result<Self> {
+    pub fn new((kernel, monitor): (Kernel, Monitor), config: &Config) -> anyhow::Result<Self> {
         let fast_lane = match config.fast_path {
             FastPath::Off => {
                 Datapath::remove(&config.bpffs).context("detaching the programs of an earlier agent")?;
@@ -52,7 +53,7 @@ impl LinuxHost {
             }
             FastPath::Auto => FastLane::open(config.bpffs.clone(), load_settings(config)),
         };
-        Ok(Self { kernel, local_vtep: config.local_ip(), fast_lane })
+        Ok(Self { kernel, monitor, local_vtep: config.local_ip(), fast_lane })
     }
 }
 
@@ -88,6 +89,14 @@ impl Host for LinuxHost {
             }
         }
         results
+    }
+
+    async fn changed(&mut self) -> Changes {
+        self.monitor.changed().await
+    }
+
+    fn changed_by_now(&mut self) -> Changes {
+        self.monitor.changed_by_now()
     }
 
     fn settled(&mut self) -> anyhow::Result<()> {

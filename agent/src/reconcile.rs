@@ -80,6 +80,10 @@ pub trait Host {
     ) -> impl Future<Output = anyhow::Result<()>>;
     /// Takes steps in order, each on its own; idempotent.
     fn apply(&mut self, actions: &[&Action]) -> impl Future<Output = Vec<anyhow::Result<()>>>;
+    /// Waits until something on it changes. Cancelling loses nothing.
+    fn changed(&mut self) -> impl Future<Output = Changes>;
+    /// What has changed on it and not been heard of yet.
+    fn changed_by_now(&mut self) -> Changes;
     /// Everything that is desired is in place: what was kept until then can go.
     fn settled(&mut self) -> anyhow::Result<()>;
     /// Whether something that is wanted cannot be had for the moment.
@@ -156,6 +160,11 @@ impl<H: Host> Reconciler<H> {
                 self.dirty.extend(changes.iter().map(|change| change.apply(&mut self.desired)));
             }
         }
+    }
+
+    /// Waits until something on the host changes. Cancelling loses nothing.
+    pub async fn changed(&mut self) -> Changes {
+        self.host.changed().await
     }
 
     /// Takes in what the kernel reports.
@@ -289,6 +298,11 @@ impl<H: Host> Reconciler<H> {
                 break;
             }
             let entries = left.iter().take(ENTRIES_AT_ONCE).take_while(|action| is_entry(action)).count();
+            if entries == ENTRIES_AT_ONCE {
+                // The kernel repeats all that it is told, and must not run out of room for it.
+                let echo = self.host.changed_by_now();
+                self.hear(&echo);
+            }
             let (now, later) = left.split_at(entries.max(1));
             left = later;
             for (action, result) in now.iter().zip(self.host.apply(now).await) {

@@ -44,7 +44,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let _instance = Instance::claim()?;
     let mut stop = Stop::listen()?;
     let mut topology = TopologyFile::open(topology, config)?;
-    let (kernel, mut monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
+    let kernel = Kernel::connect().context("connecting to the kernel by netlink")?;
     let host = LinuxHost::new(kernel, config)?;
     let mut reconciler = Reconciler::new(host, config.clone());
     let local_ip = config.local_ip().map(tracing::field::display);
@@ -67,14 +67,15 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
             report_progress(left == 0 && !is_ready);
             is_ready |= left == 0;
         }
+        let next_wake = reconciler.next_wake();
         tokio::select! {
             // In this order: work that is left does not keep the agent from hearing what is new.
             biased;
             () = stop.requested() => break,
             update = topology.update() => reconciler.accept(update),
-            changes = monitor.changed() => reconciler.hear(&changes),
+            changes = reconciler.changed() => reconciler.hear(&changes),
             () = tokio::time::sleep_until(next_full_pass) => (),
-            () = wait_until(reconciler.next_wake()) => (),
+            () = wait_until(next_wake) => (),
             () = std::future::ready(()), if left > 0 => (),
         }
     }

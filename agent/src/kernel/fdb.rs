@@ -18,7 +18,7 @@ use rtnetlink::{
 
 use super::{Kernel, KernelError, error::unless};
 
-/// Changes in one message to the kernel. All of their answers must have room in the socket's buffer.
+/// Changes in one message to the kernel. If all of them failed, their answers must have room in the socket's buffer.
 const BATCH: usize = 128;
 
 impl Kernel {
@@ -55,26 +55,34 @@ impl Kernel {
         changes.iter().zip(results).map(explain).collect()
     }
 
-    /// Sends changes in one go, and collects the kernel's answers: one for each.
+    /// Sends changes in one go. The kernel answers those that fail, and the last one, with which it is done.
     fn change_batch(&self, batch: &[FdbChange]) -> io::Result<Vec<io::Result<()>>> {
         let mut bytes = Vec::new();
-        for change in batch {
+        let last = batch.len() as u32;
+        for (number, change) in (1..).zip(batch) {
             let mut request = change.request();
+            request.header.sequence_number = number;
+            request.header.flags |= if number == last { NLM_F_ACK } else { 0 };
             request.finalize();
             let begin = bytes.len();
             bytes.resize(begin + request.buffer_len(), 0);
             request.serialize(&mut bytes[begin..]);
         }
         self.bulk.send(&bytes, 0)?;
-        let mut results = Vec::new();
-        while results.len() < batch.len() {
+        let mut results: Vec<io::Result<()>> = batch.iter().map(|_| Ok(())).collect();
+        loop {
             let (answer, _) = self.bulk.recv_from_full()?;
             let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
-            if let NetlinkPayload::Error(error) = answer.payload {
-                results.push(if error.code.is_some() { Err(error.to_io()) } else { Ok(()) });
+            let number = answer.header.sequence_number;
+            if let (NetlinkPayload::Error(error), Some(result)) =
+                (answer.payload, number.checked_sub(1).and_then(|index| results.get_mut(index as usize)))
+            {
+                *result = if error.code.is_some() { Err(error.to_io()) } else { Ok(()) };
+            }
+            if number == last {
+                return Ok(results);
             }
         }
-        Ok(results)
     }
 }
 
@@ -105,7 +113,7 @@ impl FdbChange {
             Self::Delete(entry) => (RouteNetlinkMessage::DelNeighbour(message(entry)), 0),
         };
         let mut request = NetlinkMessage::from(message);
-        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        request.header.flags = NLM_F_REQUEST | flags;
         request
     }
 }

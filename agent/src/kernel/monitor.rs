@@ -67,7 +67,7 @@ impl Monitor {
     }
 
     /// Takes the changes that have been reported by now.
-    pub fn reported(&mut self) -> Changes {
+    pub fn changed_by_now(&mut self) -> Changes {
         let mut changes = Changes::default();
         changes.take_waiting(self);
         changes
