@@ -7,3 +7,4 @@ mod network;
 mod port;
 mod respond;
 mod too_big;
+mod vlan;

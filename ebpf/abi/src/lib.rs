@@ -13,6 +13,7 @@ mod neighbor;
 mod network;
 mod outcome;
 mod port;
+mod vlan;
 mod vtep;
 
 pub mod limits;
@@ -27,6 +28,7 @@ pub use neighbor::{Neighbor, NeighborKey};
 pub use network::{Network, NetworkKey};
 pub use outcome::Outcome;
 pub use port::Port;
+pub use vlan::{Vlan, VlanId};
 pub use vtep::{HEADER_MAX, HEADER_V4, HEADER_V6, Vtep};
 
 /// Declares types that are map keys or values: a fixed layout, proven free of padding in user space.

@@ -10,6 +10,10 @@ pub const FDB: &str = "fdb";
 pub const VTEPS: &str = "vteps";
 /// [`crate::NeighborKey`] to [`crate::Neighbor`].
 pub const NEIGHBORS: &str = "neighbors";
+/// [`crate::VlanId`] to [`crate::Vlan`].
+pub const VLANS: &str = "vlans";
+/// Interface index of a `<nic>.<vid>` device to [`crate::VlanId`].
+pub const VLAN_DEVICES: &str = "vlan_devices";
 /// [`crate::CounterKey`] to [`crate::HookCounters`], per CPU.
 pub const COUNTERS: &str = "counters";
 /// [`crate::DropKey`] to [`crate::Tally`], per CPU.
@@ -18,7 +22,7 @@ pub const DROPS: &str = "drops";
 pub const META: &str = "meta";
 
 /// Every map.
-pub const MAPS: [&str; 8] = [PORTS, NETWORKS, FDB, VTEPS, NEIGHBORS, COUNTERS, DROPS, META];
+pub const MAPS: [&str; 10] = [PORTS, NETWORKS, FDB, VTEPS, NEIGHBORS, VLANS, VLAN_DEVICES, COUNTERS, DROPS, META];
 
 /// Load-time value: this host's tunnel endpoint, a `[u8; 16]` with the octets of an [`crate::Address`].
 pub const LOCAL_VTEP: &str = "LOCAL_VTEP";
