@@ -58,9 +58,10 @@ enum Command {
     },
     /// Give the host back to the kernel lane: detach every eBPF program and remove every pin.
     ///
-    /// Bridges and vxlan devices stay and carry everything; no packet is lost. The agent must not be running.
+    /// Bridges, vxlan and VLAN devices stay and carry everything; no packet is lost. Where the kernel has no 8021q module, the
+    /// programs that carry VLANs stay as well. The agent must not be running.
     Detach {
-        /// Also delete the bridges and vxlan devices that Overlane has made. NICs get their addresses and routes back; taps
+        /// Also delete the bridges, vxlan and VLAN devices that Overlane has made. NICs get their addresses and routes back; taps
         /// and what Overlane has only adopted stay.
         #[arg(long)]
         purge: bool,

@@ -34,11 +34,12 @@ impl Drift {
         let was_there = |ifindex: &u32| known.contains_key(ifindex);
         match action {
             Action::Kernel(action) => match action {
-                KernelAction::CreateBridge { name, .. } | KernelAction::CreateVxlan { name, .. } => {
-                    known.values().any(|known| known == name)
-                }
+                KernelAction::CreateBridge { name, .. }
+                | KernelAction::CreateVxlan { name, .. }
+                | KernelAction::CreateVlan { name, .. } => known.values().any(|known| known == name),
                 KernelAction::SetUp { ifindex, .. }
                 | KernelAction::SetMtu { ifindex, .. }
+                | KernelAction::SetPromiscuous { ifindex, .. }
                 | KernelAction::SetMaster { ifindex, .. }
                 | KernelAction::MoveIntoBridge { ifindex, .. } => was_there(ifindex),
                 KernelAction::AddFdb(entry) | KernelAction::DeleteFdb(entry) => was_there(&entry.ifindex),
@@ -49,8 +50,10 @@ impl Drift {
                 | KernelAction::ResolveNeighbor { .. } => false,
             },
             Action::Datapath(action) => match action {
-                DatapathAction::Put(MapEntry::Port(ifindex, _)) | DatapathAction::Attach { ifindex, .. } => {
-                    was_there(ifindex)
+                DatapathAction::Put(MapEntry::Port(ifindex, _) | MapEntry::VlanDevice(ifindex, _))
+                | DatapathAction::Attach { ifindex, .. } => was_there(ifindex),
+                DatapathAction::Put(MapEntry::Vlan(key, vlan)) => {
+                    was_there(&key.nic) && (vlan.device == 0 || was_there(&vlan.device))
                 }
                 DatapathAction::Put(MapEntry::Network(key, _)) => key.kind == NetworkKey::VNI || was_there(&key.id),
                 DatapathAction::Put(MapEntry::Fdb(_, entry)) => entry.ifindex == 0 || was_there(&entry.ifindex),
@@ -97,6 +100,7 @@ mod tests {
             kind: LinkKind::Bridge,
             master: None,
             up: true,
+            promiscuous: false,
             mtu: 1500,
             mac: None,
             made_for: None,

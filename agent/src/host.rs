@@ -24,7 +24,7 @@ use crate::{
 pub struct LinuxHost {
     kernel: Kernel,
     monitor: Monitor,
-    local_vtep: Option<IpAddr>,
+    config: Config,
     fast_lane: FastLane,
 }
 
@@ -53,7 +53,7 @@ impl LinuxHost {
             }
             FastPath::Auto => FastLane::open(config.bpffs.clone(), load_settings(config)),
         };
-        Ok(Self { kernel, monitor, local_vtep: config.local_ip(), fast_lane })
+        Ok(Self { kernel, monitor, config: config.clone(), fast_lane })
     }
 }
 
@@ -64,10 +64,9 @@ impl Host for LinuxHost {
             Look::Devices | Look::Nothing => Some(std::mem::take(observed)),
         };
         let (fdb, maps) = known.map(|known| (known.kernel.fdb, known.datapath)).unzip();
-        let (vteps, local_vtep) = (&desired.vteps, self.local_vtep);
         let kernel = match fdb {
-            Some(fdb) => self.kernel.observe_devices(vteps, local_vtep, fdb).await,
-            None => self.kernel.observe(vteps, local_vtep).await,
+            Some(fdb) => self.kernel.observe_devices(desired, &self.config, fdb).await,
+            None => self.kernel.observe(desired, &self.config).await,
         };
         observed.kernel = kernel.context("listing the kernel's state")?;
         observed.datapath = match &self.fast_lane {

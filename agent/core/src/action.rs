@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use overlane_abi as abi;
 
 use crate::{
-    model::{NetworkId, Vni},
+    model::{Mac, NetworkId, Vid, Vni},
     observed::{FdbEntry, FdbTable},
 };
 
@@ -37,6 +37,15 @@ pub enum KernelAction {
         /// Everything else.
         spec: VxlanSpec,
     },
+    /// Make a `<nic>.<vid>` device: without IPv6 of its own, up.
+    CreateVlan {
+        /// Its name.
+        name: String,
+        /// The network it is for, which is written to its alias.
+        network: NetworkId,
+        /// Everything else.
+        spec: VlanSpec,
+    },
     /// Set a link administratively up.
     SetUp {
         /// Interface index.
@@ -52,6 +61,13 @@ pub enum KernelAction {
         name: String,
         /// In bytes.
         mtu: u32,
+    },
+    /// Have a NIC take the frames for all MAC addresses.
+    SetPromiscuous {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name, for people.
+        name: String,
     },
     /// Make a link a port of a bridge.
     SetMaster {
@@ -139,6 +155,30 @@ pub struct VxlanSpec {
     pub mtu: u32,
 }
 
+/// Attributes of a `<nic>.<vid>` device to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanSpec {
+    /// Interface index of the NIC.
+    pub nic: u32,
+    /// The NIC's MAC address, which the device has as well.
+    pub mac: Option<Mac>,
+    /// The tag.
+    pub vid: Vid,
+    /// In bytes.
+    pub mtu: u32,
+    /// Who adds and removes the tag.
+    pub tagging: Tagging,
+}
+
+/// Who adds and removes the tags of a VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tagging {
+    /// The kernel's 8021q module: the device is one of its own.
+    Kernel,
+    /// The eBPF programs: the device (an ifb) is where they take frames from and bring them to.
+    Programs,
+}
+
 /// A change of maps or attachments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatapathAction {
@@ -178,6 +218,8 @@ pub enum MapEntry {
     Fdb(abi::FdbKey, abi::FdbEntry),
     Vtep(abi::Address, abi::Vtep),
     Neighbor(abi::NeighborKey, abi::Neighbor),
+    Vlan(abi::VlanId, abi::Vlan),
+    VlanDevice(u32, abi::VlanId),
 }
 
 /// A key of one of the maps that the agent fills.
@@ -189,6 +231,8 @@ pub enum MapKey {
     Fdb(abi::FdbKey),
     Vtep(abi::Address),
     Neighbor(abi::NeighborKey),
+    Vlan(abi::VlanId),
+    VlanDevice(u32),
 }
 
 impl From<KernelAction> for Action {
@@ -219,6 +263,14 @@ impl fmt::Display for KernelAction {
             Self::CreateVxlan { name, spec, .. } => {
                 write!(f, "create vxlan device {name}: local {} port {} mtu {}", spec.local, spec.port, spec.mtu)
             }
+            Self::CreateVlan { name, spec: VlanSpec { vid, mtu, tagging, .. }, .. } => {
+                let by = match tagging {
+                    Tagging::Kernel => "",
+                    Tagging::Programs => ", tagged by eBPF because the kernel has no 8021q module",
+                };
+                write!(f, "create VLAN device {name}: VID {vid} mtu {mtu}{by}")
+            }
+            Self::SetPromiscuous { name, .. } => write!(f, "have {name} take the frames for all MAC addresses"),
             Self::SetUp { name, .. } => write!(f, "set {name} up"),
             Self::SetMtu { name, mtu, .. } => write!(f, "set the MTU of {name} to {mtu}"),
             Self::SetMaster { name, bridge_name, .. } => write!(f, "add {name} to bridge {bridge_name}"),
@@ -270,6 +322,8 @@ impl MapEntry {
             Self::Fdb(key, _) => MapKey::Fdb(key),
             Self::Vtep(key, _) => MapKey::Vtep(key),
             Self::Neighbor(key, _) => MapKey::Neighbor(key),
+            Self::Vlan(key, _) => MapKey::Vlan(key),
+            Self::VlanDevice(key, _) => MapKey::VlanDevice(key),
         }
     }
 }
@@ -289,6 +343,8 @@ impl fmt::Display for MapKey {
             Self::Network(key) => write!(f, "networks[interface {}]", key.id),
             Self::Fdb(key) => write!(f, "fdb[network {}, {}]", key.network, mac(key.mac)),
             Self::Vtep(address) => write!(f, "vteps[{}]", IpAddr::from(*address)),
+            Self::Vlan(key) => write!(f, "vlans[VID {} on interface {}]", key.vid, key.nic),
+            Self::VlanDevice(ifindex) => write!(f, "vlan_devices[interface {ifindex}]"),
             Self::Neighbor(key) => write!(f, "neighbors[network {}, {}]", key.network, IpAddr::from(key.address)),
         }
     }

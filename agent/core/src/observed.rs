@@ -9,7 +9,7 @@ use overlane_abi as abi;
 
 use crate::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
-    model::{Mac, NetworkId, Vni},
+    model::{Mac, NetworkId, Vid, Vni},
 };
 
 /// Everything that the plan looks at.
@@ -36,6 +36,9 @@ pub struct KernelState {
     pub paths: BTreeMap<IpAddr, Path>,
     /// Addresses that other hosts can see (global scope), by interface index.
     pub addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
+    /// Whether the kernel makes VLAN devices (its 8021q module). Only asked while one is missing
+    /// ([`crate::plan::lacks_vlan_device`]).
+    pub has_8021q: bool,
 }
 
 /// A network device.
@@ -51,6 +54,9 @@ pub struct Link {
     pub master: Option<u32>,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether somebody has told it to take the frames for all MAC addresses. (A bridge that it is a port of may have its
+    /// way without this.)
+    pub promiscuous: bool,
     /// Maximum transmission unit in bytes.
     pub mtu: u32,
     /// Its own MAC address; `None` for devices that have no Ethernet header.
@@ -66,6 +72,8 @@ pub enum LinkKind {
     Bridge,
     /// A vxlan device.
     Vxlan(Vxlan),
+    /// A VLAN device of the kernel's 8021q module.
+    Vlan(Vlan),
     /// Anything else: taps, veths, NICs; the kernel's name for the kind, empty for physical devices.
     Other(String),
 }
@@ -83,6 +91,17 @@ pub struct Vxlan {
     pub port: u16,
     /// Whether it accepts UDP over IPv6 without a checksum, which is what the fast lane sends.
     pub udp6_zero_checksum_rx: bool,
+}
+
+/// Attributes of a VLAN device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// The NIC that it is on; `None` when that is in another namespace.
+    pub nic: Option<u32>,
+    /// Its tag.
+    pub vid: Vid,
+    /// Whether its tags are those of a provider's network (802.1ad) instead of 802.1Q.
+    pub is_8021ad: bool,
 }
 
 /// A static entry of a forwarding database.
@@ -136,6 +155,10 @@ pub struct DatapathState {
     pub vteps: BTreeMap<abi::Address, abi::Vtep>,
     /// The `neighbors` map.
     pub neighbors: BTreeMap<abi::NeighborKey, abi::Neighbor>,
+    /// The `vlans` map.
+    pub vlans: BTreeMap<abi::VlanId, abi::Vlan>,
+    /// The `vlan_devices` map.
+    pub vlan_devices: BTreeMap<u32, abi::VlanId>,
     /// Programs in force, by hook and interface index. A link whose device is gone is listed under the index that it
     /// was pinned for.
     pub attached: BTreeSet<(abi::Hook, u32)>,
@@ -168,6 +191,16 @@ impl Observed {
             }
             _ => (),
         }
+    }
+}
+
+impl LinkKind {
+    /// What the kernel calls the devices that are made in the place of VLAN devices where it has no 8021q module.
+    pub const IFB: &str = "ifb";
+
+    /// Whether frames go in and out of it as of a NIC or a tap; on one of these, a VLAN device is another one.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Other(_) | Self::Vlan(_))
     }
 }
 

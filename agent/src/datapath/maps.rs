@@ -12,7 +12,7 @@ use aya::{
 };
 use overlane_abi::{
     ABI_VERSION, Address, CounterKey, DropKey, DropReason, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor,
-    NeighborKey, Network, NetworkKey, Port, Tally, Vtep, names,
+    NeighborKey, Network, NetworkKey, Port, Tally, Vlan, VlanId, Vtep, names,
 };
 use overlane_core::{
     action::{MapEntry, MapKey},
@@ -28,6 +28,8 @@ pub struct Maps {
     fdb: HashMap<MapData, FdbKey, FdbEntry>,
     vteps: HashMap<MapData, Address, Vtep>,
     neighbors: HashMap<MapData, NeighborKey, Neighbor>,
+    vlans: HashMap<MapData, VlanId, Vlan>,
+    vlan_devices: HashMap<MapData, u32, VlanId>,
     counters: PerCpuHashMap<MapData, CounterKey, HookCounters>,
     drops: PerCpuHashMap<MapData, DropKey, Tally>,
 }
@@ -62,6 +64,8 @@ impl Maps {
             fdb: typed(&mut open, names::FDB)?,
             vteps: typed(&mut open, names::VTEPS)?,
             neighbors: typed(&mut open, names::NEIGHBORS)?,
+            vlans: typed(&mut open, names::VLANS)?,
+            vlan_devices: typed(&mut open, names::VLAN_DEVICES)?,
             counters: typed(&mut open, names::COUNTERS)?,
             drops: typed(&mut open, names::DROPS)?,
         })
@@ -80,9 +84,20 @@ impl Maps {
             fdb,
             vteps: dump(&self.vteps, names::VTEPS)?,
             neighbors,
+            vlans: dump(&self.vlans, names::VLANS)?,
+            vlan_devices: dump(&self.vlan_devices, names::VLAN_DEVICES)?,
             attached: links.list()?,
             counted: self.counted()?,
         })
+    }
+
+    /// Deletes everything that packets are forwarded by, but for what takes frames from VLAN devices to their NICs and back.
+    pub(super) fn keep_only_vlans(&mut self) -> Result<(), DatapathError> {
+        clear(&mut self.fdb, names::FDB)?;
+        clear(&mut self.ports, names::PORTS)?;
+        clear(&mut self.networks, names::NETWORKS)?;
+        clear(&mut self.neighbors, names::NEIGHBORS)?;
+        clear(&mut self.vteps, names::VTEPS)
     }
 
     fn counted(&self) -> Result<BTreeSet<(Hook, u32)>, DatapathError> {
@@ -103,6 +118,8 @@ impl Maps {
             MapEntry::Fdb(key, value) => insert(&mut self.fdb, names::FDB, key, value),
             MapEntry::Vtep(key, value) => insert(&mut self.vteps, names::VTEPS, key, value),
             MapEntry::Neighbor(key, value) => insert(&mut self.neighbors, names::NEIGHBORS, key, value),
+            MapEntry::Vlan(key, value) => insert(&mut self.vlans, names::VLANS, key, value),
+            MapEntry::VlanDevice(key, value) => insert(&mut self.vlan_devices, names::VLAN_DEVICES, key, value),
         }
     }
 
@@ -114,6 +131,8 @@ impl Maps {
             MapKey::Fdb(key) => gone(self.fdb.remove(key), names::FDB),
             MapKey::Vtep(key) => gone(self.vteps.remove(key), names::VTEPS),
             MapKey::Neighbor(key) => gone(self.neighbors.remove(key), names::NEIGHBORS),
+            MapKey::Vlan(key) => gone(self.vlans.remove(key), names::VLANS),
+            MapKey::VlanDevice(key) => gone(self.vlan_devices.remove(key), names::VLAN_DEVICES),
         }
     }
 
@@ -136,6 +155,11 @@ fn dump<K: Pod + Ord + Hash + Eq, V: Pod>(
     name: &'static str,
 ) -> Result<BTreeMap<K, V>, DatapathError> {
     map.iter().collect::<Result<_, _>>().map_err(DatapathError::map(name))
+}
+
+fn clear<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, name: &'static str) -> Result<(), DatapathError> {
+    let keys: Vec<K> = map.keys().collect::<Result<_, _>>().map_err(DatapathError::map(name))?;
+    keys.iter().try_for_each(|key| gone(map.remove(key), name))
 }
 
 fn insert<K: Pod, V: Pod>(

@@ -16,7 +16,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use overlane_abi::ABI_VERSION;
+use nix::net::if_::if_indextoname;
+use overlane_abi::{ABI_VERSION, Hook};
 use overlane_core::{action::DatapathAction, observed::DatapathState};
 
 pub use error::DatapathError;
@@ -91,6 +92,44 @@ impl Datapath {
     /// [`DatapathError`] when a pin cannot be removed.
     pub fn remove(bpffs: &Path) -> Result<(), DatapathError> {
         versions(bpffs)?.iter().try_for_each(|version| links::remove_all(version))
+    }
+
+    /// As `remove`, but where the kernel has no 8021q module, what carries a VLAN is the programs: those stay, with nothing to do
+    /// but that. Returns the names of the VLAN devices that this is for.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when a map cannot be changed or a pin cannot be removed, or when maps that cannot be read carry VLANs.
+    pub fn remove_but_vlans(bpffs: &Path) -> Result<Vec<String>, DatapathError> {
+        let directory = pin_directory(bpffs);
+        let others: Vec<PathBuf> = versions(bpffs)?.into_iter().filter(|version| *version != directory).collect();
+        for version in &others {
+            if Links::at(version).list()?.iter().any(|(hook, _)| *hook == Hook::ToVlan) {
+                return Err(DatapathError::OtherVersion(version.clone()));
+            }
+        }
+        let mut maps = match Maps::open_pinned(&directory) {
+            Err(DatapathError::NothingPinned(_)) => return Self::remove(bpffs).map(|()| Vec::new()),
+            maps => maps?,
+        };
+        let links = Links::at(&directory);
+        let DatapathState { vlan_devices, attached, .. } = maps.observe(&links, None)?;
+        let carried: Vec<(u32, u32, String)> = vlan_devices
+            .iter()
+            .filter(|(device, _)| attached.contains(&(Hook::ToVlan, **device)))
+            .filter_map(|(device, vlan)| Some((*device, vlan.nic, if_indextoname(*device).ok()?.into_string().ok()?)))
+            .collect();
+        if carried.is_empty() {
+            return Self::remove(bpffs).map(|()| Vec::new());
+        }
+        let stays = |(hook, ifindex): &(Hook, u32)| {
+            carried.iter().any(|(device, nic, _)| {
+                (*hook, *ifindex) == (Hook::ToVlan, *device) || (*hook, *ifindex) == (Hook::FromUplink, *nic)
+            })
+        };
+        attached.iter().filter(|link| !stays(link)).try_for_each(|(hook, ifindex)| links.detach(*hook, *ifindex))?;
+        maps.keep_only_vlans()?;
+        others.iter().try_for_each(|version| links::remove_all(version))?;
+        Ok(carried.into_iter().map(|(.., name)| name).collect())
     }
 
     /// Removes what agents with another version of the ABI have pinned. Their attachments have been taken over by now.

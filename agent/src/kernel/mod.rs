@@ -9,13 +9,17 @@ mod link;
 mod monitor;
 mod path;
 mod sysctl;
+mod vlan;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
 use overlane_core::{
     action::KernelAction,
+    config::Config,
+    desired::Desired,
     observed::{FdbEntry, KernelState},
+    plan,
 };
 use rtnetlink::{
     Handle,
@@ -58,17 +62,14 @@ impl Kernel {
         Ok((Self { handle, connection: tokio::spawn(connection), bulk }, monitor))
     }
 
-    /// Lists devices and static FDB entries, and finds out how each of `vteps` is reached from `local_vtep`.
+    /// Lists devices and static FDB entries, and finds out what else matters for what is desired: how each of its VTEPs is
+    /// reached, and whether the kernel can make a VLAN device that is missing.
     ///
     /// # Errors
     /// [`KernelError::List`] when a listing fails.
-    pub async fn observe(
-        &self,
-        vteps: &BTreeSet<IpAddr>,
-        local_vtep: Option<IpAddr>,
-    ) -> Result<KernelState, KernelError> {
+    pub async fn observe(&self, desired: &Desired, config: &Config) -> Result<KernelState, KernelError> {
         let fdb = self.list_fdb().await?;
-        self.observe_devices(vteps, local_vtep, fdb).await
+        self.observe_devices(desired, config, fdb).await
     }
 
     /// As `observe`, for FDB entries that are known.
@@ -77,17 +78,21 @@ impl Kernel {
     /// As for `observe`.
     pub async fn observe_devices(
         &self,
-        vteps: &BTreeSet<IpAddr>,
-        local_vtep: Option<IpAddr>,
+        desired: &Desired,
+        config: &Config,
         mut fdb: BTreeSet<FdbEntry>,
     ) -> Result<KernelState, KernelError> {
         let links = self.list_links().await?;
         fdb.retain(|entry| links.contains_key(&entry.ifindex));
         let addresses = self.list_addresses().await?;
         // Before it is there, the kernel would refuse to look for routes from it.
-        let source = local_vtep.filter(|address| addresses.values().any(|list| list.contains(address)));
-        let paths = self.find_paths(vteps, source, &links).await?;
-        Ok(KernelState { links, fdb, addresses, paths })
+        let source = config.local_ip().filter(|address| addresses.values().any(|list| list.contains(address)));
+        let paths = self.find_paths(&desired.vteps, source, &links).await?;
+        let mut state = KernelState { links, fdb, addresses, paths, has_8021q: false };
+        if plan::lacks_vlan_device(desired, &state, config) {
+            state.has_8021q = self.has_8021q().await;
+        }
+        Ok(state)
     }
 
     /// Carries out one step of a plan; made-already and gone-already are success.
@@ -98,6 +103,8 @@ impl Kernel {
         match action {
             KernelAction::CreateBridge { name, network } => self.create_bridge(name, *network).await,
             KernelAction::CreateVxlan { name, network, spec } => self.create_vxlan(name, *network, spec).await,
+            KernelAction::CreateVlan { name, network, spec } => self.create_vlan(name, *network, spec).await,
+            KernelAction::SetPromiscuous { ifindex, name } => self.set_promiscuous(*ifindex, name).await,
             KernelAction::SetUp { ifindex, name } => self.set_up(*ifindex, name).await,
             KernelAction::SetMtu { ifindex, name, mtu } => self.set_mtu(*ifindex, name, *mtu).await,
             KernelAction::SetMaster { ifindex, name, bridge, .. } => self.set_master(*ifindex, name, *bridge).await,

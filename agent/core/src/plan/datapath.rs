@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     desired::{Desired, Network},
     model::{NetworkId, Segment, Vni},
-    observed::{DatapathState, KernelState},
+    observed::{DatapathState, KernelState, LinkKind},
     plan::{Plan, devices::NetworkDevices, entries, vteps::Vteps},
 };
 
@@ -28,6 +28,7 @@ pub(super) fn target(
         let Some(devices) = devices.get(id) else { continue };
         let Some(index) = indices.get(id) else { continue };
         add_network(&mut target, network, devices, *index, config);
+        add_vlan(&mut target, network, devices, *index, kernel);
     }
     target.attached.retain(|(_, ifindex)| kernel.links.contains_key(ifindex));
     target
@@ -63,10 +64,11 @@ fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkD
         target.networks.insert(key, abi::Network { index, vni });
     }
     let hook = match network.segment {
-        Segment::Vxlan(_) => abi::Hook::FromOverlay,
-        Segment::Flat { .. } | Segment::Local => abi::Hook::FromUplink,
+        Segment::Vxlan(_) => Some(abi::Hook::FromOverlay),
+        Segment::Flat { .. } => Some(abi::Hook::FromUplink),
+        Segment::Vlan { .. } | Segment::Local => None,
     };
-    target.attached.extend(devices.segment.map(|segment| (hook, segment)));
+    target.attached.extend(hook.zip(devices.segment));
     let has_responder = config.vxlan.is_some_and(|vxlan| vxlan.arp_responder);
     for (port, tap) in &devices.taps {
         let mac = network.local_ports[port].mac.0;
@@ -74,6 +76,29 @@ fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkD
         target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags });
         target.attached.extend([(abi::Hook::FromPort, *tap), (abi::Hook::ToPort, *tap)]);
     }
+}
+
+/// The tag of a VLAN on its NIC, and who adds and removes it.
+fn add_vlan(target: &mut DatapathState, network: &Network, devices: &NetworkDevices, index: u32, kernel: &KernelState) {
+    let (Segment::Vlan { vid, .. }, Some(nic), Some(device)) = (&network.segment, devices.nic, devices.segment) else {
+        return;
+    };
+    let id = abi::VlanId::new(nic, vid.get());
+    target.attached.insert((abi::Hook::FromUplink, nic));
+    let is_tagged_by_kernel = kernel.links.get(&device).is_some_and(|link| matches!(link.kind, LinkKind::Vlan(_)));
+    if is_tagged_by_kernel {
+        target.vlans.insert(id, abi::Vlan { network: index, device: 0 });
+    } else {
+        target.vlans.insert(id, abi::Vlan { network: index, device });
+        target.vlan_devices.insert(device, id);
+        target.attached.insert((abi::Hook::ToVlan, device));
+    }
+}
+
+/// Whether a program is all that connects a VLAN, the kernel having no 8021q module: other programs make things faster.
+fn connects(target: &DatapathState, hook: abi::Hook, ifindex: u32) -> bool {
+    let is_nic = || target.vlan_devices.values().any(|vlan| vlan.nic == ifindex);
+    hook == abi::Hook::ToVlan || (hook == abi::Hook::FromUplink && is_nic())
 }
 
 /// Plans the difference: entries before the programs that read them, programs gone before the entries they need.
@@ -88,10 +113,14 @@ pub(super) fn plan(
     put(plan, &current.networks, &target.networks, MapEntry::Network);
     plan.actions.extend(entries.take_sets());
     put(plan, &current.ports, &target.ports, MapEntry::Port);
+    put(plan, &current.vlans, &target.vlans, MapEntry::Vlan);
+    put(plan, &current.vlan_devices, &target.vlan_devices, MapEntry::VlanDevice);
     // Attaching is slow, and makes things faster, not possible: what connects machines comes first, in this plan and in the
     // next one, which is made once the devices of this one are there.
     if !plan.creates_devices() {
-        for (hook, ifindex) in target.attached.difference(&current.attached) {
+        let mut missing: Vec<_> = target.attached.difference(&current.attached).collect();
+        missing.sort_by_key(|(hook, ifindex)| !connects(target, *hook, *ifindex));
+        for (hook, ifindex) in missing {
             plan.action(DatapathAction::Attach { hook: *hook, ifindex: *ifindex });
         }
     }
@@ -104,6 +133,8 @@ pub(super) fn plan(
     for (hook, ifindex) in current.counted.difference(&target.attached).filter(|(_, ifindex)| stale(*ifindex)) {
         plan.action(DatapathAction::ForgetCounters { hook: *hook, ifindex: *ifindex });
     }
+    delete(plan, &current.vlan_devices, &target.vlan_devices, MapKey::VlanDevice, |ifindex, _| stale(*ifindex));
+    delete(plan, &current.vlans, &target.vlans, MapKey::Vlan, |vlan, _| stale(vlan.nic));
     delete(plan, &current.ports, &target.ports, MapKey::Port, |ifindex, _| stale(*ifindex));
     plan.actions.extend(entries.deletes);
     let is_interface = |key: &abi::NetworkKey| key.kind == abi::NetworkKey::INTERFACE;

@@ -19,7 +19,7 @@ use crate::{
     action::{Action, KernelAction},
     config::Config,
     desired::{Desired, EntryKey},
-    model::{NetworkId, PortId},
+    model::{NetworkId, PortId, Segment, vlan_name},
     observed::{KernelState, Link, Observed},
     plan::vteps::Vteps,
 };
@@ -79,7 +79,7 @@ pub fn plan(desired: &Desired, observed: &Observed, config: &Config) -> Plan {
 /// As [`plan`], comparing only some of the entries of the big tables.
 pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scope: Scope) -> Plan {
     let mut plan = Plan::default();
-    let devices = devices::plan(desired, &observed.kernel, config, &mut plan);
+    let devices = devices::plan(desired, observed, config, &mut plan);
     let vteps = match &config.vxlan {
         Some(vxlan) => vteps::plan(desired, &observed.kernel, vxlan, &mut plan),
         None => Vteps::default(),
@@ -131,11 +131,23 @@ pub fn unused_devices(desired: &Desired, kernel: &KernelState) -> BTreeSet<u32> 
     kernel.links.values().filter(is_unused).map(|link| link.ifindex).collect()
 }
 
+/// Whether a VLAN network has no device yet, so that it matters whether the kernel can make one.
+pub fn lacks_vlan_device(desired: &Desired, kernel: &KernelState, config: &Config) -> bool {
+    desired.networks.values().any(|network| match &network.segment {
+        Segment::Vlan { physical_network, vid } => {
+            let nic = config.vlan_interface(physical_network);
+            nic.is_some_and(|nic| kernel.link_named(&vlan_name(nic, *vid)).is_none())
+        }
+        Segment::Vxlan(_) | Segment::Flat { .. } | Segment::Local => false,
+    })
+}
+
 impl Plan {
     /// Whether more steps follow that cannot be planned yet, because they need devices that this plan makes.
     pub fn creates_devices(&self) -> bool {
         let creates = |action: &Action| {
-            matches!(action, Action::Kernel(KernelAction::CreateBridge { .. } | KernelAction::CreateVxlan { .. }))
+            use KernelAction::{CreateBridge, CreateVlan, CreateVxlan};
+            matches!(action, Action::Kernel(CreateBridge { .. } | CreateVxlan { .. } | CreateVlan { .. }))
         };
         self.actions.iter().any(creates)
     }

@@ -4,3 +4,4 @@ mod changes;
 mod goldens;
 mod laws;
 mod simulated;
+mod vlan;

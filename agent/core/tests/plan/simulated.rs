@@ -3,11 +3,11 @@
 use std::{net::IpAddr, time::Duration};
 
 use overlane_core::{
-    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
-    config::{Config, Control, Dscp, FastPath, PhysicalDevice, VxlanConfig},
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, Tagging},
+    config::{Config, Control, Dscp, FastPath, PhysicalNetwork, VxlanConfig},
     desired::Desired,
     model::Mac,
-    observed::{Link, LinkKind, Observed, Vxlan},
+    observed::{Link, LinkKind, Observed, Vlan, Vxlan},
     plan::{self, Plan},
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn config() -> Config {
         dscp: Dscp::Fixed(0),
         arp_responder: true,
     };
-    let interface = PhysicalDevice::Interface("ens224".to_owned());
+    let interface = PhysicalNetwork { interface: Some("ens224".to_owned()), bridge: None };
     Config {
         host: "here".to_owned(),
         debug: false,
@@ -48,6 +48,7 @@ pub(crate) fn link(ifindex: u32, name: &str, kind: LinkKind) -> Link {
         kind,
         master: None,
         up: false,
+        promiscuous: false,
         mtu: 1500,
         mac: Some(Mac([2, 0, 0, 0, 0, ifindex as u8])),
         made_for: None,
@@ -97,6 +98,19 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
             let made = Link { up: true, mtu: spec.mtu, made_for: Some(*network), ..link(free, name, kind) };
             kernel.links.insert(free, made);
         }
+        KernelAction::CreateVlan { name, network, spec } => {
+            assert!(!exists(name), "{name} is there already");
+            let kind = match spec.tagging {
+                Tagging::Kernel => {
+                    assert!(kernel.has_8021q, "the kernel cannot make {name}");
+                    LinkKind::Vlan(Vlan { nic: Some(spec.nic), vid: spec.vid, is_8021ad: false })
+                }
+                Tagging::Programs => LinkKind::Other(LinkKind::IFB.to_owned()),
+            };
+            let made = Link { up: true, mtu: spec.mtu, made_for: Some(*network), ..link(free, name, kind) };
+            kernel.links.insert(free, made);
+        }
+        KernelAction::SetPromiscuous { ifindex, .. } => existing(host, *ifindex).promiscuous = true,
         KernelAction::SetUp { ifindex, .. } => existing(host, *ifindex).up = true,
         KernelAction::SetMtu { ifindex, mtu, .. } => existing(host, *ifindex).mtu = *mtu,
         KernelAction::SetMaster { ifindex, bridge, .. } => {
@@ -149,6 +163,8 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
             MapEntry::Fdb(key, value) => drop(datapath.fdb.insert(key, value)),
             MapEntry::Vtep(key, value) => drop(datapath.vteps.insert(key, value)),
             MapEntry::Neighbor(key, value) => drop(datapath.neighbors.insert(key, value)),
+            MapEntry::Vlan(key, value) => drop(datapath.vlans.insert(key, value)),
+            MapEntry::VlanDevice(key, value) => drop(datapath.vlan_devices.insert(key, value)),
         },
         DatapathAction::Delete(key) => {
             let was_there = match key {
@@ -157,6 +173,8 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
                 MapKey::Fdb(key) => datapath.fdb.remove(key).is_some(),
                 MapKey::Vtep(key) => datapath.vteps.remove(key).is_some(),
                 MapKey::Neighbor(key) => datapath.neighbors.remove(key).is_some(),
+                MapKey::Vlan(key) => datapath.vlans.remove(key).is_some(),
+                MapKey::VlanDevice(key) => datapath.vlan_devices.remove(key).is_some(),
             };
             assert!(was_there, "{key} is not there");
         }
