@@ -11,3 +11,5 @@ mod offload;
 mod physical;
 mod trouble;
 mod underlay;
+mod vlan;
+mod vlan_frames;

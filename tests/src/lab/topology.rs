@@ -92,6 +92,14 @@ impl Topology {
         network
     }
 
+    /// As `add_network`, on a physical network with a tag.
+    pub fn add_vlan_network(&mut self, number: u8, physical_network: &str, vid: u16) -> Network {
+        let physical_network = Some(physical_network.to_owned());
+        let network = Network { physical_network, segmentation_id: Some(vid.into()), ..network(number, "vlan") };
+        self.networks.push(network.clone());
+        network
+    }
+
     /// As `add_network`, on each host for itself.
     pub fn add_local_network(&mut self, number: u8) -> Network {
         self.networks.push(network(number, "local"));
@@ -173,6 +181,14 @@ impl Port {
     /// The name of its tap.
     pub fn tap(&self) -> String {
         format!("tap{}", &self.id[..11])
+    }
+
+    /// Its MAC address.
+    ///
+    /// # Panics
+    /// When it has none: a mistake in the test.
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac_address.parse::<overlane_core::model::Mac>().expect("the test's port has a MAC address").0
     }
 
     /// Its IPv4 address.
