@@ -58,10 +58,11 @@ enum Command {
     },
     /// Give the host back to the kernel lane: detach every eBPF program that forwards.
     ///
-    /// Bridges and vxlan devices stay and carry everything; no packet is lost. Ports with security groups stay filtered, and new
-    /// taps closed. The agent must not be running.
+    /// Bridges, vxlan and VLAN devices stay and carry everything; no packet is lost. Ports with security groups stay filtered,
+    /// and new taps closed. Where the kernel has no 8021q module, the programs that carry VLANs stay as well. The agent must not
+    /// be running.
     Detach {
-        /// Switch all filters off, which opens every port, and delete the bridges and vxlan devices that Overlane has made. NICs get their addresses and routes back; taps
+        /// Switch all filters off, which opens every port, and delete the bridges, vxlan and VLAN devices that Overlane has made. NICs get their addresses and routes back; taps
         /// and what Overlane has only adopted stay.
         #[arg(long)]
         purge: bool,

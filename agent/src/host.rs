@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use overlane_core::{
-    action::Action,
+    action::{Action, KernelAction},
     config::{Config, FastPath},
     desired::Desired,
     observed::Observed,
@@ -18,8 +18,8 @@ use overlane_core::{
 use crate::{
     datapath::{self, Datapath, DatapathError, LoadSettings},
     flow_log::FlowLog,
-    kernel::{self, Kernel},
-    reconcile::Host,
+    kernel::{self, Changes, FdbChange, Kernel, Monitor},
+    reconcile::{Host, Look},
     takeover,
 };
 
@@ -29,6 +29,7 @@ const TAKE_OVER: Duration = Duration::from_secs(300);
 /// This host.
 pub struct LinuxHost {
     kernel: Kernel,
+    monitor: Monitor,
     config: Config,
     /// Whether the control plane knows security groups; `None` before it has said anything.
     is_closed: Option<bool>,
@@ -51,9 +52,10 @@ enum FastLane {
 
 impl LinuxHost {
     /// The host as this agent finds it; which lanes it takes follows from the first look.
-    pub fn new(kernel: Kernel, config: &Config) -> Self {
+    pub fn new((kernel, monitor): (Kernel, Monitor), config: &Config) -> Self {
         Self {
             kernel,
+            monitor,
             config: config.clone(),
             is_closed: None,
             fast_lane: FastLane::Off,
@@ -81,60 +83,87 @@ impl LinuxHost {
         self.fast_lane = FastLane::open(&self.config, is_closed);
         Ok(())
     }
-}
 
-impl Host for LinuxHost {
-    async fn observe(&mut self, desired: &Desired) -> anyhow::Result<Observed> {
-        self.choose_lanes(desired.closed_by_default)?;
-        let vteps = &desired.vteps;
-        let kernel = self.kernel.observe(vteps, self.config.local_ip()).await.context("listing the kernel's state")?;
-        let datapath = match &self.fast_lane {
-            FastLane::On(datapath) => Some(datapath.observe().context("reading the pinned maps")?),
-            FastLane::Off | FastLane::Unavailable { .. } => None,
-        };
-        let is_taken_over = Some(self.taken_over.is_some_and(|since| since.elapsed() < TAKE_OVER));
-        let observed = Observed { kernel, datapath, is_taken_over, ..Observed::default() };
+    /// Takes what was looked at to whoever needs to know.
+    fn tell(&mut self, desired: &Desired, observed: &Observed) {
         if let FastLane::On(datapath) = &mut self.fast_lane
             && let Some(events) = datapath.take_events()
         {
             self.flow_log = Some(FlowLog::start(events));
         }
         if let Some(log) = &self.flow_log {
-            log.learn(desired, &observed);
+            log.learn(desired, observed);
         }
         if let Some(taps) = &mut self.leftovers_of {
-            *taps = filtered_taps(desired, &observed);
+            *taps = filtered_taps(desired, observed);
         }
-        Ok(observed)
     }
 
-    async fn apply(&mut self, action: &Action) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        match action {
-            Action::Kernel(action) => self.kernel.apply(action).await?,
-            Action::Datapath(action) => match &mut self.fast_lane {
-                FastLane::On(datapath) => datapath.apply(action)?,
-                FastLane::Off | FastLane::Unavailable { .. } => anyhow::bail!("the fast path is off"),
-            },
+    /// Once ours are in force, and once only: the old agent has ended.
+    fn remove_leftovers(&mut self) {
+        let Some(taps) = self.leftovers_of.take_if(|taps| !taps.is_empty()) else { return };
+        match takeover::remove_leftovers(&taps) {
+            Ok(0) => (),
+            Ok(_) => {
+                tracing::info!("the Linux bridge agent's iptables, ebtables and ipset rules for our ports are removed");
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "rules of the Linux bridge agent are left; they do no harm");
+            }
         }
-        tracing::debug!(%action, micros = begun.elapsed().as_micros() as u64, "applied");
+    }
+}
+
+impl Host for LinuxHost {
+    async fn observe(&mut self, desired: &Desired, look: Look, observed: &mut Observed) -> anyhow::Result<()> {
+        let is_closed = self.is_closed;
+        self.choose_lanes(desired.closed_by_default)?;
+        let known = match look {
+            // Another lane has other maps.
+            _ if is_closed != self.is_closed => None,
+            Look::Everything => None,
+            Look::Devices | Look::Nothing => Some(std::mem::take(observed)),
+        };
+        let (fdb, maps) = known.map(|known| (known.kernel.fdb, known.datapath)).unzip();
+        let kernel = match fdb {
+            Some(fdb) => self.kernel.observe_devices(desired, &self.config, fdb).await,
+            None => self.kernel.observe(desired, &self.config).await,
+        };
+        observed.kernel = kernel.context("listing the kernel's state")?;
+        observed.datapath = match &self.fast_lane {
+            FastLane::On(datapath) => Some(datapath.observe(maps.flatten()).context("reading the pinned maps")?),
+            FastLane::Off | FastLane::Unavailable { .. } => None,
+        };
+        observed.is_taken_over = Some(self.taken_over.is_some_and(|since| since.elapsed() < TAKE_OVER));
+        self.tell(desired, observed);
         Ok(())
     }
 
-    fn settled(&mut self) -> anyhow::Result<()> {
-        // The old agent has ended, so once is enough.
-        if let Some(taps) = self.leftovers_of.take_if(|taps| !taps.is_empty()) {
-            match takeover::remove_leftovers(&taps) {
-                Ok(0) => (),
-                Ok(_) => tracing::info!(
-                    "the Linux bridge agent's iptables, ebtables and ipset rules for our ports are removed"
-                ),
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    tracing::warn!(error, "rules of the Linux bridge agent are left; they do no harm");
-                }
+    async fn apply(&mut self, actions: &[&Action]) -> Vec<anyhow::Result<()>> {
+        let mut results = Vec::with_capacity(actions.len());
+        while let Some(action) = actions.get(results.len()) {
+            let changes: Vec<FdbChange> =
+                actions[results.len()..].iter().map_while(|action| fdb_change(action)).collect();
+            if changes.is_empty() {
+                results.push(self.apply_one(action).await);
+            } else {
+                results.extend(self.kernel.change_fdb(&changes).into_iter().map(|result| result.map_err(Into::into)));
             }
         }
+        results
+    }
+
+    async fn changed(&mut self) -> Changes {
+        self.monitor.changed().await
+    }
+
+    fn changed_by_now(&mut self) -> Changes {
+        self.monitor.changed_by_now()
+    }
+
+    fn settled(&mut self) -> anyhow::Result<()> {
+        self.remove_leftovers();
         match &mut self.fast_lane {
             FastLane::On(datapath) => datapath.retire_other_versions().context("removing maps of another version"),
             FastLane::Off | FastLane::Unavailable { .. } => Ok(()),
@@ -146,23 +175,39 @@ impl Host for LinuxHost {
     }
 
     fn retry_unavailable(&mut self) {
-        match &mut self.fast_lane {
-            FastLane::Unavailable { reason } => {
-                match Datapath::open(&self.config.bpffs, &load_settings(&self.config, self.is_closed == Some(true))) {
-                    Ok(datapath) => {
-                        tracing::info!("fast path available again");
-                        self.fast_lane = FastLane::On(Box::new(datapath));
-                    }
-                    Err(error) => reason.clone_from(&describe(error)),
+        if let FastLane::Unavailable { reason } = &mut self.fast_lane {
+            match Datapath::open(&self.config.bpffs, &load_settings(&self.config, self.is_closed == Some(true))) {
+                Ok(datapath) => {
+                    tracing::info!("fast path available again");
+                    self.fast_lane = FastLane::On(Box::new(datapath));
                 }
+                Err(error) => reason.clone_from(&describe(error)),
             }
-            FastLane::On(datapath) => {
-                if let Err(error) = datapath.refresh() {
-                    tracing::warn!(error = describe(error), "could not read the maps anew");
-                }
-            }
-            FastLane::Off => (),
         }
+    }
+}
+
+/// The change of a kernel's FDB that an action is, if it is one.
+fn fdb_change(action: &Action) -> Option<FdbChange> {
+    match action {
+        Action::Kernel(KernelAction::AddFdb(entry)) => Some(FdbChange::Add(*entry)),
+        Action::Kernel(KernelAction::DeleteFdb(entry)) => Some(FdbChange::Delete(*entry)),
+        _ => None,
+    }
+}
+
+impl LinuxHost {
+    async fn apply_one(&mut self, action: &Action) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        match action {
+            Action::Kernel(action) => self.kernel.apply(action).await?,
+            Action::Datapath(action) => match &mut self.fast_lane {
+                FastLane::On(datapath) => datapath.apply(action)?,
+                FastLane::Off | FastLane::Unavailable { .. } => anyhow::bail!("the fast path is off"),
+            },
+        }
+        tracing::debug!(%action, micros = begun.elapsed().as_micros() as u64, "applied");
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod control;
 pub mod datapath;
 pub mod detach;
+mod drift;
 pub mod files;
 mod flow_log;
 pub mod host;

@@ -55,6 +55,12 @@ fn explain_kernel(view: &View, action: &KernelAction) -> String {
         KernelAction::CreateVxlan { name, network, .. } => {
             format!("vxlan device {name} does not exist; {}", why_needed(view, *network))
         }
+        KernelAction::CreateVlan { name, network, .. } => {
+            format!("VLAN device {name} does not exist; {}", why_needed(view, *network))
+        }
+        KernelAction::SetPromiscuous { name, .. } => {
+            format!("{name} takes the frames for its own MAC address only, not those for ports of its VLANs")
+        }
         KernelAction::SetUp { name, .. } => format!("{name} is down"),
         KernelAction::SetMtu { ifindex, name, mtu } => {
             format!("{name} has MTU {}, its network {mtu}", view.mtu(*ifindex).unwrap_or_default())

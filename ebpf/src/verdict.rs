@@ -1,7 +1,7 @@
 //! From a program's verdict to the kernel's action, counting on the way.
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::bpf_redirect,
 };
 use aya_log_ebpf::debug;
@@ -17,6 +17,8 @@ pub enum Verdict {
     Pass(Outcome),
     /// Send out of an interface.
     Redirect(Outcome, u32),
+    /// Have an interface receive it, for the kernel to go on from there.
+    Enter(Outcome, u32),
     /// Discard.
     Drop(DropReason),
 }
@@ -28,7 +30,7 @@ pub fn conclude(skb: Skb, hook: Hook, program: impl FnOnce(Skb) -> Verdict) -> i
     let bytes = skb.len() as u64;
     let verdict = program(skb);
     let outcome = match verdict {
-        Verdict::Pass(outcome) | Verdict::Redirect(outcome, _) => outcome,
+        Verdict::Pass(outcome) | Verdict::Redirect(outcome, _) | Verdict::Enter(outcome, _) => outcome,
         Verdict::Drop(_) => Outcome::Dropped,
     };
     maps::count(skb.ifindex(), hook, outcome, bytes);
@@ -37,6 +39,8 @@ pub fn conclude(skb: Skb, hook: Hook, program: impl FnOnce(Skb) -> Verdict) -> i
         Verdict::Pass(_) => TC_ACT_UNSPEC,
         // SAFETY: a helper call without pointers.
         Verdict::Redirect(_, ifindex) => unsafe { bpf_redirect(ifindex, 0) as i32 },
+        // SAFETY: as above.
+        Verdict::Enter(_, ifindex) => unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) as i32 },
         Verdict::Drop(reason) => {
             maps::count_drop(skb.ifindex(), reason, bytes);
             debug!(skb.ctx(), "{} dropped {} bytes: {}", hook.name(), bytes, reason.name());

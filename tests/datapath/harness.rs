@@ -222,6 +222,22 @@ impl Datapath {
         check(hook, verdict, (frame, &output), &output, frame, "the frame was changed");
     }
 
+    /// The priority that the program of `hook` leaves a packet with; before, it is 0.
+    pub(crate) fn priority(&mut self, hook: Hook, frame: &Frame) -> u32 {
+        // Offset of `priority` in the kernel's `struct __sk_buff`, and its length.
+        const PRIORITY: usize = 32;
+        let (mut output, mut context) = (vec![0; frame.0.len() + HEADROOM], [0; 192]);
+        let options = TestRunOptions {
+            data_in: Some(&frame.0),
+            data_out: Some(&mut output),
+            ctx_in: Some(&[0; 192]),
+            ctx_out: Some(&mut context),
+            ..TestRunOptions::default()
+        };
+        program(&mut self.ebpf, hook).test_run(options).expect("the kernel runs the program");
+        context[PRIORITY..].first_chunk().copied().map_or(0, u32::from_ne_bytes)
+    }
+
     /// Runs the program of `hook` on a frame that may mean anything: it is counted once, and what is passed on is
     /// unchanged.
     pub(crate) fn survives(&mut self, hook: Hook, frame: &Frame) {

@@ -9,3 +9,4 @@ mod reference;
 mod respond;
 mod security;
 mod too_big;
+mod vlan;

@@ -15,3 +15,5 @@ mod security_groups;
 mod takeover;
 mod trouble;
 mod underlay;
+mod vlan;
+mod vlan_frames;

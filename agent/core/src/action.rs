@@ -7,7 +7,7 @@ use overlane_abi as abi;
 pub use crate::map_entry::{MapEntry, MapKey, SecurityEntry, SecurityKey};
 
 use crate::{
-    model::{NetworkId, Vni},
+    model::{Mac, NetworkId, Vid, Vni},
     observed::{FdbEntry, FdbTable},
 };
 
@@ -39,6 +39,15 @@ pub enum KernelAction {
         /// Everything else.
         spec: VxlanSpec,
     },
+    /// Make a `<nic>.<vid>` device: without IPv6 of its own, up.
+    CreateVlan {
+        /// Its name.
+        name: String,
+        /// The network it is for, which is written to its alias.
+        network: NetworkId,
+        /// Everything else.
+        spec: VlanSpec,
+    },
     /// Set a link administratively up.
     SetUp {
         /// Interface index.
@@ -54,6 +63,13 @@ pub enum KernelAction {
         name: String,
         /// In bytes.
         mtu: u32,
+    },
+    /// Have a NIC take the frames for all MAC addresses.
+    SetPromiscuous {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name, for people.
+        name: String,
     },
     /// Make a link a port of a bridge.
     SetMaster {
@@ -162,6 +178,30 @@ pub struct VxlanSpec {
     pub mtu: u32,
 }
 
+/// Attributes of a `<nic>.<vid>` device to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanSpec {
+    /// Interface index of the NIC.
+    pub nic: u32,
+    /// The NIC's MAC address, which the device has as well.
+    pub mac: Option<Mac>,
+    /// The tag.
+    pub vid: Vid,
+    /// In bytes.
+    pub mtu: u32,
+    /// Who adds and removes the tag.
+    pub tagging: Tagging,
+}
+
+/// Who adds and removes the tags of a VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tagging {
+    /// The kernel's 8021q module: the device is one of its own.
+    Kernel,
+    /// The eBPF programs: the device (an ifb) is where they take frames from and bring them to.
+    Programs,
+}
+
 /// A change of maps or attachments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatapathAction {
@@ -220,6 +260,14 @@ impl fmt::Display for KernelAction {
             Self::CreateVxlan { name, spec, .. } => {
                 write!(f, "create vxlan device {name}: local {} port {} mtu {}", spec.local, spec.port, spec.mtu)
             }
+            Self::CreateVlan { name, spec: VlanSpec { vid, mtu, tagging, .. }, .. } => {
+                let by = match tagging {
+                    Tagging::Kernel => "",
+                    Tagging::Programs => ", tagged by eBPF because the kernel has no 8021q module",
+                };
+                write!(f, "create VLAN device {name}: VID {vid} mtu {mtu}{by}")
+            }
+            Self::SetPromiscuous { name, .. } => write!(f, "have {name} take the frames for all MAC addresses"),
             Self::SetUp { name, .. } => write!(f, "set {name} up"),
             Self::SetMtu { name, mtu, .. } => write!(f, "set the MTU of {name} to {mtu}"),
             Self::SetMaster { name, bridge_name, .. } => write!(f, "add {name} to bridge {bridge_name}"),

@@ -27,6 +27,24 @@ pub struct Desired {
     pub closed_by_default: bool,
 }
 
+/// An entry of the big tables, by what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntryKey {
+    /// Who owns a MAC address; the zero address stands for the flood list.
+    Mac(NetworkId, Mac),
+    /// Who owns an address.
+    Address(NetworkId, IpAddr),
+}
+
+impl EntryKey {
+    /// The network that the entry belongs to.
+    pub const fn network(&self) -> NetworkId {
+        match self {
+            Self::Mac(network, _) | Self::Address(network, _) => *network,
+        }
+    }
+}
+
 /// One network as seen from this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {

@@ -13,3 +13,4 @@ pub mod plan;
 pub mod problem;
 pub mod security;
 pub mod topology;
+pub mod update;

@@ -20,6 +20,8 @@ pub enum MapEntry {
     Fdb(abi::FdbKey, abi::FdbEntry),
     Vtep(abi::Address, abi::Vtep),
     Neighbor(abi::NeighborKey, abi::Neighbor),
+    Vlan(abi::VlanId, abi::Vlan),
+    VlanDevice(u32, abi::VlanId),
     Security(SecurityEntry),
 }
 
@@ -49,6 +51,8 @@ pub enum MapKey {
     Fdb(abi::FdbKey),
     Vtep(abi::Address),
     Neighbor(abi::NeighborKey),
+    Vlan(abi::VlanId),
+    VlanDevice(u32),
     Security(SecurityKey),
 }
 
@@ -73,6 +77,8 @@ impl MapEntry {
             Self::Fdb(key, _) => MapKey::Fdb(key),
             Self::Vtep(key, _) => MapKey::Vtep(key),
             Self::Neighbor(key, _) => MapKey::Neighbor(key),
+            Self::Vlan(key, _) => MapKey::Vlan(key),
+            Self::VlanDevice(key, _) => MapKey::VlanDevice(key),
             Self::Security(entry) => MapKey::Security(entry.key()),
         }
     }
@@ -118,6 +124,8 @@ impl fmt::Display for MapKey {
             Self::Network(key) => write!(f, "networks[interface {}]", key.id),
             Self::Fdb(key) => write!(f, "fdb[network {}, {}]", key.network, Mac(key.mac)),
             Self::Vtep(address) => write!(f, "vteps[{}]", IpAddr::from(*address)),
+            Self::Vlan(key) => write!(f, "vlans[VID {} on interface {}]", key.vid, key.nic),
+            Self::VlanDevice(ifindex) => write!(f, "vlan_devices[interface {ifindex}]"),
             Self::Neighbor(key) => write!(f, "neighbors[network {}, {}]", key.network, IpAddr::from(key.address)),
             Self::Security(key) => key.fmt(f),
         }

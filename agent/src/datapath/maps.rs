@@ -12,7 +12,7 @@ use aya::{
 };
 use overlane_abi::{
     ABI_VERSION, Address, CounterKey, DropKey, DropReason, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor,
-    NeighborKey, Network, NetworkKey, Port, Tally, Vtep, names,
+    NeighborKey, Network, NetworkKey, Port, Tally, Vlan, VlanId, Vtep, names,
 };
 use overlane_core::{
     action::{MapEntry, MapKey},
@@ -28,6 +28,8 @@ pub struct Maps {
     fdb: HashMap<MapData, FdbKey, FdbEntry>,
     vteps: HashMap<MapData, Address, Vtep>,
     neighbors: HashMap<MapData, NeighborKey, Neighbor>,
+    vlans: HashMap<MapData, VlanId, Vlan>,
+    vlan_devices: HashMap<MapData, u32, VlanId>,
     counters: PerCpuHashMap<MapData, CounterKey, HookCounters>,
     drops: PerCpuHashMap<MapData, DropKey, Tally>,
     security: SecurityMaps,
@@ -64,6 +66,8 @@ impl Maps {
             fdb: open.typed(names::FDB)?,
             vteps: open.typed(names::VTEPS)?,
             neighbors: open.typed(names::NEIGHBORS)?,
+            vlans: open.typed(names::VLANS)?,
+            vlan_devices: open.typed(names::VLAN_DEVICES)?,
             counters: open.typed(names::COUNTERS)?,
             drops: open.typed(names::DROPS)?,
             security: SecurityMaps::open(&mut open)?,
@@ -79,23 +83,34 @@ impl Maps {
         self.security.begin()
     }
 
-    /// Reads what is otherwise remembered.
-    pub(super) fn refresh(&mut self) -> Result<(), DatapathError> {
-        self.security.refresh()
-    }
-
-    /// What is in the maps and where programs are attached.
-    pub(super) fn observe(&self, links: &Links) -> Result<DatapathState, DatapathError> {
+    /// What is in the maps and where programs are attached. The big maps are read only when nothing is `known` of them: no
+    /// one else writes to them.
+    pub(super) fn observe(&self, links: &Links, known: Option<DatapathState>) -> Result<DatapathState, DatapathError> {
+        let (fdb, neighbors, security) = match known {
+            Some(known) => (known.fdb, known.neighbors, known.security),
+            None => (dump(&self.fdb, names::FDB)?, dump(&self.neighbors, names::NEIGHBORS)?, self.security.read()?),
+        };
         Ok(DatapathState {
             ports: dump(&self.ports, names::PORTS)?,
             networks: dump(&self.networks, names::NETWORKS)?,
-            fdb: dump(&self.fdb, names::FDB)?,
+            fdb,
             vteps: dump(&self.vteps, names::VTEPS)?,
-            neighbors: dump(&self.neighbors, names::NEIGHBORS)?,
+            neighbors,
+            vlans: dump(&self.vlans, names::VLANS)?,
+            vlan_devices: dump(&self.vlan_devices, names::VLAN_DEVICES)?,
             attached: links.list()?,
             counted: self.counted()?,
-            security: self.security.state(),
+            security,
         })
+    }
+
+    /// Deletes everything that packets are forwarded by, but for what takes frames from VLAN devices to their NICs and back.
+    pub(super) fn keep_only_vlans(&mut self) -> Result<(), DatapathError> {
+        clear(&mut self.fdb, names::FDB)?;
+        clear(&mut self.ports, names::PORTS)?;
+        clear(&mut self.networks, names::NETWORKS)?;
+        clear(&mut self.neighbors, names::NEIGHBORS)?;
+        clear(&mut self.vteps, names::VTEPS)
     }
 
     fn counted(&self) -> Result<BTreeSet<(Hook, u32)>, DatapathError> {
@@ -117,6 +132,8 @@ impl Maps {
             MapEntry::Vtep(key, value) => insert(&mut self.vteps, names::VTEPS, key, value),
             MapEntry::Neighbor(key, value) => insert(&mut self.neighbors, names::NEIGHBORS, key, value),
             MapEntry::Security(entry) => self.security.put(&entry),
+            MapEntry::Vlan(key, value) => insert(&mut self.vlans, names::VLANS, key, value),
+            MapEntry::VlanDevice(key, value) => insert(&mut self.vlan_devices, names::VLAN_DEVICES, key, value),
         }
     }
 
@@ -129,6 +146,8 @@ impl Maps {
             MapKey::Vtep(key) => gone(self.vteps.remove(key), names::VTEPS),
             MapKey::Neighbor(key) => gone(self.neighbors.remove(key), names::NEIGHBORS),
             MapKey::Security(key) => self.security.delete(key),
+            MapKey::Vlan(key) => gone(self.vlans.remove(key), names::VLANS),
+            MapKey::VlanDevice(key) => gone(self.vlan_devices.remove(key), names::VLAN_DEVICES),
         }
     }
 
@@ -162,6 +181,11 @@ fn dump<K: Pod + Ord + Hash + Eq, V: Pod>(
     name: &'static str,
 ) -> Result<BTreeMap<K, V>, DatapathError> {
     map.iter().collect::<Result<_, _>>().map_err(DatapathError::map(name))
+}
+
+fn clear<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, name: &'static str) -> Result<(), DatapathError> {
+    let keys: Vec<K> = map.keys().collect::<Result<_, _>>().map_err(DatapathError::map(name))?;
+    keys.iter().try_for_each(|key| gone(map.remove(key), name))
 }
 
 pub(super) fn insert<K: Pod, V: Pod>(

@@ -19,6 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::net::if_::if_indextoname;
 use overlane_abi::{ABI_VERSION, Hook, Port};
 use overlane_core::{action::DatapathAction, config::FlowConfig, observed::DatapathState};
 
@@ -78,25 +79,17 @@ impl Datapath {
         Ok(Self { programs, maps, links, other_versions, events })
     }
 
-    /// What is in the maps, and where programs are attached.
+    /// What is in the maps, and where programs are attached; the entries of the big maps are those that are `known`, if any.
     ///
     /// # Errors
     /// [`DatapathError`] when a map or the pin directory cannot be read.
-    pub fn observe(&self) -> Result<DatapathState, DatapathError> {
-        self.maps.observe(&self.links)
+    pub fn observe(&self, known: Option<DatapathState>) -> Result<DatapathState, DatapathError> {
+        self.maps.observe(&self.links, known)
     }
 
     /// What the programs tell as it happens; `None` when somebody listens already.
     pub fn take_events(&mut self) -> Option<Events> {
         self.events.take()
-    }
-
-    /// Reads what is otherwise remembered, in case that somebody else has changed it.
-    ///
-    /// # Errors
-    /// [`DatapathError`] when a map cannot be read.
-    pub fn refresh(&mut self) -> Result<(), DatapathError> {
-        self.maps.refresh()
     }
 
     /// Carries out one step of a plan.
@@ -120,8 +113,8 @@ impl Datapath {
     /// [`DatapathError`] when the kernel refuses; what is attached stays then.
     pub fn filter_only(bpffs: &Path, settings: &LoadSettings) -> Result<usize, DatapathError> {
         let directory = pin_directory(bpffs);
-        let ports = match Maps::open_pinned(&directory) {
-            Ok(maps) => maps.observe(&Links::at(&directory))?.ports,
+        let DatapathState { ports, vlan_devices, .. } = match Maps::open_pinned(&directory) {
+            Ok(maps) => maps.observe(&Links::at(&directory), None)?,
             Err(DatapathError::NothingPinned(_)) => return Ok(0),
             Err(error) => return Err(error),
         };
@@ -129,9 +122,16 @@ impl Datapath {
             return Ok(0);
         }
         let datapath = Self::open(bpffs, &LoadSettings { forwards: false, is_closed: true, ..settings.clone() })?;
-        let is_secured = |ifindex: &u32| ports.get(ifindex).is_some_and(|port| port.flags & Port::SECURED != 0);
+        let is_secured = |ifindex: u32| ports.get(&ifindex).is_some_and(|port| port.flags & Port::SECURED != 0);
+        let stays = |hook, ifindex| match hook {
+            Hook::FromPort | Hook::ToPort => is_secured(ifindex),
+            // Nothing else connects these VLANs.
+            Hook::ToVlan => true,
+            Hook::FromUplink => vlan_devices.values().any(|vlan| vlan.nic == ifindex),
+            Hook::FromOverlay => false,
+        };
         for (hook, ifindex) in datapath.links.list()? {
-            if !matches!(hook, Hook::FromPort | Hook::ToPort) || !is_secured(&ifindex) {
+            if !stays(hook, ifindex) {
                 datapath.links.detach(hook, ifindex)?;
             }
         }
@@ -144,6 +144,44 @@ impl Datapath {
     /// [`DatapathError`] when a pin cannot be removed.
     pub fn remove(bpffs: &Path) -> Result<(), DatapathError> {
         versions(bpffs)?.iter().try_for_each(|version| links::remove_all(version))
+    }
+
+    /// As `remove`, but where the kernel has no 8021q module, what carries a VLAN is the programs: those stay, with nothing to do
+    /// but that. Returns the names of the VLAN devices that this is for.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when a map cannot be changed or a pin cannot be removed, or when maps that cannot be read carry VLANs.
+    pub fn remove_but_vlans(bpffs: &Path) -> Result<Vec<String>, DatapathError> {
+        let directory = pin_directory(bpffs);
+        let others: Vec<PathBuf> = versions(bpffs)?.into_iter().filter(|version| *version != directory).collect();
+        for version in &others {
+            if Links::at(version).list()?.iter().any(|(hook, _)| *hook == Hook::ToVlan) {
+                return Err(DatapathError::OtherVersion(version.clone()));
+            }
+        }
+        let mut maps = match Maps::open_pinned(&directory) {
+            Err(DatapathError::NothingPinned(_)) => return Self::remove(bpffs).map(|()| Vec::new()),
+            maps => maps?,
+        };
+        let links = Links::at(&directory);
+        let DatapathState { vlan_devices, attached, .. } = maps.observe(&links, None)?;
+        let carried: Vec<(u32, u32, String)> = vlan_devices
+            .iter()
+            .filter(|(device, _)| attached.contains(&(Hook::ToVlan, **device)))
+            .filter_map(|(device, vlan)| Some((*device, vlan.nic, if_indextoname(*device).ok()?.into_string().ok()?)))
+            .collect();
+        if carried.is_empty() {
+            return Self::remove(bpffs).map(|()| Vec::new());
+        }
+        let stays = |(hook, ifindex): &(Hook, u32)| {
+            carried.iter().any(|(device, nic, _)| {
+                (*hook, *ifindex) == (Hook::ToVlan, *device) || (*hook, *ifindex) == (Hook::FromUplink, *nic)
+            })
+        };
+        attached.iter().filter(|link| !stays(link)).try_for_each(|(hook, ifindex)| links.detach(*hook, *ifindex))?;
+        maps.keep_only_vlans()?;
+        others.iter().try_for_each(|version| links::remove_all(version))?;
+        Ok(carried.into_iter().map(|(.., name)| name).collect())
     }
 
     /// Removes what agents with another version of the ABI have pinned. Their attachments have been taken over by now.
@@ -182,7 +220,7 @@ impl Datapath {
         let directory = pin_directory(bpffs);
         let maps = Maps::open_pinned(&directory)?;
         let links = Links::at(&directory);
-        Ok((maps.observe(&links)?, maps.stats()?))
+        Ok((maps.observe(&links, None)?, maps.stats()?))
     }
 }
 

@@ -1,12 +1,10 @@
 //! The maps of port security and security groups.
 //!
-//! A set can have ten thousand members, and a change of one must not cost a look at the others. So what the maps hold is kept in
-//! memory as it is written, and read from the maps when an agent starts and with every full pass.
+//! Single addresses are looked up by hashing, prefixes in a trie: of each there is a map.
 
 use std::{
     hash::Hash,
     net::{IpAddr, Ipv6Addr},
-    sync::Arc,
 };
 
 use aya::{
@@ -44,12 +42,11 @@ pub(super) struct SecurityMaps {
     rules: LpmTrie<MapData, RuleKey, RuleSet>,
     generation: Array<MapData, u32>,
     rule_hits: PerCpuHashMap<MapData, RuleHitKey, Tally>,
-    state: Arc<SecurityState>,
 }
 
 impl SecurityMaps {
     pub(super) fn open(open: &mut Opener<'_>) -> Result<Self, DatapathError> {
-        let mut maps = Self {
+        Ok(Self {
             sources: open.typed(names::SOURCES)?,
             source_prefixes: open.typed(names::SOURCE_PREFIXES)?,
             sets: open.typed(names::SETS)?,
@@ -59,19 +56,11 @@ impl SecurityMaps {
             rules: open.typed(names::RULES)?,
             generation: open.typed(names::GENERATION)?,
             rule_hits: open.typed(names::RULE_HITS)?,
-            state: Arc::default(),
-        };
-        maps.refresh()?;
-        Ok(maps)
+        })
     }
 
     /// What the maps hold.
-    pub(super) fn state(&self) -> Arc<SecurityState> {
-        Arc::clone(&self.state)
-    }
-
-    /// Reads the maps.
-    pub(super) fn refresh(&mut self) -> Result<(), DatapathError> {
+    pub(super) fn read(&self) -> Result<SecurityState, DatapathError> {
         let mut state = SecurityState::default();
         entries(self.sources.iter(), names::SOURCES, |key, source| {
             let length = if key.family == SourceKey::V4 { 32 } else { 128 };
@@ -95,15 +84,18 @@ impl SecurityMaps {
             let service = Service::from_key(&key.data(), key.prefix_len());
             state.rules.entry(key.data().policy).or_default().insert(service, rules);
         })?;
-        state.generation = self.generation.get(&0, 0).map_err(DatapathError::map(names::GENERATION))?;
-        self.state = Arc::new(state);
-        Ok(())
+        state.generation = self.generation()?;
+        Ok(state)
+    }
+
+    fn generation(&self) -> Result<u32, DatapathError> {
+        self.generation.get(&0, 0).map_err(DatapathError::map(names::GENERATION))
     }
 
     /// Has all flows that members of sets have admitted judged again: an agent may have ended between taking a member away and
     /// saying so.
     pub(super) fn begin(&mut self) -> Result<(), DatapathError> {
-        let generation = self.state.generation + 1;
+        let generation = self.generation()? + 1;
         self.put(&SecurityEntry::Generation(generation))
     }
 
@@ -113,29 +105,23 @@ impl SecurityMaps {
             SecurityEntry::Source(ifindex, source, flags) => {
                 let (key, prefix) = source.key(ifindex);
                 put(&mut self.sources, &mut self.source_prefixes, (key, prefix), Source { flags }, names::SOURCES)?;
-                Arc::make_mut(&mut self.state).sources.entry(ifindex).or_default().insert(source, flags);
             }
             SecurityEntry::Set(set, name) => {
                 insert(&mut self.sets, names::SETS, set, name)?;
-                Arc::make_mut(&mut self.state).sets.insert(set, name);
             }
             SecurityEntry::Member(set, net, rule) => {
                 let key = map_entry::member_key(set, &net);
                 put(&mut self.members, &mut self.member_prefixes, key, Member { rule }, names::MEMBERS)?;
-                Arc::make_mut(&mut self.state).members.entry(set).or_default().insert(net, rule);
             }
             SecurityEntry::Policy(policy, name) => {
                 insert(&mut self.policies, names::POLICIES, policy, name)?;
-                Arc::make_mut(&mut self.state).policies.insert(policy, name);
             }
             SecurityEntry::Rule(policy, service, rules) => {
                 let key = Key::new(service.prefix_len, service.key(policy));
                 self.rules.insert(&key, rules, 0).map_err(DatapathError::map(names::RULES))?;
-                Arc::make_mut(&mut self.state).rules.entry(policy).or_default().insert(service, rules);
             }
             SecurityEntry::Generation(generation) => {
                 self.generation.set(0, generation, 0).map_err(DatapathError::map(names::GENERATION))?;
-                Arc::make_mut(&mut self.state).generation = generation;
             }
         }
         Ok(())
@@ -147,24 +133,19 @@ impl SecurityMaps {
             SecurityKey::Source(ifindex, source) => {
                 let (key, prefix) = source.key(ifindex);
                 delete(&mut self.sources, &mut self.source_prefixes, (key, prefix), names::SOURCES)?;
-                remove(&mut Arc::make_mut(&mut self.state).sources, ifindex, &source);
             }
             SecurityKey::Set(set) => {
                 gone(self.sets.remove(&set), names::SETS)?;
-                Arc::make_mut(&mut self.state).sets.remove(&set);
             }
             SecurityKey::Member(set, net) => {
                 delete(&mut self.members, &mut self.member_prefixes, map_entry::member_key(set, &net), names::MEMBERS)?;
-                remove(&mut Arc::make_mut(&mut self.state).members, set, &net);
             }
             SecurityKey::Policy(policy) => {
                 self.forget_hits(policy)?;
                 gone(self.policies.remove(&policy), names::POLICIES)?;
-                Arc::make_mut(&mut self.state).policies.remove(&policy);
             }
             SecurityKey::Rule(policy, service) => {
                 gone(self.rules.remove(&Key::new(service.prefix_len, service.key(policy))), names::RULES)?;
-                remove(&mut Arc::make_mut(&mut self.state).rules, policy, &service);
             }
             // There is always one.
             SecurityKey::Generation => (),
@@ -194,20 +175,6 @@ fn entries<K, V>(
     Ok(())
 }
 
-fn remove<K: Ord, V>(
-    nested: &mut std::collections::BTreeMap<u32, std::collections::BTreeMap<K, V>>,
-    number: u32,
-    key: &K,
-) {
-    if let Some(of) = nested.get_mut(&number) {
-        of.remove(key);
-        if of.is_empty() {
-            nested.remove(&number);
-        }
-    }
-}
-
-/// Single addresses are looked up by hashing, prefixes in a trie.
 fn put<K: Pod + Hash + Eq, V: Pod>(
     single: &mut HashMap<MapData, K, V>,
     prefixes: &mut LpmTrie<MapData, K, V>,

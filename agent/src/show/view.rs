@@ -1,13 +1,13 @@
 //! Everything that is looked at before anything is shown.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::Context as _;
 use overlane_abi as abi;
 use overlane_core::{
-    config::{FastPath, PhysicalDevice},
+    config::{Config, FastPath, PhysicalDevice},
     desired::{Desired, LocalPort, Network},
-    model::{NetworkId, PortId, Segment},
+    model::{NetworkId, PortId, Segment, vlan_name, vxlan_name},
     observed::{DatapathState, Link, Observed},
     plan::{self, Plan},
     security::compile::Policy,
@@ -25,10 +25,7 @@ pub struct View {
     pub(super) observed: Observed,
     pub(super) stats: Stats,
     pub(super) plan: Plan,
-    /// Whether the programs forward, rather than only filter.
-    pub(super) forwards: bool,
-    physical_networks: BTreeMap<String, PhysicalDevice>,
-    bpffs: PathBuf,
+    config: Config,
 }
 
 impl View {
@@ -42,7 +39,7 @@ impl View {
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
         let kernel = runtime.block_on(async {
             let (kernel, _monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
-            kernel.observe(&desired.vteps, loaded.config.local_ip()).await.context("listing the kernel's state")
+            kernel.observe(&desired, &loaded.config).await.context("listing the kernel's state")
         })?;
         let (datapath, stats) = match loaded.config.fast_path {
             // Filters need eBPF also where forwarding does not use it.
@@ -56,20 +53,22 @@ impl View {
         };
         let observed = Observed { kernel, datapath, ..Observed::default() };
         let plan = plan::plan(&desired, &observed, &loaded.config);
-        let physical_networks = loaded.config.physical_networks.clone();
-        let forwards = loaded.config.fast_path == FastPath::Auto;
-        let bpffs = loaded.config.bpffs.clone();
-        Ok(Self { desired, observed, stats, plan, forwards, physical_networks, bpffs })
+        Ok(Self { desired, observed, stats, plan, config: loaded.config.clone() })
+    }
+
+    /// Whether the programs forward, rather than only filter.
+    pub(super) fn forwards(&self) -> bool {
+        self.config.fast_path == FastPath::Auto
     }
 
     /// The connection table.
     pub(super) fn flows(&self) -> anyhow::Result<Vec<Flow>> {
-        Datapath::flows(&self.bpffs).context("reading the connection table")
+        Datapath::flows(&self.config.bpffs).context("reading the connection table")
     }
 
     /// What rules have admitted.
     pub(super) fn rule_hits(&self) -> anyhow::Result<RuleHits> {
-        match Datapath::rule_hits(&self.bpffs) {
+        match Datapath::rule_hits(&self.config.bpffs) {
             Err(DatapathError::NothingPinned(_)) => Ok(RuleHits::new()),
             result => result.context("reading the counters of rules"),
         }
@@ -168,17 +167,28 @@ impl View {
 
     /// The name that a network's bridge has or should have.
     pub(super) fn bridge_name(&self, id: NetworkId, network: &Network) -> String {
-        match self.physical_device(network) {
-            Some(PhysicalDevice::Bridge(name)) => name.clone(),
-            _ => id.bridge_name(),
+        match &network.segment {
+            Segment::Flat { physical_network } => match self.config.untagged_device(physical_network) {
+                Some(PhysicalDevice::Bridge(name)) => name,
+                _ => id.bridge_name(),
+            },
+            Segment::Vxlan(_) | Segment::Vlan { .. } | Segment::Local => id.bridge_name(),
         }
     }
 
-    /// What the network's physical network is mapped to.
-    pub(super) fn physical_device(&self, network: &Network) -> Option<&PhysicalDevice> {
+    /// The name of what leads from a network's bridge to the other hosts: the vxlan device, the VLAN device, or the NIC.
+    pub(super) fn uplink_name(&self, network: &Network) -> Option<String> {
         match &network.segment {
-            Segment::Flat { physical_network } => self.physical_networks.get(physical_network),
-            Segment::Vxlan(_) | Segment::Local => None,
+            Segment::Vxlan(vni) => Some(vxlan_name(*vni)),
+            Segment::Flat { physical_network } => match self.config.untagged_device(physical_network) {
+                Some(PhysicalDevice::Interface(name)) => Some(name),
+                _ => None,
+            },
+            Segment::Vlan { physical_network, vid } => {
+                let nic = self.config.vlan_interface(physical_network)?;
+                Some(vlan_name(nic, *vid))
+            }
+            Segment::Local => None,
         }
     }
 

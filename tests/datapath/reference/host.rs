@@ -9,7 +9,7 @@ use overlane_core::{
     desired::{Desired, LocalPort, Network},
     map_entry::member_key,
     model::{NetworkId, PortId, Segment},
-    observed::{DatapathState, Link, LinkKind, Observed, SecurityState},
+    observed::{DatapathState, Link, LinkKind, Observed},
     plan,
     security::{Direction, Groups, PortSecurity, Rulebook, model},
 };
@@ -97,14 +97,19 @@ impl Host {
 
     fn apply(&mut self, action: &DatapathAction) {
         let state = self.observed.datapath.as_mut().expect("it is on");
-        let security = Arc::make_mut(&mut state.security);
         match action {
             DatapathAction::Put(MapEntry::Port(ifindex, port)) => {
                 self.datapath.put(names::PORTS, *ifindex, *port);
                 state.ports.insert(*ifindex, *port);
             }
-            DatapathAction::Put(MapEntry::Security(entry)) => put(&mut self.datapath, security, entry),
-            DatapathAction::Delete(MapKey::Security(key)) => delete(&mut self.datapath, security, key),
+            DatapathAction::Put(MapEntry::Security(entry)) => {
+                put(&mut self.datapath, entry);
+                state.security.put(entry);
+            }
+            DatapathAction::Delete(MapKey::Security(key)) => {
+                delete(&mut self.datapath, key);
+                state.security.delete(key);
+            }
             // The programs that are asked here read no others.
             _ => (),
         }
@@ -119,7 +124,7 @@ impl Host {
 
 fn link(ifindex: u32, name: String, kind: LinkKind) -> Link {
     let master = (ifindex == IFINDEX).then_some(2);
-    Link { ifindex, name, kind, master, up: true, mtu: 1500, mac: None, made_for: None }
+    Link { ifindex, name, kind, master, up: true, promiscuous: false, mtu: 1500, mac: None, made_for: None }
 }
 
 fn config() -> Config {
@@ -136,7 +141,7 @@ fn config() -> Config {
     }
 }
 
-fn put(datapath: &mut Datapath, state: &mut SecurityState, entry: &SecurityEntry) {
+fn put(datapath: &mut Datapath, entry: &SecurityEntry) {
     match *entry {
         SecurityEntry::Source(ifindex, source, flags) => {
             let value = Source { flags };
@@ -144,59 +149,36 @@ fn put(datapath: &mut Datapath, state: &mut SecurityState, entry: &SecurityEntry
                 (key, None) => datapath.put(names::SOURCES, key, value),
                 (key, Some(length)) => datapath.put_prefix(names::SOURCE_PREFIXES, length, key, value),
             }
-            state.sources.entry(ifindex).or_default().insert(source, flags);
         }
-        SecurityEntry::Member(set, net, rule) => {
-            match member_key(set, &net) {
-                (key, None) => datapath.put(names::MEMBERS, key, Member { rule }),
-                (key, Some(length)) => datapath.put_prefix(names::MEMBER_PREFIXES, length, key, Member { rule }),
-            }
-            state.members.entry(set).or_default().insert(net, rule);
-        }
+        SecurityEntry::Member(set, net, rule) => match member_key(set, &net) {
+            (key, None) => datapath.put(names::MEMBERS, key, Member { rule }),
+            (key, Some(length)) => datapath.put_prefix(names::MEMBER_PREFIXES, length, key, Member { rule }),
+        },
         SecurityEntry::Rule(policy, service, rules) => {
             datapath.put_prefix(names::RULES, service.prefix_len, service.key(policy), rules);
-            state.rules.entry(policy).or_default().insert(service, rules);
         }
         SecurityEntry::Generation(generation) => {
             datapath.set(names::GENERATION, generation);
-            state.generation = generation;
         }
-        SecurityEntry::Set(set, name) => {
-            state.sets.insert(set, name);
-        }
-        SecurityEntry::Policy(policy, name) => {
-            state.policies.insert(policy, name);
-        }
+        // For agents only.
+        SecurityEntry::Set(..) | SecurityEntry::Policy(..) => (),
     }
 }
 
-fn delete(datapath: &mut Datapath, state: &mut SecurityState, key: &SecurityKey) {
+fn delete(datapath: &mut Datapath, key: &SecurityKey) {
     match *key {
-        SecurityKey::Source(ifindex, source) => {
-            match source.key(ifindex) {
-                (key, None) => datapath.remove::<_, Source>(names::SOURCES, key),
-                (key, Some(length)) => datapath.remove_prefix::<_, Source>(names::SOURCE_PREFIXES, length, key),
-            }
-            state.sources.entry(ifindex).or_default().remove(&source);
-        }
-        SecurityKey::Member(set, net) => {
-            match member_key(set, &net) {
-                (key, None) => datapath.remove::<_, Member>(names::MEMBERS, key),
-                (key, Some(length)) => datapath.remove_prefix::<_, Member>(names::MEMBER_PREFIXES, length, key),
-            }
-            state.members.entry(set).or_default().remove(&net);
-        }
+        SecurityKey::Source(ifindex, source) => match source.key(ifindex) {
+            (key, None) => datapath.remove::<_, Source>(names::SOURCES, key),
+            (key, Some(length)) => datapath.remove_prefix::<_, Source>(names::SOURCE_PREFIXES, length, key),
+        },
+        SecurityKey::Member(set, net) => match member_key(set, &net) {
+            (key, None) => datapath.remove::<_, Member>(names::MEMBERS, key),
+            (key, Some(length)) => datapath.remove_prefix::<_, Member>(names::MEMBER_PREFIXES, length, key),
+        },
         SecurityKey::Rule(policy, service) => {
             let (key, length) = (service.key(policy), service.prefix_len);
             datapath.remove_prefix::<_, overlane_abi::RuleSet>(names::RULES, length, key);
-            state.rules.entry(policy).or_default().remove(&service);
         }
-        SecurityKey::Set(set) => {
-            state.sets.remove(&set);
-        }
-        SecurityKey::Policy(policy) => {
-            state.policies.remove(&policy);
-        }
-        SecurityKey::Generation => (),
+        SecurityKey::Set(_) | SecurityKey::Policy(_) | SecurityKey::Generation => (),
     }
 }

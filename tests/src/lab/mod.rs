@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 pub use agent::{Agent, Lanes, overlane_binary};
 pub use host::{Host, Machine};
 pub use namespace::Namespace;
-pub use pair::{HOSTS, Pair, nothing_to_do};
+pub use pair::{BY_INTERFACE, HOSTS, NIC, OUTSIDE, Pair, expect_blocked, nothing_to_do};
 pub use plug::{Waiting, now, plug_times};
 pub use process::Process;
 pub use security::{Connection, Rule, SecurityGroup, send_udp};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
-    config::{Config, Control, Dscp, FastPath, Note, PhysicalDevice, VxlanConfig},
+    config::{Config, Control, Dscp, FastPath, Note, PhysicalNetwork, VxlanConfig, physical::parse_mappings},
     oslo_ini::{Entry, Settings},
     problem::{Problem, Problems},
 };
@@ -178,37 +178,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Both mappings; a bridge wins over an interface of the same physical network.
-    fn physical_networks(&mut self) -> BTreeMap<String, PhysicalDevice> {
-        let mut devices = BTreeMap::new();
-        for (name, bridge) in self.mappings("physical_interface_mappings") {
-            devices.insert(name, PhysicalDevice::Interface(bridge));
+    fn physical_networks(&mut self) -> BTreeMap<String, PhysicalNetwork> {
+        let mut networks: BTreeMap<String, PhysicalNetwork> = BTreeMap::new();
+        for (label, interface) in self.mappings("physical_interface_mappings") {
+            networks.entry(label).or_default().interface = Some(interface);
         }
-        for (name, bridge) in self.mappings("bridge_mappings") {
-            devices.insert(name, PhysicalDevice::Bridge(bridge));
+        for (label, bridge) in self.mappings("bridge_mappings") {
+            networks.entry(label).or_default().bridge = Some(bridge);
         }
-        devices
+        networks
     }
 
-    /// `label:device, …`; labels and devices are unique, as the Linux bridge agent wants them.
     fn mappings(&mut self, name: &str) -> Vec<(String, String)> {
-        let text = self.text("linux_bridge", name).unwrap_or_default();
-        let mut mappings: Vec<(String, String)> = Vec::new();
-        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-            let parts: Vec<&str> = item.split(':').map(str::trim).collect();
-            let [label, device] = parts[..] else {
-                self.problem("linux_bridge", name, format_args!("{item:?}: expected label:device"));
-                continue;
-            };
-            if label.is_empty() || !is_interface_name(device) {
-                self.problem("linux_bridge", name, format_args!("{item:?}: expected label:device, {INTERFACE_NAME}"));
-            } else if mappings.iter().any(|(known, _)| known == label) {
-                self.problem("linux_bridge", name, format_args!("physical network {label} is mapped twice"));
-            } else if mappings.iter().any(|(_, known)| known == device) {
-                self.problem("linux_bridge", name, format_args!("device {device} is mapped twice"));
-            } else {
-                mappings.push((label.to_owned(), device.to_owned()));
-            }
+        let (mappings, problems) = parse_mappings(&self.text("linux_bridge", name).unwrap_or_default());
+        for problem in problems {
+            self.problem("linux_bridge", name, problem);
         }
         mappings
     }
@@ -294,14 +278,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What the kernel takes for the name of a device (`dev_valid_name`).
-const INTERFACE_NAME: &str = "a device name of at most 15 characters";
-
-fn is_interface_name(name: &str) -> bool {
-    let has_odd_character = name.contains(|c: char| c == '/' || c.is_whitespace());
-    (1..=15).contains(&name.len()) && !has_odd_character && name != "." && name != ".."
-}
-
 fn is_known(entry: &Entry) -> bool {
     KNOWN.iter().any(|(section, names)| *section == entry.section && names.contains(&entry.name.as_str()))
 }
@@ -313,6 +289,10 @@ mod tests {
     use overlane_abi::FlowState;
 
     use super::*;
+    use crate::{
+        config::PhysicalDevice,
+        model::{Segment, Vid},
+    };
 
     fn read(text: &str) -> Result<(Config, Vec<Note>), Vec<String>> {
         let mut settings = Settings::default();
@@ -387,24 +367,22 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_mapping_wins_over_an_interface_mapping() {
-        let text = "[linux_bridge]\nphysical_interface_mappings = a:eth2, b:eth3,\nbridge_mappings = b:br-ex\n";
+    fn a_bridge_mapping_wins_over_an_interface_mapping_where_frames_have_no_tag() {
+        let text =
+            "[linux_bridge]\nphysical_interface_mappings = a:eth2, b:eth3,\nbridge_mappings = b:br-ex, c:br-in\n";
         let (config, _) = read(&format!("{text}{MINIMAL}")).expect("valid");
-        let expected = [
-            ("a".to_owned(), PhysicalDevice::Interface("eth2".to_owned())),
-            ("b".to_owned(), PhysicalDevice::Bridge("br-ex".to_owned())),
-        ];
-        assert_eq!(config.physical_networks, expected.into());
-    }
-
-    #[test]
-    fn mappings_that_are_malformed_or_ambiguous_are_refused() {
-        let text = "[linux_bridge]\nphysical_interface_mappings = a:eth2,b:eth2,a:eth3,c,d:much-too-long-name\n";
-        let problems = read(&format!("{text}{MINIMAL}")).expect_err("invalid");
-        let expected = ["device eth2 is mapped twice", "a is mapped twice", "\"c\"", "\"d:much-too-long-name\""];
-        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
-        for (problem, expected) in problems.iter().zip(expected) {
-            assert!(problem.contains(expected), "{problem}");
+        let bridge = |name: &str| Some(PhysicalDevice::Bridge(name.to_owned()));
+        assert_eq!(config.untagged_device("a"), Some(PhysicalDevice::Interface("eth2".to_owned())));
+        assert_eq!(
+            ["b", "c", "d"].map(|label| config.untagged_device(label)),
+            [bridge("br-ex"), bridge("br-in"), None]
+        );
+        assert_eq!(["a", "b", "c"].map(|label| config.vlan_interface(label)), [Some("eth2"), Some("eth3"), None]);
+        let vlan = |label: &str| Segment::Vlan { physical_network: label.to_owned(), vid: Vid::MIN };
+        assert_eq!(config.why_unusable(&vlan("b")), None);
+        for (label, expected) in [("c", "in [linux_bridge] bridge_mappings only"), ("d", "is neither in")] {
+            let reason = config.why_unusable(&vlan(label)).expect("unusable");
+            assert!(reason.contains(expected), "{reason}");
         }
     }
 

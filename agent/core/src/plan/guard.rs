@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     action::KernelAction,
-    config::{Config, PhysicalDevice},
+    config::{Config, PhysicalNetwork},
     desired::{Desired, LocalPort},
     model::PortId,
     observed::{Link, LinkKind, Observed},
@@ -88,7 +88,7 @@ fn open_from_the_start(observed: &Observed, ready: &BTreeMap<u32, &Link>) -> BTr
 /// Whether a bridge carries no network of Neutron's.
 fn is_foreign(bridge: u32, observed: &Observed, config: &Config) -> bool {
     let Some(bridge) = observed.kernel.links.get(&bridge) else { return false };
-    let is_mapped = |device: &PhysicalDevice| matches!(device, PhysicalDevice::Bridge(name) if *name == bridge.name);
+    let is_mapped = |network: &PhysicalNetwork| network.bridge.as_ref() == Some(&bridge.name);
     !bridge.name.starts_with("brq") && !config.physical_networks.values().any(is_mapped)
 }
 

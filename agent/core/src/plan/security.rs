@@ -4,20 +4,17 @@
 //! What a port's entry refers to is written before the entry, and deleted after it. What a port may not do any more is taken
 //! away before its entry says, by a new revision, that flows must be judged again.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use overlane_abi as abi;
 
 use crate::{
-    action::{DatapathAction, SecurityEntry, SecurityKey},
+    action::{DatapathAction, MapEntry, SecurityEntry, SecurityKey},
     desired::{Desired, LocalPort},
-    model::SecurityGroupId,
-    observed::{AllowedSource, DatapathState, KernelState, SecurityState},
-    plan::{Plan, Subject},
+    model::{NetworkId, SecurityGroupId},
+    observed::{AllowedSource, DatapathState, KernelState, Observed, SecurityState},
+    plan::{Placement, Plan, Subject},
     security::{
         Filter, Rulebook,
         compile::{Match, Policy, Service, SetName},
@@ -160,9 +157,9 @@ impl Security {
         })
     }
 
-    /// The target, for whoever plans no difference.
-    pub(super) fn into_target(self) -> Arc<SecurityState> {
-        Arc::new(self.target)
+    /// What the maps should hold.
+    pub(super) fn into_target(self) -> SecurityState {
+        self.target
     }
 }
 
@@ -213,6 +210,37 @@ fn allowed_sources(port: &LocalPort, filter: &Filter) -> BTreeMap<AllowedSource,
         }
     }
     sources
+}
+
+/// Plans other rules and other members of groups, for ports whose entries are there.
+pub(super) fn plan_rules(
+    desired: &Desired,
+    observed: &Observed,
+    current: &DatapathState,
+    placements: &BTreeMap<NetworkId, Placement>,
+    plan: &mut Plan,
+) {
+    let mut security = Security::new(desired, &current.security, plan);
+    let mut ports = BTreeMap::new();
+    for (network, placement) in desired.networks.iter().filter_map(|(id, network)| Some((network, placements.get(id)?)))
+    {
+        for port in network.local_ports.values() {
+            let Some(tap) = placement.tap(port.mac) else { continue };
+            let Some(before) = current.ports.get(&tap) else { continue };
+            let part = security.add_port(tap, port, current, desired.complete, observed.is_taken_over);
+            let flags = before.flags & abi::Port::RESPONDER | part.flags;
+            ports.insert(tap, abi::Port { flags, policy: part.policy, revision: part.revision, ..*before });
+        }
+    }
+    let target = security.into_target();
+    // Addresses that ports may use are not a matter of rules: nothing is stale there.
+    plan_before_ports(false, &observed.kernel, &current.security, &target, plan);
+    let changed = ports.iter().filter(|(tap, port)| current.ports.get(tap) != Some(port));
+    plan.actions.extend(changed.map(|(tap, port)| DatapathAction::Put(MapEntry::Port(*tap, *port)).into()));
+    if desired.complete {
+        plan_departures(&current.security, &target, plan);
+        plan_unused(&current.security, &target, plan);
+    }
 }
 
 /// What must be there before ports refer to it, and what ports may not use any more.

@@ -77,6 +77,11 @@ impl<'a> Checker<'a> {
             _ => None,
         });
         self.distinct("the untagged traffic of physical_network", flat);
+        let vlans = networks.iter().filter_map(|network| match &network.segment {
+            Segment::Vlan { physical_network, vid } => Some((network.line, format!("{vid} of {physical_network}"))),
+            _ => None,
+        });
+        self.distinct("segmentation_id", vlans);
         let distinct_ids: BTreeMap<NetworkId, &Network> =
             networks.iter().map(|network| (network.id, network)).collect();
         let bridges = distinct_ids.values().map(|network| (network.line, network.id.bridge_name()));

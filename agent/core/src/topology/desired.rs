@@ -143,8 +143,9 @@ fn network_of_all(network: &Network, ports: &[&Port], others: &BTreeMap<&str, Ip
     // What else there is on a physical network is not known, so nothing is answered in its name.
     let bound = ports.iter().filter(|port| is_tunnelled && port.host.is_some());
     // An address that any port may claim by an allowed address pair has no owner that could be known here.
-    let pairs = || ports.iter().flat_map(|port| &port.allowed_address_pairs);
-    let is_shared = |address: &IpAddr| pairs().any(|pair| pair.ip_address.contains(address));
+    let pairs: Vec<IpNet> =
+        ports.iter().flat_map(|port| &port.allowed_address_pairs).map(|pair| pair.ip_address).collect();
+    let is_shared = |address: &IpAddr| pairs.iter().any(|pair| pair.contains(address));
     let neighbors = bound.flat_map(|port| {
         let is_router = port.device_owner.starts_with(ROUTER_OWNERS);
         let neighbor = Neighbor { mac: port.mac_address, is_router };

@@ -58,7 +58,7 @@ pub struct Network {
     pub id: NetworkId,
     /// What people call it.
     pub name: String,
-    /// `network_type`, with `segmentation_id` or `physical_network`.
+    /// `network_type`, with `segmentation_id` and `physical_network`.
     pub segment: Segment,
     /// Largest IP packet in bytes.
     pub mtu: Option<u16>,

@@ -10,7 +10,7 @@ use super::{
     table::{Source, Table},
 };
 use crate::{
-    model::{Mac, NetworkId, PortId, SecurityGroupId, Segment, Vni},
+    model::{Mac, NetworkId, PortId, SecurityGroupId, Segment, Vid, Vni},
     problem::Problem,
 };
 
@@ -91,13 +91,20 @@ fn segment(table: Table) -> Option<Segment> {
             refuse("segmentation_id");
             Some(Segment::Flat { physical_network: table.required("physical_network")? })
         }
+        "vlan" => {
+            let physical_network = table.required("physical_network");
+            table.require("segmentation_id");
+            let vid = table.integer("segmentation_id", Vid::MIN.get().into(), Vid::MAX.get().into());
+            let vid = vid.and_then(|number| Vid::try_from(number).ok())?;
+            Some(Segment::Vlan { physical_network: physical_network?, vid })
+        }
         "local" => {
             refuse("segmentation_id");
             refuse("physical_network");
             Some(Segment::Local)
         }
         _ => {
-            let message = format_args!("network_type {network_type:?}: this version has vxlan, flat and local");
+            let message = format_args!("network_type {network_type:?}: expected vxlan, flat, vlan or local");
             table.problem("network_type", message);
             None
         }

@@ -47,11 +47,18 @@ impl Security {
             let sources = sources(port.mac, &port.addresses, []);
             port.security = PortSecurity::Enforced(Filter { sources, groups: self.has_groups.then_some(groups) });
         }
-        let ports = desired.networks.values().flat_map(|network| network.local_ports.values());
-        let used: Vec<_> = ports.filter_map(|port| port.security.filter()?.groups.clone()).collect();
-        desired.rulebook = Arc::new(Rulebook::new(self.groups.clone(), used));
+        desired.rulebook = self.rulebook_for(&desired);
         desired.closed_by_default = self.has_groups;
         desired
+    }
+}
+
+impl Security {
+    /// Other rules and members of the groups that ports have.
+    pub(crate) fn rulebook_for(&self, desired: &Desired) -> Arc<Rulebook> {
+        let ports = desired.networks.values().flat_map(|network| network.local_ports.values());
+        let used: Vec<_> = ports.filter_map(|port| port.security.filter()?.groups.clone()).collect();
+        Arc::new(Rulebook::new(self.groups.clone(), used))
     }
 }
 

@@ -1,13 +1,13 @@
 //! A host that does what actions say, as data.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use overlane_core::{
-    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
-    config::{Config, Control, Dscp, FastPath, FlowConfig, PhysicalDevice, VxlanConfig},
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey, Tagging},
+    config::{Config, Control, Dscp, FastPath, FlowConfig, PhysicalNetwork, VxlanConfig},
     desired::Desired,
     model::Mac,
-    observed::{Link, LinkKind, Observed, SecurityState, Vxlan},
+    observed::{Link, LinkKind, Observed, SecurityState, Vlan, Vxlan},
     plan::{self, Plan},
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn config() -> Config {
         dscp: Dscp::Fixed(0),
         arp_responder: true,
     };
-    let interface = PhysicalDevice::Interface("ens224".to_owned());
+    let interface = PhysicalNetwork { interface: Some("ens224".to_owned()), bridge: None };
     Config {
         host: "here".to_owned(),
         debug: false,
@@ -49,6 +49,7 @@ pub(crate) fn link(ifindex: u32, name: &str, kind: LinkKind) -> Link {
         kind,
         master: None,
         up: false,
+        promiscuous: false,
         mtu: 1500,
         mac: Some(Mac([2, 0, 0, 0, 0, ifindex as u8])),
         made_for: None,
@@ -69,7 +70,7 @@ pub(crate) fn reconcile(desired: &Desired, host: &mut Observed) -> usize {
     panic!("still not done after {PASSES_MAX} passes: {:?}", plan::plan(desired, host, &config()).actions);
 }
 
-fn apply(host: &mut Observed, action: &Action) {
+pub(crate) fn apply(host: &mut Observed, action: &Action) {
     match action {
         Action::Kernel(action) => apply_to_kernel(host, action),
         Action::Datapath(action) => apply_to_datapath(host, action),
@@ -98,6 +99,19 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
             let made = Link { up: true, mtu: spec.mtu, made_for: Some(*network), ..link(free, name, kind) };
             kernel.links.insert(free, made);
         }
+        KernelAction::CreateVlan { name, network, spec } => {
+            assert!(!exists(name), "{name} is there already");
+            let kind = match spec.tagging {
+                Tagging::Kernel => {
+                    assert!(kernel.has_8021q, "the kernel cannot make {name}");
+                    LinkKind::Vlan(Vlan { nic: Some(spec.nic), vid: spec.vid, is_8021ad: false })
+                }
+                Tagging::Programs => LinkKind::Other(LinkKind::IFB.to_owned()),
+            };
+            let made = Link { up: true, mtu: spec.mtu, made_for: Some(*network), ..link(free, name, kind) };
+            kernel.links.insert(free, made);
+        }
+        KernelAction::SetPromiscuous { ifindex, .. } => existing(host, *ifindex).promiscuous = true,
         KernelAction::SetUp { ifindex, .. } => existing(host, *ifindex).up = true,
         KernelAction::SetMtu { ifindex, mtu, .. } => existing(host, *ifindex).mtu = *mtu,
         KernelAction::SetMaster { ifindex, bridge, .. } => {
@@ -171,7 +185,9 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
             MapEntry::Fdb(key, value) => drop(datapath.fdb.insert(key, value)),
             MapEntry::Vtep(key, value) => drop(datapath.vteps.insert(key, value)),
             MapEntry::Neighbor(key, value) => drop(datapath.neighbors.insert(key, value)),
-            MapEntry::Security(entry) => put_security(Arc::make_mut(&mut datapath.security), entry),
+            MapEntry::Security(entry) => put_security(&mut datapath.security, &entry),
+            MapEntry::Vlan(key, value) => drop(datapath.vlans.insert(key, value)),
+            MapEntry::VlanDevice(key, value) => drop(datapath.vlan_devices.insert(key, value)),
         },
         DatapathAction::Delete(key) => {
             let was_there = match key {
@@ -184,8 +200,10 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
                     if let SecurityKey::Rule(policy, _) | SecurityKey::Policy(policy) = key {
                         assert!(datapath.ports.values().all(|port| port.policy != *policy), "{key} is in use");
                     }
-                    delete_security(Arc::make_mut(&mut datapath.security), key)
+                    delete_security(&mut datapath.security, key)
                 }
+                MapKey::Vlan(key) => datapath.vlans.remove(key).is_some(),
+                MapKey::VlanDevice(key) => datapath.vlan_devices.remove(key).is_some(),
             };
             assert!(was_there, "{key} is not there");
         }
@@ -198,39 +216,18 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
     }
 }
 
-fn put_security(security: &mut SecurityState, entry: SecurityEntry) {
+fn put_security(security: &mut SecurityState, entry: &SecurityEntry) {
     match entry {
-        SecurityEntry::Source(tap, source, flags) => {
-            security.sources.entry(tap).or_default().insert(source, flags);
-        }
-        SecurityEntry::Set(set, name) => drop(security.sets.insert(set, name)),
-        SecurityEntry::Member(set, net, rule) => {
-            assert!(security.sets.contains_key(&set), "a set without a name");
-            security.members.entry(set).or_default().insert(net, rule);
-        }
-        SecurityEntry::Policy(policy, name) => drop(security.policies.insert(policy, name)),
-        SecurityEntry::Rule(policy, service, rules) => {
-            security.rules.entry(policy).or_default().insert(service, rules);
-        }
-        SecurityEntry::Generation(generation) => {
-            assert!(generation > security.generation);
-            security.generation = generation;
-        }
+        SecurityEntry::Member(set, ..) => assert!(security.sets.contains_key(set), "a set without a name"),
+        SecurityEntry::Generation(generation) => assert!(*generation > security.generation),
+        _ => (),
     }
+    security.put(entry);
 }
 
 fn delete_security(security: &mut SecurityState, key: &SecurityKey) -> bool {
-    match key {
-        SecurityKey::Source(tap, source) => security.sources.get_mut(tap).is_some_and(|of| of.remove(source).is_some()),
-        SecurityKey::Set(set) => {
-            assert!(security.members.get(set).is_none_or(|members| members.is_empty()), "{key} has members");
-            security.sets.remove(set).is_some()
-        }
-        SecurityKey::Member(set, net) => security.members.get_mut(set).is_some_and(|of| of.remove(net).is_some()),
-        SecurityKey::Policy(policy) => security.policies.remove(policy).is_some(),
-        SecurityKey::Rule(policy, service) => {
-            security.rules.get_mut(policy).is_some_and(|of| of.remove(service).is_some())
-        }
-        SecurityKey::Generation => false,
+    if let SecurityKey::Set(set) = key {
+        assert!(!security.members.contains_key(set), "{key} has members");
     }
+    security.delete(key)
 }
