@@ -17,9 +17,11 @@ use overlane_abi::{
 };
 
 pub use events::{event_budget, log_rate, put_event};
-pub use flows::{FlowKey, Table, flow, flow_timeout, forget_flow, forget_fragment, fragment, put_flow, put_fragment};
+pub use flows::{
+    FlowKey, Table, find_flow, flow, flow_timeout, forget_flow, forget_fragment, fragment, put_flow, put_fragment,
+};
 pub use scratch::scratch;
-pub use security::{count_hit, generation, member, rules, source};
+pub use security::{Lookup, count_hit, generation, member, rules, source};
 
 /// Memory follows the number of entries instead of the capacity.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -157,11 +159,12 @@ pub fn vlan_device(ifindex: u32) -> Option<&'static VlanId> {
 #[inline(always)]
 pub fn count(ifindex: u32, hook: Hook, outcome: Outcome, bytes: u64) {
     let key = CounterKey { ifindex, hook: hook as u32 };
-    if COUNTERS.get_ptr_mut(key).is_none() {
+    let counters = COUNTERS.get_ptr_mut(key).or_else(|| {
         let nothing = &NOTHING_COUNTED;
         let _ = COUNTERS.insert(key, nothing, BPF_NOEXIST.into());
-    }
-    if let Some(counters) = COUNTERS.get_ptr_mut(key) {
+        COUNTERS.get_ptr_mut(key)
+    });
+    if let Some(counters) = counters {
         // SAFETY: the entry is this CPU's own, and programs at one hook do not interrupt each other on a CPU.
         let counters = unsafe { &mut *counters };
         counters.packets += 1;

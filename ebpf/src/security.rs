@@ -80,7 +80,6 @@ pub fn admit_sent(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
     };
     // SAFETY: it is this CPU's own, and what the packet before has left there is overwritten.
     let (packet, key) = unsafe { (&mut (*scratch).packet, &mut (*scratch).key) };
-    *packet = Packet::EMPTY;
     if !packet.read(skb, frame)? {
         return admit_sent_without_ip(skb, frame, port, ifindex);
     }
@@ -102,7 +101,10 @@ pub fn admit_sent(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
 
 /// Whether a frame may reach a port with security groups.
 #[inline(never)]
-pub fn admit_received(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
+pub fn admit_received(skb: Skb, port: &Port) -> Admission {
+    let Some(frame) = &Ethernet::outermost(skb) else {
+        return Ok(());
+    };
     if frame.is_tagged(skb) {
         return Err(DropReason::VlanTagged);
     }
@@ -111,7 +113,6 @@ pub fn admit_received(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
     };
     // SAFETY: as in `admit_sent`.
     let (packet, key) = unsafe { (&mut (*scratch).packet, &mut (*scratch).key) };
-    *packet = Packet::EMPTY;
     if !packet.read(skb, frame)? {
         return Ok(());
     }

@@ -125,7 +125,9 @@ impl<'a> Skb<'a> {
     /// Makes the first `len` bytes readable by `read`, or as many as there are.
     #[inline(always)]
     pub fn pull(self, len: usize) {
-        if self.ctx.data() + len > self.ctx.data_end() {
+        let readable = self.ctx.data_end() - self.ctx.data();
+        // Most short packets are readable as they are.
+        if readable < len && readable < self.len() {
             // On failure `read` finds the packet too short, which is all that matters here.
             let _ = self.ctx.pull_data(len.min(self.len()) as u32);
         }

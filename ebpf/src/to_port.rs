@@ -2,7 +2,7 @@
 
 use overlane_abi::{Outcome, Port};
 
-use crate::{maps, parse::Ethernet, security, skb::Skb, verdict::Verdict};
+use crate::{maps, security, skb::Skb, verdict::Verdict};
 
 /// Lets the packet in, or not.
 #[inline(always)]
@@ -13,10 +13,7 @@ pub fn admit(skb: Skb) -> Verdict {
     if port.flags & Port::FILTERED == 0 {
         return Verdict::Pass(Outcome::Admitted);
     }
-    let Some(frame) = Ethernet::outermost(skb) else {
-        return Verdict::Pass(Outcome::Malformed);
-    };
-    match security::admit_received(skb, &frame, port) {
+    match security::admit_received(skb, port) {
         Ok(()) => Verdict::Pass(Outcome::Admitted),
         Err(reason) => Verdict::Drop(reason),
     }

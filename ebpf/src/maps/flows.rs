@@ -31,6 +31,7 @@ pub struct FlowKey {
 }
 
 /// Which table a flow is in.
+#[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Table {
     /// Flows that have shown both of their ends.
@@ -39,36 +40,68 @@ pub enum Table {
     New,
 }
 
-/// The entry of a flow. Packets on other CPUs may change it at the same time; every field is good for itself.
+/// The entry of a flow that has shown both of its ends. Packets on other CPUs may change it at the same time; every field is good
+/// for itself.
 #[inline(always)]
-pub fn flow(table: Table, key: &FlowKey) -> Option<*mut Flow> {
+pub fn flow(key: &FlowKey) -> Option<*mut Flow> {
+    entry(Table::Main, key)
+}
+
+#[inline(always)]
+fn entry(table: Table, key: &FlowKey) -> Option<*mut Flow> {
+    // References, or else the keys would be copied first.
+    let (v4, v6) = (&key.v4, &key.v6);
     match (key.is_v6 == 0, table) {
-        (true, Table::Main) => CONNTRACK4.get_ptr_mut(key.v4),
-        (true, Table::New) => CONNTRACK_NEW4.get_ptr_mut(key.v4),
-        (false, Table::Main) => CONNTRACK6.get_ptr_mut(key.v6),
-        (false, Table::New) => CONNTRACK_NEW6.get_ptr_mut(key.v6),
+        (true, Table::Main) => CONNTRACK4.get_ptr_mut(v4),
+        (true, Table::New) => CONNTRACK_NEW4.get_ptr_mut(v4),
+        (false, Table::Main) => CONNTRACK6.get_ptr_mut(v6),
+        (false, Table::New) => CONNTRACK_NEW6.get_ptr_mut(v6),
     }
 }
 
-/// Adds or replaces a flow. On failure, which takes a kernel out of memory, the flow's next packet tries again.
-#[inline(always)]
+/// Copies the entry of a flow, and says which table it is in.
+///
+/// A copy, in a function of its own: the verifier would follow an entry of each of the four maps through everything that is done
+/// with it.
+#[inline(never)]
+pub fn find_flow(key: &FlowKey, flow: &mut Flow) -> Option<Table> {
+    if let Some(found) = entry(Table::Main, key) {
+        // SAFETY: see `flow`.
+        *flow = unsafe { *found };
+        return Some(Table::Main);
+    }
+    let found = entry(Table::New, key)?;
+    // SAFETY: see `flow`.
+    *flow = unsafe { *found };
+    Some(Table::New)
+}
+
+/// Adds a flow, or changes its entry. On failure, which takes a kernel out of memory, the flow's next packet tries again.
+#[inline(never)]
 pub fn put_flow(table: Table, key: &FlowKey, flow: &Flow) {
+    if let Some(entry) = entry(table, key) {
+        // SAFETY: see `flow`.
+        unsafe { *entry = *flow };
+        return;
+    }
+    let (v4, v6) = (&key.v4, &key.v6);
     let _ = match (key.is_v6 == 0, table) {
-        (true, Table::Main) => CONNTRACK4.insert(key.v4, flow, BPF_ANY.into()),
-        (true, Table::New) => CONNTRACK_NEW4.insert(key.v4, flow, BPF_ANY.into()),
-        (false, Table::Main) => CONNTRACK6.insert(key.v6, flow, BPF_ANY.into()),
-        (false, Table::New) => CONNTRACK_NEW6.insert(key.v6, flow, BPF_ANY.into()),
+        (true, Table::Main) => CONNTRACK4.insert(v4, flow, BPF_ANY.into()),
+        (true, Table::New) => CONNTRACK_NEW4.insert(v4, flow, BPF_ANY.into()),
+        (false, Table::Main) => CONNTRACK6.insert(v6, flow, BPF_ANY.into()),
+        (false, Table::New) => CONNTRACK_NEW6.insert(v6, flow, BPF_ANY.into()),
     };
 }
 
 /// Forgets a flow.
-#[inline(always)]
+#[inline(never)]
 pub fn forget_flow(table: Table, key: &FlowKey) {
+    let (v4, v6) = (&key.v4, &key.v6);
     let _ = match (key.is_v6 == 0, table) {
-        (true, Table::Main) => CONNTRACK4.remove(key.v4),
-        (true, Table::New) => CONNTRACK_NEW4.remove(key.v4),
-        (false, Table::Main) => CONNTRACK6.remove(key.v6),
-        (false, Table::New) => CONNTRACK_NEW6.remove(key.v6),
+        (true, Table::Main) => CONNTRACK4.remove(v4),
+        (true, Table::New) => CONNTRACK_NEW4.remove(v4),
+        (false, Table::Main) => CONNTRACK6.remove(v6),
+        (false, Table::New) => CONNTRACK_NEW6.remove(v6),
     };
 }
 

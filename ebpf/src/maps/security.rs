@@ -39,30 +39,48 @@ static GENERATION: Array<u32, 1> = Array::new();
 #[btf_map(name = "rule_hits")]
 static RULE_HITS: PerCpuHashMap<RuleHitKey, Tally, { limits::RULE_HITS_MAX }, ON_DEMAND> = PerCpuHashMap::new();
 
+/// A key that is looked up in a hash map and in a trie, where it counts with all of its bits.
+#[repr(C)]
+pub struct Lookup<K> {
+    bits: u32,
+    pub key: K,
+}
+
+impl<K> Lookup<K> {
+    #[inline(always)]
+    pub fn of(key: K) -> Self {
+        const { assert!(align_of::<K>() <= align_of::<u32>(), "as the trie has it, without padding") }
+        Self { bits: 8 * size_of::<K>() as u32, key }
+    }
+
+    /// The key as the trie wants it.
+    #[inline(always)]
+    fn prefix(&self) -> &Key<K> {
+        // SAFETY: the same fields in the same order, without padding between them; only the alignment is less.
+        unsafe { &*(&raw const *self).cast() }
+    }
+}
+
 /// The entry that lets a port send from a pair of addresses.
 #[inline(always)]
-pub fn source(key: &SourceKey) -> Option<&'static Source> {
+pub fn source(lookup: &Lookup<SourceKey>) -> Option<&'static Source> {
+    let key = &lookup.key;
     // SAFETY: as in `maps::port`.
-    unsafe { SOURCES.get(key) }.or_else(|| SOURCE_PREFIXES.get(&whole(*key)))
+    unsafe { SOURCES.get(key) }.or_else(|| SOURCE_PREFIXES.get(lookup.prefix()))
 }
 
 /// What the rules of a policy ask of the remote address.
 #[inline(always)]
 pub fn rules(key: RuleKey) -> Option<&'static RuleSet> {
-    RULES.get(&whole(key))
+    RULES.get(Lookup::of(key).prefix())
 }
 
 /// The member of a set that an address is.
 #[inline(always)]
-pub fn member(key: &MemberKey) -> Option<&'static Member> {
+pub fn member(lookup: &Lookup<MemberKey>) -> Option<&'static Member> {
+    let key = &lookup.key;
     // SAFETY: as in `maps::port`.
-    unsafe { MEMBERS.get(key) }.or_else(|| MEMBER_PREFIXES.get(&whole(*key)))
-}
-
-/// A key to be looked up counts with all of its bits.
-#[inline(always)]
-fn whole<K>(key: K) -> Key<K> {
-    Key::new(8 * size_of::<K>() as u32, key)
+    unsafe { MEMBERS.get(key) }.or_else(|| MEMBER_PREFIXES.get(lookup.prefix()))
 }
 
 /// Which generation of members is in force.

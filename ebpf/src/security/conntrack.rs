@@ -29,7 +29,7 @@ pub fn knows(case: &Case) -> bool {
     if !is_ordinary || packet.fragment.part != Part::Whole {
         return false;
     }
-    let Some(flow) = maps::flow(Table::Main, case.key) else {
+    let Some(flow) = maps::flow(case.key) else {
         return false;
     };
     // SAFETY: see `maps::flow`.
@@ -52,14 +52,24 @@ pub fn knows(case: &Case) -> bool {
 }
 
 /// Judges a packet that is not just one more of a flow.
-#[inline(always)]
+#[inline(never)]
 pub fn judge(case: &Case) -> Admission {
-    let admission = match case.packet.kind {
+    let Some(scratch) = maps::scratch() else {
+        return Err(refusal(case));
+    };
+    // SAFETY: nobody else holds this part of it.
+    let flow = unsafe { &mut (*scratch).flow };
+    let followed = match case.packet.kind {
         Kind::LaterFragment => return fragments::follow(case),
-        Kind::Nonsense => Err(DropReason::InvalidState),
-        Kind::IcmpError if related::is_known(case) => Ok(()),
-        Kind::IcmpError | Kind::IcmpOther => judge_alone(case),
-        _ => judge_flow(case),
+        Kind::Nonsense => Followed::Nonsense,
+        Kind::IcmpError => related::follow(case, flow),
+        Kind::IcmpOther => Followed::OutOfPlace,
+        _ => follow(case, flow),
+    };
+    let admission = match followed {
+        Followed::Admitted => Ok(()),
+        Followed::Nonsense => Err(DropReason::InvalidState),
+        _ => judge_by_rules(case, flow, followed),
     };
     if case.packet.fragment.part == Part::First {
         fragments::note(case, admission.is_ok());
@@ -67,73 +77,48 @@ pub fn judge(case: &Case) -> Admission {
     admission
 }
 
-/// Judges a packet by the rules, without keeping a flow in mind.
-#[inline(never)]
-fn judge_alone(case: &Case) -> Admission {
-    let question = Question::about(case.packet, case.direction, case.remote(), true);
-    if policy::ask(case, &question).is_some() { Ok(()) } else { Err(refusal(case)) }
-}
-
-/// Judges a packet that may belong to a flow or begin one.
-#[inline(always)]
-fn judge_flow(case: &Case) -> Admission {
-    let mut table = Table::New;
-    let followed = if let Some(flow) = maps::flow(Table::Main, case.key) {
-        // If another one is to follow: its ends have shown themselves before.
-        table = Table::Main;
-        follow(case, flow, Table::Main)
-    } else if let Some(flow) = maps::flow(Table::New, case.key) {
-        follow(case, flow, Table::New)
-    } else {
-        Followed::Over
-    };
-    match followed {
-        Followed::Admitted => Ok(()),
-        Followed::OutOfPlace => judge_alone(case).map_err(|_| DropReason::InvalidState),
-        Followed::Over => begin(case, table),
-        Followed::Forgotten => begin(case, Table::New),
-    }
-}
-
 /// What has come of looking for a packet's flow.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Followed {
-    /// The packet belongs to it.
+pub enum Followed {
+    /// The packet belongs to one.
     Admitted,
-    /// It does not, though it claims to.
+    /// It does not, though it claims to, or it never could.
     OutOfPlace,
-    /// The flow has ended; what follows is another one.
+    /// There is none, or the rules do not admit it any more: it is forgotten.
+    Unknown,
+    /// There was one, which has shown both of its ends, and is over; what follows is another one.
     Over,
-    /// The rules do not admit the flow any more, and it is out of the table.
-    Forgotten,
+    /// TCP flags that nobody sends.
+    Nonsense,
 }
 
-/// Takes a flow one packet further.
+/// Takes the packet's flow, if there is one, one packet further.
 #[inline(never)]
-fn follow(case: &Case, flow: *mut Flow, table: Table) -> Followed {
-    // SAFETY: see `maps::flow`.
-    let flow = unsafe { &mut *flow };
+fn follow(case: &Case, flow: &mut Flow) -> Followed {
+    let Some(table) = maps::find_flow(case.key, flow) else {
+        return Followed::Unknown;
+    };
+    let over = if table == Table::Main { Followed::Over } else { Followed::Unknown };
     if flow.expires <= case.now {
-        return Followed::Over;
+        return over;
     }
     let packet = case.packet;
     let sides = Sides::of(flow, packet, case.direction);
     let is_answered = flow.flags & Flow::ANSWERED != 0 || !sides.is_from_opener;
-    let mut state = flow.state;
     if packet.protocol == TCP {
-        match tcp::step(state, packet.kind, sides.is_from_opener) {
-            tcp::Step::To(next) => state = next as u8,
+        match tcp::step(flow.state, packet.kind, sides.is_from_opener) {
+            tcp::Step::To(next) => flow.state = next as u8,
             tcp::Step::Stay => (),
-            tcp::Step::Reopen => return Followed::Over,
+            tcp::Step::Reopen => return over,
             tcp::Step::OutOfPlace => return Followed::OutOfPlace,
         }
-    } else if state == FlowState::Udp as u8 && is_answered && sides.is_from_opener {
-        state = FlowState::UdpStream as u8;
+    } else if flow.state == FlowState::Udp as u8 && is_answered && sides.is_from_opener {
+        flow.state = FlowState::UdpStream as u8;
     }
     if !is_admitted_here(case, flow, packet, &sides) {
         maps::forget_flow(table, case.key);
-        return Followed::Forgotten;
+        return Followed::Unknown;
     }
     if case.direction == Direction::Egress && case.has_own_mac() {
         flow.ends[sides.here & 1].flags |= FlowEnd::SOURCE_ALLOWED;
@@ -141,15 +126,12 @@ fn follow(case: &Case, flow: *mut Flow, table: Table) -> Followed {
     if is_answered {
         flow.flags |= Flow::ANSWERED;
     }
-    if flow.state == state {
-        remember(flow, case.now);
-    } else {
-        flow.state = state;
-        flow.expires = case.now + timeout(flow);
-    }
+    flow.expires = case.now + timeout(flow);
     if table == Table::New && has_shown_both_ends(flow, &sides, case, is_answered) {
         maps::put_flow(Table::Main, case.key, flow);
         maps::forget_flow(Table::New, case.key);
+    } else {
+        maps::put_flow(table, case.key, flow);
     }
     Followed::Admitted
 }
@@ -165,32 +147,31 @@ fn has_shown_both_ends(flow: &Flow, sides: &Sides, case: &Case, is_answered: boo
     sides.is_from_opener && (is_old || is_answered && (!is_tcp || is_past_handshake))
 }
 
-/// Admits the first packet of a flow, or not.
+/// Judges a packet by the rules, and begins a flow if it is a first packet.
 #[inline(never)]
-fn begin(case: &Case, table: Table) -> Admission {
+fn judge_by_rules(case: &Case, flow: &mut Flow, followed: Followed) -> Admission {
     let packet = case.packet;
     let mut question = Question::about(packet, case.direction, case.remote(), true);
     let mut grant = policy::ask(case, &question);
-    let mut state = first_state(packet);
     let mut is_from_opener = true;
     // A connection that was there before the filter: its answers may come first.
     let may_be_answer = case.port.flags & Port::TAKE_UP != 0 && matches!(packet.kind, Kind::Ack | Kind::Fin);
     if !grant.is_some() && may_be_answer {
-        question = Question::about(packet, case.direction.opposite(), case.remote(), false);
-        grant = policy::ask(case, &question);
-        if !grant.is_stateful() {
-            return Err(refusal(case));
-        }
-        state = Some(FlowState::Established);
         is_from_opener = false;
+        question = Question::about(packet, case.direction.opposite(), case.remote(), false);
+        grant = policy::ask(case, &question).if_stateful();
     }
     if !grant.is_some() {
-        return Err(refusal(case));
+        return Err(if followed == Followed::OutOfPlace { refusal_out_of_place(case) } else { refusal(case) });
     }
-    if grant.is_stateful()
-        && let Some(state) = state
+    let state = if is_from_opener { first_state(packet) } else { Some(FlowState::Established) };
+    if let Some(state) = state
+        && followed != Followed::OutOfPlace
+        && grant.is_stateful()
     {
-        insert(case, table, state, grant, is_from_opener);
+        let table = if followed == Followed::Over { Table::Main } else { Table::New };
+        begin(case, flow, state, grant, is_from_opener);
+        maps::put_flow(table, case.key, flow);
     }
     Ok(())
 }
@@ -210,23 +191,18 @@ fn first_state(packet: &Packet) -> Option<FlowState> {
 }
 
 #[inline(always)]
-fn insert(case: &Case, table: Table, state: FlowState, grant: Grant, is_from_opener: bool) {
+fn begin(case: &Case, flow: &mut Flow, state: FlowState, grant: Grant, is_from_opener: bool) {
     let mut flags = if is_from_opener { 0 } else { Flow::ANSWERED };
     if is_from_opener != case.packet.is_from_first() {
         flags |= Flow::BEGUN_BY_SECOND;
     }
-    let Some(scratch) = maps::scratch() else {
-        return;
-    };
-    // SAFETY: nobody else holds this part of it.
-    let flow = unsafe { &mut (*scratch).flow };
     flow.created = case.now;
     (flow.state, flow.flags, flow.pad) = (state as u8, flags, [0; 6]);
     flow.expires = case.now + timeout(flow);
     // The port's own end: the one that has sent the packet on its way out, the other on its way in.
     let is_opener_here = is_from_opener == (case.direction == Direction::Egress);
-    flow.ends = if is_opener_here { [stamp(case, grant), NOBODY] } else { [NOBODY, stamp(case, grant)] };
-    maps::put_flow(table, case.key, flow);
+    flow.ends = [NOBODY; 2];
+    flow.ends[usize::from(!is_opener_here)] = stamp(case, grant);
 }
 
 /// An end that is no port of this host, or has not admitted the flow yet.
@@ -304,6 +280,12 @@ fn remember(flow: &mut Flow, now: u64) {
     if expires > flow.expires + NOTE_INTERVAL.min(timeout / 8) {
         flow.expires = expires;
     }
+}
+
+/// Why a packet that does not fit its flow, and that no rule admits, is dropped.
+#[inline(always)]
+fn refusal_out_of_place(case: &Case) -> DropReason {
+    if case.packet.kind == Kind::IcmpOther { refusal(case) } else { DropReason::InvalidState }
 }
 
 /// Why a packet that no rule admits is dropped.

@@ -4,6 +4,7 @@ use overlane_abi::{Address, DropReason, Port, Source, SourceKey};
 
 use crate::{
     maps,
+    maps::Lookup,
     parse::{ICMPV6, UDP},
     security::{
         Admission, Case,
@@ -108,5 +109,5 @@ fn is_for_fixed_ip(case: &Case) -> bool {
     let family = if case.packet.is_v6 { SourceKey::V6 } else { SourceKey::V4 };
     let address: Address = case.packet.destination();
     let key = SourceKey { ifindex: case.ifindex, mac: case.port.mac, family, address };
-    maps::source(&key).is_some_and(|source| source.flags & Source::FIXED != 0)
+    maps::source(&Lookup::of(key)).is_some_and(|source| source.flags & Source::FIXED != 0)
 }

@@ -58,7 +58,7 @@ fn is_honest(case: &Case, kind: u8) -> Option<bool> {
         return Some(true);
     }
     let address = Address::from_v6(case.skb.load(message + TARGET)?);
-    Some(spoofing::is_allowed(&SourceKey { ifindex: case.ifindex, mac, family: SourceKey::V6, address }))
+    Some(spoofing::is_allowed(SourceKey { ifindex: case.ifindex, mac, family: SourceKey::V6, address }))
 }
 
 /// The MAC address in a message's options, or else the frame's.

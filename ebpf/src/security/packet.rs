@@ -1,10 +1,12 @@
 //! An IP packet as security groups see it.
 
+use core::mem::transmute;
+
 use network_types::{
     eth::{EthHdr, EtherType},
     ip::{Ipv4Hdr, Ipv6Hdr},
 };
-use overlane_abi::{Address, DropReason, FlowKey4};
+use overlane_abi::{Address, DropReason, FlowKey4, FlowKey6};
 
 use crate::{
     maps::FlowKey,
@@ -71,8 +73,6 @@ pub enum Part {
 }
 
 impl Fragment {
-    pub const NONE: Self = Self { part: Part::Whole, protocol: 0, pad: [0; 2], id: 0, offset: 0 };
-
     /// A fragment whose `len` bytes of data begin at `offset` of the packet's.
     #[inline(always)]
     pub fn new(protocol: u8, id: u32, offset: u32, len: usize) -> Self {
@@ -82,22 +82,10 @@ impl Fragment {
 }
 
 impl Packet {
-    /// Nothing yet.
-    pub const EMPTY: Self = Self {
-        source: [0; 4],
-        destination: [0; 4],
-        ports: [0; 2],
-        service: 0,
-        transport: 0,
-        protocol: 0,
-        kind: Kind::Datagram,
-        is_v6: false,
-        fragment: Fragment::NONE,
-    };
-
     /// Fills in what an IP packet in a frame is; `false`: the frame carries none.
-    #[inline(never)]
+    #[inline(always)]
     pub fn read(&mut self, skb: Skb, frame: &Ethernet) -> Result<bool, DropReason> {
+        self.reset();
         let read = if frame.carries(EtherType::Ipv4) {
             self.read_v4(skb)
         } else if frame.carries(EtherType::Ipv6) {
@@ -106,6 +94,13 @@ impl Packet {
             return Ok(false);
         };
         read.map(|()| true).ok_or(DropReason::MalformedIp)
+    }
+
+    /// Field by field: the compiler would call a function to set all of it to zero, byte by byte.
+    #[inline(always)]
+    pub fn reset(&mut self) {
+        (self.ports, self.service, self.kind, self.is_v6) = ([0; 2], 0, Kind::Datagram, false);
+        (self.fragment.part, self.fragment.id, self.fragment.offset) = (Part::Whole, 0, 0);
     }
 
     #[inline(always)]
@@ -138,16 +133,14 @@ impl Packet {
 
     #[inline(always)]
     fn read_v6(&mut self, skb: Skb) -> Option<()> {
-        let [start, len_and_next, addresses @ ..]: [u32; 10] = skb.read_words(EthHdr::LEN)?;
+        let [start, len_and_next, a, b, c, d, e, f, g, h]: [u32; 10] = skb.read_words(EthHdr::LEN)?;
         let transport = EthHdr::LEN + Ipv6Hdr::LEN;
         let [len_high, len_low, next, _] = len_and_next.to_ne_bytes();
         let end = transport + usize::from(u16::from_be_bytes([len_high, len_low]));
         if u32::from_be(start) >> 28 != 6 || end > skb.len() {
             return None;
         }
-        let [source @ .., _, _, _, _] = addresses;
-        let [_, _, _, _, destination @ ..] = addresses;
-        (self.source, self.destination) = (source, destination);
+        (self.source, self.destination) = ([a, b, c, d], [e, f, g, h]);
         self.protocol = next;
         self.transport = transport as u16;
         self.is_v6 = true;
@@ -230,21 +223,25 @@ impl Packet {
     }
 
     /// Writes the key of the packet's flow on the network with index `zone`.
+    ///
+    /// Word by word, as the kernel reads it to hash it: a word that was written in parts is not there yet when it is read.
     #[inline(always)]
     pub fn write_flow_key(&self, zone: u32, key: &mut FlowKey) {
         let is_from_first = self.is_from_first();
         let (first, second) =
             if is_from_first { (&self.source, &self.destination) } else { (&self.destination, &self.source) };
-        let ports = if is_from_first { self.ports } else { [self.ports[1], self.ports[0]] };
-        let protocol = self.protocol;
+        let [source_port, port] = self.ports.map(u16::to_ne_bytes);
+        let (low, high) = if is_from_first { (source_port, port) } else { (port, source_port) };
+        let ports = u32::from_ne_bytes([low[0], low[1], high[0], high[1]]);
+        let protocol = u32::from_ne_bytes([self.protocol, 0, 0, 0]);
         key.is_v6 = self.is_v6.into();
         if self.is_v6 {
-            key.v6.zone = zone;
-            key.v6.addresses = [octets(*first), octets(*second)];
-            (key.v6.ports, key.v6.protocol, key.v6.pad) = (ports, protocol, [0; 3]);
+            let ([a, b, c, d], [e, f, g, h]) = (*first, *second);
+            // SAFETY: both types have the same size, and any bytes are valid.
+            key.v6 = unsafe { transmute::<[u32; 11], FlowKey6>([zone, a, b, c, d, e, f, g, h, ports, protocol]) };
         } else {
-            let addresses = [first[3].to_ne_bytes(), second[3].to_ne_bytes()];
-            key.v4 = FlowKey4 { zone, addresses, ports, protocol, pad: [0; 3] };
+            // SAFETY: as above.
+            key.v4 = unsafe { transmute::<[u32; 5], FlowKey4>([zone, first[3], second[3], ports, protocol]) };
         }
     }
 
@@ -268,5 +265,5 @@ pub fn mapped(address: u32) -> [u32; 4] {
 #[inline(always)]
 pub fn octets(words: [u32; 4]) -> [u8; 16] {
     // SAFETY: both types have the same size, and any bytes are valid.
-    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
+    unsafe { transmute::<[u32; 4], [u8; 16]>(words) }
 }

@@ -4,6 +4,7 @@ use overlane_abi::{Address, Direction, Match, MemberKey, RULE_FIXED, RuleKey};
 
 use crate::{
     maps,
+    maps::Lookup,
     parse::ICMPV6,
     security::{
         Case,
@@ -75,6 +76,11 @@ impl Grant {
         self.has(Match::USED)
     }
 
+    /// The rule if it keeps flows, or else none.
+    pub const fn if_stateful(self) -> Self {
+        if self.is_stateful() { self } else { Self::NONE }
+    }
+
     /// Whether there is a rule that keeps flows.
     pub const fn is_stateful(self) -> bool {
         self.has(Match::USED) && !self.has(Match::STATELESS)
@@ -112,7 +118,8 @@ fn decide(policy: u32, question: &Question) -> Grant {
     let Some(rules) = maps::rules(key) else {
         return Grant::NONE;
     };
-    let mut remote = MemberKey { set: Match::ANY, address: Address { octets: octets(question.remote) } };
+    let address = Address { octets: octets(question.remote) };
+    let mut remote = Lookup::of(MemberKey { set: Match::ANY, address });
     for candidate in &rules.matches {
         if candidate.flags & Match::USED == 0 {
             return Grant::NONE;
@@ -120,7 +127,7 @@ fn decide(policy: u32, question: &Question) -> Grant {
         if candidate.set == Match::ANY {
             return Grant::new(candidate.rule, candidate.flags);
         }
-        remote.set = candidate.set;
+        remote.key.set = candidate.set;
         if let Some(member) = maps::member(&remote) {
             let is_members = candidate.flags & Match::RULE_OF_MEMBER != 0;
             let rule = if is_members { member.rule as u16 } else { candidate.rule };

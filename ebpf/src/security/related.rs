@@ -1,14 +1,14 @@
 //! ICMP and ICMPv6 errors: they belong to the flow of the packet that they quote.
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+use overlane_abi::Flow;
 
 use crate::{
     maps,
-    maps::Table,
     parse::{ICMP, ICMPV6},
     security::{
         Case,
-        conntrack::{Sides, is_admitted_here},
+        conntrack::{Followed, Sides, is_admitted_here},
         kind::Kind,
         packet::{FRAGMENT_OFFSET, Packet, mapped},
     },
@@ -18,30 +18,35 @@ use crate::{
 /// Length of an ICMP header; the quote follows.
 const ICMP_LEN: usize = 8;
 
-/// Whether an error is about a flow that this port has admitted.
+/// Looks for the flow that an error is about.
 #[inline(never)]
-pub fn is_known(case: &Case) -> bool {
+pub fn follow(case: &Case, flow: &mut Flow) -> Followed {
     let at = usize::from(case.packet.transport) + ICMP_LEN;
     let Some(scratch) = maps::scratch() else {
-        return false;
+        return Followed::OutOfPlace;
     };
     // SAFETY: nobody else holds these parts of it.
     let (quoted, key) = unsafe { (&mut (*scratch).quoted, &mut (*scratch).quoted_key) };
-    *quoted = Packet::EMPTY;
+    quoted.reset();
     let is_whole = if case.packet.is_v6 { quote_v6(case.skb, at, quoted) } else { quote_v4(case.skb, at, quoted) };
     // An error goes to whoever has sent the packet that it is about.
     if is_whole.is_none() || quoted.source != case.packet.destination {
-        return false;
+        return Followed::OutOfPlace;
     }
     quoted.write_flow_key(case.port.network, key);
-    let Some(flow) = maps::flow(Table::Main, key).or_else(|| maps::flow(Table::New, key)) else {
-        return false;
+    let Some(table) = maps::find_flow(key, flow) else {
+        return Followed::OutOfPlace;
     };
-    // SAFETY: see `maps::flow`.
-    let flow = unsafe { &mut *flow };
     // The port that receives the error is the one that has sent the quoted packet.
     let sides = Sides::of(flow, quoted, case.direction.opposite());
-    flow.expires > case.now && is_admitted_here(case, flow, quoted, &sides)
+    let before = flow.ends[sides.here & 1];
+    if flow.expires <= case.now || !is_admitted_here(case, flow, quoted, &sides) {
+        return Followed::OutOfPlace;
+    }
+    if flow.ends[sides.here & 1] != before {
+        maps::put_flow(table, key, flow);
+    }
+    Followed::Admitted
 }
 
 #[inline(never)]
@@ -62,14 +67,12 @@ fn quote_v4(skb: Skb, at: usize, quoted: &mut Packet) -> Option<()> {
 /// Quotes with extension headers are not followed: rules may admit such an error, flows do not.
 #[inline(never)]
 fn quote_v6(skb: Skb, at: usize, quoted: &mut Packet) -> Option<()> {
-    let [start, len_and_next, addresses @ ..]: [u32; 10] = skb.load(at)?;
+    let [start, len_and_next, a, b, c, d, e, f, g, h]: [u32; 10] = skb.load(at)?;
     if u32::from_be(start) >> 28 != 6 {
         return None;
     }
     let [_, _, next, _] = len_and_next.to_ne_bytes();
-    let [source @ .., _, _, _, _] = addresses;
-    let [_, _, _, _, destination @ ..] = addresses;
-    (quoted.source, quoted.destination) = (source, destination);
+    (quoted.source, quoted.destination) = ([a, b, c, d], [e, f, g, h]);
     quoted.protocol = next;
     quoted.is_v6 = true;
     take_quoted_transport(skb, at + Ipv6Hdr::LEN, quoted)

@@ -5,6 +5,7 @@ use overlane_abi::{Address, DropReason, Port, SourceKey};
 
 use crate::{
     maps,
+    maps::Lookup,
     security::{Admission, Case},
     skb::Skb,
 };
@@ -14,20 +15,25 @@ const NO_ADDRESS: [u8; 4] = [0; 4];
 /// Whether the port may use a MAC address that is not its own.
 #[inline(always)]
 pub fn is_allowed_mac(ifindex: u32, mac: [u8; 6]) -> bool {
-    is_allowed(&SourceKey { ifindex, mac, family: SourceKey::MAC, address: Address::UNSPECIFIED })
+    is_allowed(SourceKey { ifindex, mac, family: SourceKey::MAC, address: Address::UNSPECIFIED })
 }
 
 /// Whether the port may use a pair of addresses.
+#[inline(always)]
+pub fn is_allowed(key: SourceKey) -> bool {
+    is_found(&Lookup::of(key))
+}
+
 #[inline(never)]
-pub fn is_allowed(key: &SourceKey) -> bool {
-    maps::source(key).is_some()
+fn is_found(lookup: &Lookup<SourceKey>) -> bool {
+    maps::source(lookup).is_some()
 }
 
 /// Whether the port may send from where the packet comes from.
 #[inline(always)]
 pub fn is_allowed_source(case: &Case) -> bool {
     let family = if case.packet.is_v6 { SourceKey::V6 } else { SourceKey::V4 };
-    is_allowed(&SourceKey { ifindex: case.ifindex, mac: case.mac, family, address: case.packet.source() })
+    is_allowed(SourceKey { ifindex: case.ifindex, mac: case.mac, family, address: case.packet.source() })
 }
 
 /// ARP may only say what is true: that a pair of addresses is where it is. A probe says nothing yet and asks for an address
@@ -42,7 +48,7 @@ pub fn check_arp(skb: Skb, port: &Port, ifindex: u32) -> Admission {
     let address = Address::from_v4(claimed);
     if is_for_ipv4
         && (arp.sha == port.mac || is_allowed_mac(ifindex, arp.sha))
-        && is_allowed(&SourceKey { ifindex, mac: arp.sha, family: SourceKey::V4, address })
+        && is_allowed(SourceKey { ifindex, mac: arp.sha, family: SourceKey::V4, address })
     {
         Ok(())
     } else {
