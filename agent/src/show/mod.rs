@@ -67,6 +67,9 @@ pub fn show(
     format: Format,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
+    let is_chosen_by_port = matches!(subject, Subject::Flows | Subject::Rules | Subject::Drops);
+    anyhow::ensure!(is_chosen_by_port || selection.port.is_none(), "only flows, rules and drops are chosen by port");
+    anyhow::ensure!(subject == Subject::Flows || selection.address.is_none(), "only flows are chosen by address");
     match subject {
         Subject::Ports => table::print(&ports::ports(view), format, out),
         Subject::Networks => table::print(&ports::networks(view), format, out),

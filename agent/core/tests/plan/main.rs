@@ -1,6 +1,7 @@
 //! The law of the plan: applied until nothing is left, it leads to what is desired, and touches nothing of others.
 
 mod changes;
+mod compiled;
 mod goldens;
 mod groups;
 mod laws;
