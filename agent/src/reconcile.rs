@@ -1,4 +1,7 @@
 //! Observe, plan, apply, until there is nothing left to do. There is no other way to change the host.
+//!
+//! What the agent knows of the host it has listed from the kernel, or heard from it since. Devices are listed whenever one of
+//! them changes; the big tables are followed entry by entry, and listed again from time to time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,14 +9,20 @@ use std::{
 };
 
 use overlane_core::{
-    action::{Action, DatapathAction},
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
     config::Config,
-    desired::Desired,
+    desired::{Desired, EntryKey},
+    model::NetworkId,
     observed::Observed,
-    plan::{self, Plan},
+    plan::{self, Placement, Plan, Scope},
+    update::Update,
 };
 
-use crate::backoff::Backoff;
+use crate::{
+    backoff::Backoff,
+    drift::Drift,
+    kernel::{Changes, FdbChange},
+};
 
 /// A plan can only name interfaces that exist, so a new network takes three passes: its devices, what goes on top of
 /// them, and the proof that nothing is left. More than this many means that something fights back.
@@ -24,6 +33,8 @@ const PASSES_MAX: usize = 8;
 const SLOW_BUDGET_MIN: Duration = Duration::from_millis(50);
 /// How many times as long as looking slow steps may take.
 const SLOW_BUDGET_FACTOR: u32 = 4;
+/// Entries that are applied together. They are quick, but there can be very many.
+const ENTRIES_AT_ONCE: usize = 1024;
 
 /// Attaching a program makes the kernel wait for a grace period.
 fn is_slow(action: &Action) -> bool {
@@ -35,12 +46,45 @@ fn is_housekeeping(action: &Action) -> bool {
     matches!(action, Action::Datapath(DatapathAction::ForgetCounters { .. }))
 }
 
+/// A change of an entry of the big tables, which [`Observed::record`] takes note of.
+fn is_entry(action: &Action) -> bool {
+    match action {
+        Action::Kernel(action) => matches!(action, KernelAction::AddFdb(_) | KernelAction::DeleteFdb(_)),
+        Action::Datapath(action) => matches!(
+            action,
+            DatapathAction::Put(
+                MapEntry::Fdb(..) | MapEntry::Neighbor(..) | MapEntry::Port(..) | MapEntry::Security(_)
+            ) | DatapathAction::Delete(MapKey::Fdb(_) | MapKey::Neighbor(_) | MapKey::Security(_))
+        ),
+    }
+}
+
+/// How much of the host must be looked at before the next plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Look {
+    /// Nothing but single entries can have changed, and those are known.
+    Nothing,
+    /// All but the entries of the big tables.
+    Devices,
+    /// All of it.
+    Everything,
+}
+
 /// The host as the reconciler sees it.
 pub trait Host {
-    /// Lists what there is.
-    fn observe(&mut self, desired: &Desired) -> impl Future<Output = anyhow::Result<Observed>>;
-    /// Takes one step; idempotent.
-    fn apply(&mut self, action: &Action) -> impl Future<Output = anyhow::Result<()>>;
+    /// Brings what is `observed` up to date, as far as `look` says.
+    fn observe(
+        &mut self,
+        desired: &Desired,
+        look: Look,
+        observed: &mut Observed,
+    ) -> impl Future<Output = anyhow::Result<()>>;
+    /// Takes steps in order, each on its own; idempotent.
+    fn apply(&mut self, actions: &[&Action]) -> impl Future<Output = Vec<anyhow::Result<()>>>;
+    /// Waits until something on it changes. Cancelling loses nothing.
+    fn changed(&mut self) -> impl Future<Output = Changes>;
+    /// What has changed on it and not been heard of yet.
+    fn changed_by_now(&mut self) -> Changes;
     /// Everything that is desired is in place: what was kept until then can go.
     fn settled(&mut self) -> anyhow::Result<()>;
     /// Whether something that is wanted cannot be had for the moment.
@@ -49,13 +93,26 @@ pub trait Host {
     fn retry_unavailable(&mut self);
 }
 
-/// The loop's memory: none of the host, only of what has been said, since when devices have been unused, and what failed.
+/// What the loop knows.
 pub struct Reconciler<H> {
     host: H,
     config: Config,
+    desired: Desired,
+    observed: Observed,
+    look: Look,
+    /// Whether all entries of the big tables were in place since anything else than entries was asked for.
+    has_settled: bool,
+    /// Where those of each network were then.
+    settled: BTreeMap<NetworkId, Placement>,
+    /// Entries that may have changed since.
+    dirty: BTreeSet<EntryKey>,
+    /// Whether rules or members of security groups have.
+    has_new_rules: bool,
+    obstacles: BTreeSet<String>,
     said: BTreeSet<String>,
     unused_since: BTreeMap<u32, Instant>,
     backoff: Backoff,
+    drift: Drift,
 }
 
 /// What a reconciliation came to.
@@ -76,57 +133,133 @@ pub struct Report {
 impl<H: Host> Reconciler<H> {
     /// A reconciler of `host`.
     pub fn new(host: H, config: Config) -> Self {
-        Self { host, config, said: BTreeSet::new(), unused_since: BTreeMap::new(), backoff: Backoff::default() }
+        Self {
+            host,
+            config,
+            desired: Desired::default(),
+            observed: Observed::default(),
+            look: Look::Everything,
+            has_settled: false,
+            settled: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            has_new_rules: false,
+            obstacles: BTreeSet::new(),
+            said: BTreeSet::new(),
+            unused_since: BTreeMap::new(),
+            backoff: Backoff::default(),
+            drift: Drift::default(),
+        }
     }
 
-    /// A full pass: also tries again what was unavailable.
+    /// Takes in what the control plane says.
+    pub fn accept(&mut self, update: Update) {
+        self.drift.new_wish();
+        let has_rules = matches!(update, Update::Rules(..));
+        match update.apply(&mut self.desired) {
+            Some(entries) => {
+                self.dirty.extend(entries);
+                self.has_new_rules |= has_rules;
+            }
+            None => {
+                self.has_settled = false;
+                self.look_at_least(Look::Devices);
+            }
+        }
+    }
+
+    /// Waits until something on the host changes. Cancelling loses nothing.
+    pub async fn changed(&mut self) -> Changes {
+        self.host.changed().await
+    }
+
+    /// Takes in what the kernel reports.
+    pub fn hear(&mut self, changes: &Changes) {
+        if changes.overflow {
+            self.look_at_least(Look::Everything);
+        } else if changes.devices {
+            self.look_at_least(Look::Devices);
+        }
+        for change in &changes.fdb {
+            let entry = change.entry();
+            let is_news = match change {
+                FdbChange::Add(entry) => self.observed.kernel.add_fdb(*entry),
+                FdbChange::Delete(entry) => self.observed.kernel.fdb.remove(entry),
+            };
+            // Most of what is heard is the echo of what was done.
+            if is_news && let Some((network, _)) = self.settled.iter().find(|(_, place)| place.has(entry.ifindex)) {
+                self.dirty.insert(EntryKey::Mac(*network, entry.mac));
+            }
+        }
+    }
+
+    fn look_at_least(&mut self, look: Look) {
+        self.look = self.look.max(look);
+    }
+
+    /// A full pass: looks at everything, and also tries again what was unavailable.
     ///
     /// # Errors
     /// When the host cannot be observed; single steps that fail are logged, counted, and hold nothing else back.
-    pub async fn reconcile_fully(&mut self, desired: &Desired) -> anyhow::Result<Report> {
+    pub async fn reconcile_fully(&mut self) -> anyhow::Result<Report> {
         self.host.retry_unavailable();
-        self.reconcile(desired).await
+        self.look_at_least(Look::Everything);
+        self.reconcile().await
     }
 
     /// Brings the host to what is desired, as far as it can be.
     ///
     /// # Errors
     /// As for [`Self::reconcile_fully`].
-    pub async fn reconcile(&mut self, desired: &Desired) -> anyhow::Result<Report> {
+    pub async fn reconcile(&mut self) -> anyhow::Result<Report> {
         let begun = Instant::now();
         let mut report = Report { is_degraded: self.host.is_degraded(), ..Report::default() };
-        let mut complaints = BTreeSet::new();
+        let mut failures = BTreeSet::new();
+        if self.backoff.next_try().is_some() || self.next_retirement().is_some() {
+            self.look_at_least(Look::Devices);
+        }
         for pass in 1..=PASSES_MAX {
             let look_begun = Instant::now();
-            let mut observed = self.host.observe(desired).await?;
-            observed.retired = self.retire(desired, &observed);
-            let Plan { actions, obstacles } = plan::plan(desired, &observed, &self.config);
-            self.backoff.retain(&actions);
-            complaints = obstacles.iter().map(ToString::to_string).collect();
-            let (waiting, due): (Vec<&Action>, Vec<&Action>) =
-                actions.iter().partition(|action| self.backoff.waits(action, begun).is_some());
-            (report.obstacles, report.failed) = (obstacles.len(), waiting.len());
-            complaints.extend(waiting.into_iter().map(|action| self.describe_failure(action, begun)));
-            if due.is_empty() {
-                if desired.complete && report.failed == 0 {
-                    self.host.settled()?;
-                }
+            let look = std::mem::replace(&mut self.look, Look::Nothing);
+            if look == Look::Nothing && self.dirty.is_empty() && !self.has_new_rules {
                 break;
             }
-            if pass == PASSES_MAX {
-                complaints.insert(format!("something undoes what is done: still to do is to {}", due[0]));
+            let (actions, placements) = self.look_and_plan(look).await?;
+            self.backoff.retain(&actions);
+            let (waiting, due): (Vec<&Action>, Vec<&Action>) =
+                actions.iter().partition(|action| self.backoff.waits(action, begun).is_some());
+            report.failed = waiting.len();
+            failures = waiting.into_iter().map(|action| self.describe_failure(action, begun)).collect();
+            if pass == PASSES_MAX
+                && let Some(first) = due.first()
+            {
+                failures.insert(format!("something undoes what is done: still to do is to {first}"));
             }
             let budget = (look_begun.elapsed() * SLOW_BUDGET_FACTOR).max(SLOW_BUDGET_MIN);
-            complaints.extend(self.apply(&due, budget, &mut report).await);
+            failures.extend(self.apply(&due, budget, &mut report).await);
+            if report.left > 0 || due.iter().any(|action| !is_entry(action)) {
+                self.look_at_least(Look::Devices);
+            }
+            if report.failed == 0 && report.left == 0 {
+                self.dirty.clear();
+                self.has_new_rules = false;
+                if let Some(placements) = placements {
+                    (self.has_settled, self.settled) = (true, placements);
+                }
+                if due.is_empty() && look > Look::Nothing && self.desired.complete {
+                    self.host.settled()?;
+                    self.drift.in_order(&self.observed.kernel);
+                }
+            }
             // A program that is being detached counts on for a few milliseconds: not a reason to insist, only to look again.
-            if due.iter().all(|action| is_housekeeping(action)) {
+            if !due.is_empty() && due.iter().all(|action| is_housekeeping(action)) {
                 report.left = due.len();
             }
-            if report.left > 0 {
+            if due.is_empty() || report.left > 0 {
                 break;
             }
         }
-        self.say(complaints);
+        report.obstacles = self.obstacles.len();
+        self.say(self.obstacles.union(&failures).cloned().collect());
         if report.applied > 0 {
             let millis = begun.elapsed().as_secs_f64() * 1000.0;
             tracing::info!(actions = report.applied, failed = report.failed, left = report.left, millis, "reconciled");
@@ -134,25 +267,68 @@ impl<H: Host> Reconciler<H> {
         Ok(report)
     }
 
+    /// What is to be done, after as close a look as is needed; and, after a look at devices, where all entries go.
+    async fn look_and_plan(
+        &mut self,
+        look: Look,
+    ) -> anyhow::Result<(Vec<Action>, Option<BTreeMap<NetworkId, Placement>>)> {
+        if look == Look::Nothing {
+            let mut actions = plan::plan_entries(&self.desired, &self.observed, &self.settled, &self.dirty);
+            if self.has_new_rules {
+                actions.extend(plan::plan_rules(&self.desired, &self.observed, &self.settled));
+            }
+            return Ok((actions, None));
+        }
+        if let Err(error) = self.host.observe(&self.desired, look, &mut self.observed).await {
+            self.look_at_least(Look::Everything);
+            return Err(error);
+        }
+        self.observed.retired = self.retire();
+        let scope = if look == Look::Everything || !self.has_settled {
+            Scope::Everything
+        } else {
+            Scope::Changes { settled: &self.settled, entries: &self.dirty }
+        };
+        let Plan { actions, obstacles, placements } =
+            plan::plan_within(&self.desired, &self.observed, &self.config, scope);
+        self.obstacles = obstacles.iter().map(ToString::to_string).collect();
+        Ok((actions, Some(placements)))
+    }
+
     /// Takes the steps of a plan, as many as there is time for, and returns what there is to complain about.
     async fn apply(&mut self, due: &[&Action], budget: Duration, report: &mut Report) -> Vec<String> {
         let begun = Instant::now();
         let mut complaints = Vec::new();
-        for (index, action) in due.iter().enumerate() {
-            if is_slow(action) && begun.elapsed() > budget {
-                report.left = due.len() - index;
+        let mut repairs = Vec::new();
+        let mut left = due;
+        while let Some(first) = left.first() {
+            if (is_slow(first) || is_entry(first)) && begun.elapsed() > budget {
+                report.left = left.len();
                 break;
             }
-            match self.host.apply(action).await {
-                Ok(()) if is_housekeeping(action) => (),
-                Ok(()) => report.applied += 1,
-                Err(error) => {
+            let entries = left.iter().take(ENTRIES_AT_ONCE).take_while(|action| is_entry(action)).count();
+            if entries == ENTRIES_AT_ONCE {
+                // The kernel repeats all that it is told, and must not run out of room for it.
+                let echo = self.host.changed_by_now();
+                self.hear(&echo);
+            }
+            let (now, later) = left.split_at(entries.max(1));
+            left = later;
+            for (action, result) in now.iter().zip(self.host.apply(now).await) {
+                if let Err(error) = result {
                     self.backoff.failed(action, format!("{error:#}"), Instant::now());
                     report.failed += 1;
                     complaints.push(self.describe_failure(action, begun));
+                    continue;
+                }
+                self.observed.record(action);
+                report.applied += usize::from(!is_housekeeping(action));
+                if self.drift.is_repair(action) {
+                    repairs.push(*action);
                 }
             }
         }
+        self.drift.report(&repairs);
         complaints
     }
 
@@ -166,9 +342,9 @@ impl<H: Host> Reconciler<H> {
     }
 
     /// The devices whose grace period is over.
-    fn retire(&mut self, desired: &Desired, observed: &Observed) -> BTreeSet<u32> {
+    fn retire(&mut self) -> BTreeSet<u32> {
         let now = Instant::now();
-        let unused = plan::unused_devices(desired, &observed.kernel);
+        let unused = plan::unused_devices(&self.desired, &self.observed.kernel);
         self.unused_since.retain(|ifindex, _| unused.contains(ifindex));
         for ifindex in unused {
             self.unused_since.entry(ifindex).or_insert(now);

@@ -14,7 +14,7 @@ use crate::{
     files::{self, Loaded},
     host::LinuxHost,
     instance::Instance,
-    kernel::{Kernel, Monitor},
+    kernel::Kernel,
     logs,
     reconcile::{Reconciler, Report},
 };
@@ -44,23 +44,21 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let _instance = Instance::claim()?;
     let mut stop = Stop::listen()?;
     let mut topology = TopologyFile::open(topology, config)?;
-    let (kernel, mut monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
-    let host = LinuxHost::new(kernel, config)?;
+    let kernel = Kernel::connect().context("connecting to the kernel by netlink")?;
+    let host = LinuxHost::new(kernel, config);
     let mut reconciler = Reconciler::new(host, config.clone());
     let local_ip = config.local_ip().map(tracing::field::display);
     tracing::info!(host = config.host, local_ip, "agent started");
 
-    let mut desired = topology.desired();
     let mut next_full_pass = Instant::now();
     let mut is_ready = false;
+    reconciler.accept(topology.update().await);
     loop {
         let is_full_pass = Instant::now() >= next_full_pass;
-        let result = if is_full_pass {
-            reconciler.reconcile_fully(&desired).await
-        } else {
-            reconciler.reconcile(&desired).await
-        };
-        next_full_pass = Instant::now() + pause_after(&result);
+        let result = if is_full_pass { reconciler.reconcile_fully().await } else { reconciler.reconcile().await };
+        if is_full_pass || pause_after(&result) < FULL_PASS_INTERVAL {
+            next_full_pass = Instant::now() + pause_after(&result);
+        }
         if let Err(error) = &result {
             tracing::warn!(error = format!("{error:#}"), "reconcile failed, will retry");
         }
@@ -69,14 +67,15 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
             report_progress(left == 0 && !is_ready);
             is_ready |= left == 0;
         }
+        let next_wake = reconciler.next_wake();
         tokio::select! {
             // In this order: work that is left does not keep the agent from hearing what is new.
             biased;
             () = stop.requested() => break,
-            () = topology.changed() => desired = topology.desired(),
-            () = wait_for_change(&mut monitor) => (),
+            update = topology.update() => reconciler.accept(update),
+            changes = reconciler.changed() => reconciler.hear(&changes),
             () = tokio::time::sleep_until(next_full_pass) => (),
-            () = wait_until(reconciler.next_wake()) => (),
+            () = wait_until(next_wake) => (),
             () = std::future::ready(()), if left > 0 => (),
         }
     }
@@ -96,11 +95,6 @@ async fn wait_until(when: Option<std::time::Instant>) {
         Some(when) => tokio::time::sleep_until(when.into()).await,
         None => std::future::pending().await,
     }
-}
-
-async fn wait_for_change(monitor: &mut Monitor) {
-    let change = monitor.changed().await;
-    tracing::trace!(?change, "the kernel reports a change");
 }
 
 /// Tells systemd, if it started the agent, that a pass has been completed, and the first time also whoever reads the log. A

@@ -1,5 +1,5 @@
-//! Ingress of a NIC that leads to other hosts: VXLAN from known endpoints, and the frames of a flat network, straight to
-//! the tap they are for.
+//! Ingress of a NIC that leads to other hosts: VXLAN from known endpoints, and the frames of flat and VLAN networks, straight
+//! to the tap they are for.
 
 use overlane_abi::{DropReason, NetworkKey, Outcome};
 
@@ -9,6 +9,7 @@ use crate::{
     skb::Skb,
     switch,
     verdict::Verdict,
+    vlan,
 };
 
 /// Delivers what is for a port of this host; leaves the rest to the kernel.
@@ -18,7 +19,7 @@ pub fn forward(skb: Skb) -> Verdict {
         return Verdict::Pass(Outcome::NotOurs);
     };
     if frame.is_tagged(skb) {
-        return Verdict::Pass(Outcome::NotOurs);
+        return vlan::receive(skb, &frame);
     }
     match Overlay::parse(skb, &frame, maps::vxlan_port()) {
         Some(Err(truncated)) if truncated.destination == maps::local_vtep() => {

@@ -20,8 +20,10 @@ mod security;
 mod skb;
 mod switch;
 mod to_port;
+mod to_vlan;
 mod too_big;
 mod verdict;
+mod vlan;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use overlane_abi::Hook;
@@ -40,7 +42,7 @@ pub fn to_port(ctx: TcContext) -> i32 {
     conclude(Skb::new(&ctx), Hook::ToPort, to_port::admit)
 }
 
-/// What arrives on an underlay NIC.
+/// What arrives on a NIC that leads to other hosts.
 #[classifier]
 pub fn from_uplink(ctx: TcContext) -> i32 {
     conclude(Skb::new(&ctx), Hook::FromUplink, from_uplink::forward)
@@ -50,6 +52,12 @@ pub fn from_uplink(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn from_overlay(ctx: TcContext) -> i32 {
     conclude(Skb::new(&ctx), Hook::FromOverlay, from_overlay::forward)
+}
+
+/// What a `<nic>.<vid>` device sends.
+#[classifier]
+pub fn to_vlan(ctx: TcContext) -> i32 {
+    conclude(Skb::new(&ctx), Hook::ToVlan, to_vlan::tag)
 }
 
 #[cfg(not(target_arch = "bpf"))]

@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use overlane_abi::{
     Address, CounterKey, DropKey, DropReason, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor, NeighborKey,
-    Network, NetworkKey, Outcome, Port, Tally, Vtep, limits,
+    Network, NetworkKey, Outcome, Port, Tally, Vlan, VlanId, Vtep, limits,
 };
 
 pub use events::{event_budget, log_rate, put_event};
@@ -41,8 +41,17 @@ static VTEPS: HashMap<Address, Vtep, { limits::VTEPS_MAX }, ON_DEMAND> = HashMap
 #[btf_map(name = "neighbors")]
 static NEIGHBORS: HashMap<NeighborKey, Neighbor, { limits::NEIGHBORS_MAX }, ON_DEMAND> = HashMap::new();
 
+#[btf_map(name = "vlans")]
+static VLANS: HashMap<VlanId, Vlan, { limits::VLANS_MAX }, ON_DEMAND> = HashMap::new();
+
+#[btf_map(name = "vlan_devices")]
+static VLAN_DEVICES: HashMap<u32, VlanId, { limits::VLANS_MAX }, ON_DEMAND> = HashMap::new();
+
 #[btf_map(name = "counters")]
 static COUNTERS: PerCpuHashMap<CounterKey, HookCounters, { limits::COUNTERS_MAX }, ON_DEMAND> = PerCpuHashMap::new();
+
+/// Not on the stack, of which a program has 512 bytes.
+static NOTHING_COUNTED: HookCounters = HookCounters { packets: 0, bytes: 0, outcomes: [0; Outcome::COUNT] };
 
 #[btf_map(name = "drops")]
 static DROPS: PerCpuHashMap<DropKey, Tally, { limits::DROPS_MAX }, ON_DEMAND> = PerCpuHashMap::new();
@@ -132,15 +141,27 @@ pub fn neighbor(network: u32, address: Address) -> Option<&'static Neighbor> {
     unsafe { NEIGHBORS.get(NeighborKey { network, address }) }
 }
 
+/// The VLAN with this tag on a NIC.
+#[inline(always)]
+pub fn vlan(id: VlanId) -> Option<&'static Vlan> {
+    // SAFETY: as in `port`.
+    unsafe { VLANS.get(id) }
+}
+
+/// The VLAN that a `<nic>.<vid>` device stands for.
+#[inline(always)]
+pub fn vlan_device(ifindex: u32) -> Option<&'static VlanId> {
+    // SAFETY: as in `port`.
+    unsafe { VLAN_DEVICES.get(ifindex) }
+}
+
 /// Counts a packet and what became of it.
 #[inline(always)]
 pub fn count(ifindex: u32, hook: Hook, outcome: Outcome, bytes: u64) {
     let key = CounterKey { ifindex, hook: hook as u32 };
     let counters = COUNTERS.get_ptr_mut(key).or_else(|| {
-        // Not on the stack, of which the programs need all.
-        static NOTHING: HookCounters = HookCounters { packets: 0, bytes: 0, outcomes: [0; Outcome::COUNT] };
-        #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied to the stack first")]
-        let _ = COUNTERS.insert(key, &NOTHING, BPF_NOEXIST.into());
+        let nothing = &NOTHING_COUNTED;
+        let _ = COUNTERS.insert(key, nothing, BPF_NOEXIST.into());
         COUNTERS.get_ptr_mut(key)
     });
     if let Some(counters) = counters {

@@ -19,6 +19,10 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const ICMPV6: u8 = 58;
 
+/// Where the priority of a VLAN tag begins, and which bits are its VID (IEEE 802.1Q §9.6).
+pub const PCP_SHIFT: u32 = 13;
+const VID_MASK: u16 = 0x0fff;
+
 /// An IPv4 header without options has this first byte.
 const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
 /// The more-fragments flag and the fragment offset, in the order of transmission.
@@ -63,13 +67,66 @@ impl Ethernet {
     /// Whether the packet has a VLAN tag, in it or, as the kernel prefers, beside it.
     #[inline(always)]
     pub fn is_tagged(&self, skb: Skb) -> bool {
-        skb.has_vlan_tag() || self.carries(EtherType::Ieee8021q) || self.carries(EtherType::Ieee8021ad)
+        skb.has_vlan_tag() || is_vlan(self.ether_type_be)
     }
 
     #[inline(always)]
     pub fn carries(&self, ether_type: EtherType) -> bool {
         self.ether_type_be == ether_type as u16
     }
+}
+
+/// The outermost VLAN tag of a frame.
+#[derive(Clone, Copy)]
+pub struct VlanTag {
+    /// As it stands in the packet: compare with [`EtherType`].
+    type_be: u16,
+    /// Priority (PCP), drop eligibility (DEI) and VID.
+    tci: u16,
+    /// The type of what is tagged, as it stands in the packet.
+    content_type_be: u16,
+}
+
+impl VlanTag {
+    /// The tag of a frame, whether the kernel keeps it beside the packet or not.
+    #[inline(always)]
+    pub fn outermost(skb: Skb, frame: &Ethernet) -> Option<Self> {
+        if let Some((type_be, tci)) = skb.vlan_tag() {
+            return Some(Self { type_be, tci, content_type_be: frame.ether_type_be });
+        }
+        if !is_vlan(frame.ether_type_be) {
+            return None;
+        }
+        let [tci_high, tci_low, type_high, type_low] = skb.read::<[u8; 4]>(EthHdr::LEN)?;
+        Some(Self {
+            type_be: frame.ether_type_be,
+            tci: u16::from_be_bytes([tci_high, tci_low]),
+            content_type_be: u16::from_ne_bytes([type_high, type_low]),
+        })
+    }
+
+    /// The VLAN identifier of an 802.1Q tag, as opposed to the tags of a provider's network (802.1ad).
+    #[inline(always)]
+    pub fn vid(&self) -> Option<u16> {
+        (self.type_be == EtherType::Ieee8021q as u16).then_some(self.tci & VID_MASK)
+    }
+
+    /// The priority (PCP), 0 to 7.
+    #[inline(always)]
+    pub fn priority(&self) -> u32 {
+        u32::from(self.tci >> PCP_SHIFT)
+    }
+
+    /// Whether what is tagged is an IP packet, rather than ARP, say, or another tag.
+    #[inline(always)]
+    pub fn carries_ip(&self) -> bool {
+        self.content_type_be == EtherType::Ipv4 as u16 || self.content_type_be == EtherType::Ipv6 as u16
+    }
+}
+
+#[inline(always)]
+fn is_vlan(type_be: u16) -> bool {
+    type_be == EtherType::Ieee8021q as u16 || type_be == EtherType::Ieee8021ad as u16
 }
 
 /// The IP version of a packet.

@@ -3,12 +3,12 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_ADJ_ROOM_ENCAP_L2_SHIFT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
-    helpers::{bpf_csum_level, bpf_get_hash_recalc, bpf_skb_change_tail},
+    helpers::{bpf_csum_level, bpf_get_hash_recalc, bpf_skb_change_tail, bpf_skb_vlan_pop, bpf_skb_vlan_push},
     programs::TcContext,
 };
 use network_types::{
     arp::ArpHdr,
-    eth::EthHdr,
+    eth::{EthHdr, EtherType},
     ip::{Ipv4Hdr, Ipv6Hdr},
     udp::UdpHdr,
     vxlan::VxlanHdr,
@@ -72,6 +72,47 @@ impl<'a> Skb<'a> {
     pub fn has_vlan_tag(self) -> bool {
         // SAFETY: as in `ifindex`.
         unsafe { (*self.ctx.skb.skb).vlan_present != 0 }
+    }
+
+    /// The type and the contents (PCP, DEI, VID) of the tag that is kept beside the packet, if one is.
+    #[inline(always)]
+    pub fn vlan_tag(self) -> Option<(u16, u16)> {
+        // SAFETY: as in `ifindex`.
+        let (type_be, tci) = unsafe { ((*self.ctx.skb.skb).vlan_proto as u16, (*self.ctx.skb.skb).vlan_tci as u16) };
+        self.has_vlan_tag().then_some((type_be, tci))
+    }
+
+    /// Adds an 802.1Q tag. It is kept beside the packet, or inserted by who needs it there: superpackets stay whole.
+    #[inline(always)]
+    pub fn push_vlan_tag(self, tci: u16) -> Result<(), HelperRefused> {
+        // SAFETY: as in `ifindex`.
+        match unsafe { bpf_skb_vlan_push(self.ctx.skb.skb, EtherType::Ieee8021q as u16, tci) } {
+            0 => Ok(()),
+            _ => Err(HelperRefused),
+        }
+    }
+
+    /// Removes the outermost tag.
+    #[inline(always)]
+    pub fn pop_vlan_tag(self) -> Result<(), HelperRefused> {
+        // SAFETY: as in `ifindex`.
+        match unsafe { bpf_skb_vlan_pop(self.ctx.skb.skb) } {
+            0 => Ok(()),
+            _ => Err(HelperRefused),
+        }
+    }
+
+    /// What queues go by (`SO_PRIORITY`); 0 unless somebody has set it.
+    #[inline(always)]
+    pub fn priority(self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.ctx.skb.skb).priority }
+    }
+
+    #[inline(always)]
+    pub fn set_priority(self, priority: u32) {
+        // SAFETY: as in `ifindex`, and programs at TC hooks may write this field.
+        unsafe { (*self.ctx.skb.skb).priority = priority }
     }
 
     /// The kernel's flow hash, the one that its own tunnels derive source ports from.

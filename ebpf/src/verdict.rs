@@ -1,7 +1,7 @@
 //! From a program's verdict to the kernel's action, counting on the way.
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::bpf_redirect,
 };
 use aya_log_ebpf::debug;
@@ -9,16 +9,27 @@ use overlane_abi::{DropReason, Hook, Outcome};
 
 use crate::{maps, skb::Skb};
 
-/// What a program has decided.
+/// What a program has decided. It fits a register, which is all that a function of its own can return.
 #[must_use]
 #[derive(Clone, Copy)]
 pub enum Verdict {
     /// Go on as if the program were not there.
     Pass(Outcome),
-    /// Send out of an interface.
+    /// Send out of an interface, or enter by it.
     Redirect(Outcome, u32),
     /// Discard.
     Drop(DropReason),
+}
+
+/// Beside an interface index, which is never negative: the interface is to receive the packet.
+const ENTER: u32 = 1 << 31;
+
+impl Verdict {
+    /// Have an interface receive the packet, for the kernel to go on from there.
+    #[inline(always)]
+    pub fn enter(outcome: Outcome, ifindex: u32) -> Self {
+        Self::Redirect(outcome, ifindex | ENTER)
+    }
 }
 
 /// Runs a program on a packet, counts what becomes of it, and tells the kernel.
@@ -35,8 +46,11 @@ pub fn conclude(skb: Skb, hook: Hook, program: impl FnOnce(Skb) -> Verdict) -> i
     match verdict {
         // "Unspecified" rather than "ok": programs that others have attached behind this one see the packet as well.
         Verdict::Pass(_) => TC_ACT_UNSPEC,
-        // SAFETY: a helper call without pointers.
-        Verdict::Redirect(_, ifindex) => unsafe { bpf_redirect(ifindex, 0) as i32 },
+        Verdict::Redirect(_, target) => {
+            let flags = if target & ENTER == 0 { 0 } else { BPF_F_INGRESS };
+            // SAFETY: a helper call without pointers.
+            unsafe { bpf_redirect(target & !ENTER, flags.into()) as i32 }
+        }
         Verdict::Drop(reason) => {
             maps::count_drop(skb.ifindex(), reason, bytes);
             debug!(skb.ctx(), "{} dropped {} bytes: {}", hook.name(), bytes, reason.name());

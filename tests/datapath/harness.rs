@@ -138,6 +138,13 @@ impl Datapath {
         map.insert(&Key::new(bits, key), value, 0).expect("the map has room");
     }
 
+    /// Removes an entry from a longest-prefix-match trie.
+    pub(crate) fn remove_prefix<K: Pod, V: Pod>(&mut self, map: &str, bits: u32, key: K) {
+        let map = self.ebpf.map_mut(map).expect("the map exists");
+        let mut map = LpmTrie::<&mut MapData, K, V>::try_from(map).expect("the map has these types");
+        map.remove(&Key::new(bits, key)).expect("the entry exists");
+    }
+
     /// Sets the value of a map that has one.
     pub(crate) fn set<V: Pod>(&mut self, map: &str, value: V) {
         let map = self.ebpf.map_mut(map).expect("the map exists");
@@ -176,6 +183,18 @@ impl Datapath {
         self.execute(hook, frame, &[]).0 == Verdict::Drop(DropReason::RewriteFailed).action()
     }
 
+    /// Runs the program of `hook` on a frame, and returns why it was dropped, if it was.
+    pub(crate) fn judge(&mut self, hook: Hook, frame: &Frame) -> Result<(), DropReason> {
+        let before = self.counted().drops;
+        self.execute(hook, frame, &[]);
+        let after = self.counted().drops;
+        let dropped = after.iter().find(|(key, tally)| before.get(key) != Some(tally)).map(|((_, reason), _)| *reason);
+        match dropped {
+            None => Ok(()),
+            Some(dropped) => Err(DropReason::ALL[dropped as usize]),
+        }
+    }
+
     /// Runs the program of `hook` on `frame`, expects `verdict`, and returns the frame that came out.
     ///
     /// All counters are compared: this packet, by its outcome, and nothing else.
@@ -201,6 +220,22 @@ impl Datapath {
         let verdict = Verdict::Pass(outcome);
         let output = self.run(hook, frame, &context, verdict);
         check(hook, verdict, (frame, &output), &output, frame, "the frame was changed");
+    }
+
+    /// The priority that the program of `hook` leaves a packet with; before, it is 0.
+    pub(crate) fn priority(&mut self, hook: Hook, frame: &Frame) -> u32 {
+        // Offset of `priority` in the kernel's `struct __sk_buff`, and its length.
+        const PRIORITY: usize = 32;
+        let (mut output, mut context) = (vec![0; frame.0.len() + HEADROOM], [0; 192]);
+        let options = TestRunOptions {
+            data_in: Some(&frame.0),
+            data_out: Some(&mut output),
+            ctx_in: Some(&[0; 192]),
+            ctx_out: Some(&mut context),
+            ..TestRunOptions::default()
+        };
+        program(&mut self.ebpf, hook).test_run(options).expect("the kernel runs the program");
+        context[PRIORITY..].first_chunk().copied().map_or(0, u32::from_ne_bytes)
     }
 
     /// Runs the program of `hook` on a frame that may mean anything: it is counted once, and what is passed on is

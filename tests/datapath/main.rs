@@ -5,6 +5,8 @@ mod encap;
 mod harness;
 mod network;
 mod port;
+mod reference;
 mod respond;
 mod security;
 mod too_big;
+mod vlan;

@@ -133,7 +133,7 @@ pub(crate) fn tunnel_back(outer: Family) -> Vxlan {
 }
 
 /// Every hook.
-pub(crate) const HOOKS: [Hook; 4] = Hook::ALL;
+pub(crate) const HOOKS: [Hook; 5] = Hook::ALL;
 
 /// A packet from there to here, in its tunnel.
 pub(crate) fn inbound(outer: Family, inner: Family) -> (Vxlan, Frame) {

@@ -34,7 +34,7 @@ fn what_a_port_receives_is_counted_and_let_in() {
 #[test]
 fn at_an_interface_without_an_entry_everything_is_left_to_the_kernel() {
     let mut datapath = Datapath::load(v4().local_vtep);
-    for hook in [Hook::FromPort, Hook::ToPort, Hook::FromOverlay] {
+    for hook in [Hook::FromPort, Hook::ToPort, Hook::FromOverlay, Hook::ToVlan] {
         datapath.expect_pass(hook, &outbound(v4()).udp(10), Outcome::UnknownPort);
     }
     let (tunnel, frame) = inbound(v4(), v4());

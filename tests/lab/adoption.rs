@@ -52,10 +52,7 @@ fn restarting_and_killing_an_agent_loses_no_packet() -> Result<()> {
         Stream::start(pair.folder(), &pair.right().namespace, pair.ports[0].ipv6())?,
     ];
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        pair.agents.remove(0).stop(signal)?;
-        let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
-        pair.agents.insert(0, agent);
-        nothing_to_do(pair.host("left"))?;
+        pair.replace_agent(signal, Lanes::Both, |_| Ok(()))?;
     }
     for stream in streams {
         stream.expect_no_loss()?;
@@ -68,10 +65,7 @@ fn switching_the_fast_path_off_and_on_loses_no_packet() -> Result<()> {
     let mut pair = Pair::running(Lanes::Both)?;
     let stream = Stream::start(pair.folder(), &pair.left().namespace, pair.ports[1].ipv4())?;
     for lanes in [Lanes::KernelOnly, Lanes::Both] {
-        pair.agents.remove(0).stop(Signal::SIGTERM)?;
-        let agent = pair.host("left").start_agent(&pair.topology_file, lanes)?;
-        pair.agents.insert(0, agent);
-        nothing_to_do(pair.host("left"))?;
+        pair.replace_agent(Signal::SIGTERM, lanes, |_| Ok(()))?;
         ensure!(pair.host("left").bpffs().join("v2").exists() == (lanes == Lanes::Both), "the pins tell another story");
     }
     stream.expect_no_loss()
@@ -110,14 +104,13 @@ fn an_agent_with_another_map_version_is_replaced_without_losing_a_packet() -> Re
         Stream::start(pair.folder(), &pair.right().namespace, pair.ports[0].ipv6())?,
     ];
     for round in 0..5 {
-        pair.agents.remove(0).stop(if round % 2 == 0 { Signal::SIGTERM } else { Signal::SIGKILL })?;
-        // To the agent that starts now, this is what an agent with another layout of the maps has left: programs that are
-        // attached, and maps that it must not read.
-        let pins = pair.host("left").bpffs();
-        std::fs::rename(pins.join("v2"), pins.join("v0")).context("making an old version")?;
-        let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
-        pair.agents.insert(0, agent);
-        nothing_to_do(pair.host("left"))?;
+        let signal = if round % 2 == 0 { Signal::SIGTERM } else { Signal::SIGKILL };
+        pair.replace_agent(signal, Lanes::Both, |host| {
+            // To the agent that starts now, this is what an agent with another layout of the maps has left: programs that are
+            // attached, and maps that it must not read.
+            let pins = host.bpffs();
+            std::fs::rename(pins.join("v2"), pins.join("v0")).context("making an old version")
+        })?;
         ensure!(!pair.host("left").bpffs().join("v0").exists(), "the old version is still pinned");
     }
     for stream in streams {

@@ -1,8 +1,8 @@
 //! Superpackets (GSO) go into a real tap, as QEMU has one, in one piece.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use overlane_tests::{
-    lab::{Lanes, Pair, Port, nothing_to_do},
+    lab::{BY_INTERFACE, HOSTS, Lanes, NIC, Pair, Port, nothing_to_do},
     packet::{ETHERNET, Ends, Frame, too_big},
     tap::{Offload, Tap},
 };
@@ -28,14 +28,10 @@ fn taps() -> Result<(Pair, [Tap; 2])> {
 
 fn ends(pair: &Pair, is_ipv6: bool) -> Result<Ends> {
     let [left, right] = &pair.ports;
-    let mac = |port: &Port| -> Result<[u8; 6]> {
-        let mac: overlane_core::model::Mac = port.mac_address.parse().context("a MAC address")?;
-        Ok(mac.0)
-    };
     let address = |port: &Port| if is_ipv6 { port.ipv6().parse() } else { port.ipv4().parse() };
     Ok(Ends {
-        source_mac: mac(left)?,
-        destination_mac: mac(right)?,
+        source_mac: left.mac(),
+        destination_mac: right.mac(),
         source: address(left)?,
         destination: address(right)?,
         traffic_class: 0,
@@ -78,8 +74,19 @@ fn pseudo_header_checksum(ends: &Ends, frame: &Frame, transport: usize) -> u16 {
 
 /// Sends a superpacket from the left tap and expects it, whole, from the right one.
 fn expect_whole(pair: &Pair, taps: &mut [Tap; 2], kind: u8, is_ipv6: bool) -> Result<()> {
+    expect_whole_by(pair, ("from_overlay", "vxlan-10", "delivered"), taps, kind, is_ipv6)
+}
+
+/// As `expect_whole`, with the program, interface and outcome that bring it past the bridge.
+fn expect_whole_by(
+    pair: &Pair,
+    (program, interface, outcome): (&str, &str, &str),
+    taps: &mut [Tap; 2],
+    kind: u8,
+    is_ipv6: bool,
+) -> Result<()> {
     let (offload, frame) = superpacket(&ends(pair, is_ipv6)?, kind);
-    let before = pair.host("right").counted("from_overlay", "vxlan-10", "delivered")?;
+    let before = pair.host("right").counted(program, interface, outcome)?;
     taps[0].send(offload, &frame)?;
     let is_meant = |received: &Frame| received.0[..ETHERNET] == frame.0[..ETHERNET] && received.0.len() > 200;
     let (received_offload, received) = taps[1].receive(is_meant)?;
@@ -88,7 +95,7 @@ fn expect_whole(pair: &Pair, taps: &mut [Tap; 2], kind: u8, is_ipv6: bool) -> Re
     ensure!(received_offload.segment_size == SEGMENT, "{received_offload:?}");
     let payload = usize::from(offload.header_len);
     ensure!(received.0[payload..] == frame.0[payload..], "the payload is another one");
-    let delivered = pair.host("right").counted("from_overlay", "vxlan-10", "delivered")? - before;
+    let delivered = pair.host("right").counted(program, interface, outcome)? - before;
     ensure!(delivered == 1, "{delivered} packets were redirected past the bridge");
     Ok(())
 }
@@ -115,6 +122,34 @@ fn a_udp_superpacket_arrives_whole_in_a_tap() -> Result<()> {
     pair.lab.carry_superpackets()?;
     expect_whole(&pair, &mut taps, Offload::UDP, false)?;
     expect_whole(&pair, &mut taps, Offload::UDP, true)
+}
+
+#[test]
+fn a_superpacket_of_a_vlan_arrives_whole_in_a_tap() -> Result<()> {
+    let mut pair = Pair::wired()?;
+    let network = pair.topology.add_vlan_network(20, "provider", 100);
+    pair.ports = [("left", 1), ("right", 2)].map(|(host, number)| pair.topology.add_port(&network, host, number));
+    pair.topology.write(&pair.topology_file)?;
+    for (name, _) in HOSTS {
+        pair.start_with(name, BY_INTERFACE)?;
+    }
+    let [left, right] = &pair.ports;
+    let tap = |port: &Port| Tap::create(&pair.host(&port.host).namespace, &port.tap());
+    let mut taps = [tap(left)?, tap(right)?];
+    for (name, _) in HOSTS {
+        nothing_to_do(pair.host(name))?;
+    }
+    let by = ("from_uplink", NIC, "decapsulated");
+    let all = [(Offload::TCP_V4, false), (Offload::TCP_V6, true), (Offload::UDP, false), (Offload::UDP, true)];
+    for (kind, is_ipv6) in all {
+        expect_whole_by(&pair, by, &mut taps, kind, is_ipv6)?;
+    }
+    // In segments of wire size, which the NIC puts together again.
+    pair.host("left").run(&format!("ethtool --offload {NIC} tx off"))?;
+    pair.lab.fabric().run("ethtool --offload phys-right tx off")?;
+    pair.host("right").run(&format!("ethtool --offload {NIC} gro on"))?;
+    expect_whole_by(&pair, by, &mut taps, Offload::TCP_V4, false)?;
+    expect_whole_by(&pair, by, &mut taps, Offload::TCP_V6, true)
 }
 
 #[test]

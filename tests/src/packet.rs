@@ -209,12 +209,24 @@ fn finish<E: fmt::Debug>(size: usize, write: impl FnOnce(&mut Vec<u8>) -> Result
 }
 
 impl Frame {
-    /// The frame with a VLAN tag.
+    /// The frame with a VLAN tag (802.1Q) in front of those that it has, whose priority is zero.
     #[must_use]
-    pub fn tagged(mut self, vid: u16) -> Self {
-        let [high, low] = vid.to_be_bytes();
-        self.0.splice(12..12, [0x81, 0x00, high, low]);
+    pub fn tagged(self, vid: u16) -> Self {
+        self.with_tag([0x81, 0x00], vid)
+    }
+
+    /// The frame with a tag of the given type and contents: priority, drop eligibility and VID.
+    #[must_use]
+    pub fn with_tag(mut self, kind: [u8; 2], contents: u16) -> Self {
+        let [high, low] = contents.to_be_bytes();
+        self.0.splice(12..12, [kind[0], kind[1], high, low]);
         self
+    }
+
+    /// The contents of its VLAN tags (802.1Q), the outermost first: priority, drop eligibility and VID.
+    pub fn tags(&self) -> Vec<u16> {
+        let tags = self.0[12..].chunks_exact(4).take_while(|tag| tag[..2] == [0x81, 0x00]);
+        tags.map(|tag| u16::from_be_bytes([tag[2], tag[3]])).collect()
     }
 
     /// The first `length` bytes.

@@ -140,7 +140,14 @@ fn every_drop_reason_has_a_test() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    let documents = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/datapath.md", "docs/development.md"];
+    let documents = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/datapath.md",
+        "docs/development.md",
+        "docs/security.md",
+    ];
     for document in documents {
         let text = read(document);
         let folder = root().join(document);

@@ -1,11 +1,13 @@
 //! What the plan wants done, as data: printed by `overlane plan`, compared by tests, executed by the adapters.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use overlane_abi as abi;
 
+pub use crate::map_entry::{MapEntry, MapKey, SecurityEntry, SecurityKey};
+
 use crate::{
-    model::{NetworkId, Vni},
+    model::{Mac, NetworkId, Vid, Vni},
     observed::{FdbEntry, FdbTable},
 };
 
@@ -37,6 +39,15 @@ pub enum KernelAction {
         /// Everything else.
         spec: VxlanSpec,
     },
+    /// Make a `<nic>.<vid>` device: without IPv6 of its own, up.
+    CreateVlan {
+        /// Its name.
+        name: String,
+        /// The network it is for, which is written to its alias.
+        network: NetworkId,
+        /// Everything else.
+        spec: VlanSpec,
+    },
     /// Set a link administratively up.
     SetUp {
         /// Interface index.
@@ -52,6 +63,13 @@ pub enum KernelAction {
         name: String,
         /// In bytes.
         mtu: u32,
+    },
+    /// Have a NIC take the frames for all MAC addresses.
+    SetPromiscuous {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name, for people.
+        name: String,
     },
     /// Make a link a port of a bridge.
     SetMaster {
@@ -105,6 +123,27 @@ pub enum KernelAction {
         /// Interface name, for people.
         name: String,
     },
+    /// Make the guard that keeps taps closed until their filters are in force. Taps that were open so far stay so.
+    CreateGuard {
+        /// By interface index.
+        released: BTreeSet<u32>,
+    },
+    /// Remove the guard.
+    RemoveGuard,
+    /// Have the guard let a tap through: its filters are in force, or it needs none.
+    Release {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name, for people.
+        name: String,
+    },
+    /// Have the guard close a tap, or forget one that is gone.
+    Close {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name, for people.
+        name: String,
+    },
     /// Add a static FDB entry. Several entries with a zero MAC make a flood list.
     AddFdb(FdbEntry),
     /// Delete a static FDB entry.
@@ -139,6 +178,30 @@ pub struct VxlanSpec {
     pub mtu: u32,
 }
 
+/// Attributes of a `<nic>.<vid>` device to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanSpec {
+    /// Interface index of the NIC.
+    pub nic: u32,
+    /// The NIC's MAC address, which the device has as well.
+    pub mac: Option<Mac>,
+    /// The tag.
+    pub vid: Vid,
+    /// In bytes.
+    pub mtu: u32,
+    /// Who adds and removes the tag.
+    pub tagging: Tagging,
+}
+
+/// Who adds and removes the tags of a VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tagging {
+    /// The kernel's 8021q module: the device is one of its own.
+    Kernel,
+    /// The eBPF programs: the device (an ifb) is where they take frames from and bring them to.
+    Programs,
+}
+
 /// A change of maps or attachments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatapathAction {
@@ -169,28 +232,6 @@ pub enum DatapathAction {
     },
 }
 
-/// An entry of one of the maps that the agent fills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum MapEntry {
-    Port(u32, abi::Port),
-    Network(abi::NetworkKey, abi::Network),
-    Fdb(abi::FdbKey, abi::FdbEntry),
-    Vtep(abi::Address, abi::Vtep),
-    Neighbor(abi::NeighborKey, abi::Neighbor),
-}
-
-/// A key of one of the maps that the agent fills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum MapKey {
-    Port(u32),
-    Network(abi::NetworkKey),
-    Fdb(abi::FdbKey),
-    Vtep(abi::Address),
-    Neighbor(abi::NeighborKey),
-}
-
 impl From<KernelAction> for Action {
     fn from(action: KernelAction) -> Self {
         Self::Kernel(action)
@@ -219,6 +260,14 @@ impl fmt::Display for KernelAction {
             Self::CreateVxlan { name, spec, .. } => {
                 write!(f, "create vxlan device {name}: local {} port {} mtu {}", spec.local, spec.port, spec.mtu)
             }
+            Self::CreateVlan { name, spec: VlanSpec { vid, mtu, tagging, .. }, .. } => {
+                let by = match tagging {
+                    Tagging::Kernel => "",
+                    Tagging::Programs => ", tagged by eBPF because the kernel has no 8021q module",
+                };
+                write!(f, "create VLAN device {name}: VID {vid} mtu {mtu}{by}")
+            }
+            Self::SetPromiscuous { name, .. } => write!(f, "have {name} take the frames for all MAC addresses"),
             Self::SetUp { name, .. } => write!(f, "set {name} up"),
             Self::SetMtu { name, mtu, .. } => write!(f, "set the MTU of {name} to {mtu}"),
             Self::SetMaster { name, bridge_name, .. } => write!(f, "add {name} to bridge {bridge_name}"),
@@ -230,6 +279,10 @@ impl fmt::Display for KernelAction {
             }
             Self::SetVxlanUnderlay { name, underlay_name, .. } => write!(f, "send {name} by {underlay_name}"),
             Self::DeleteLink { name, .. } => write!(f, "delete {name}"),
+            Self::CreateGuard { .. } => write!(f, "make the guard that keeps taps closed until they are filtered"),
+            Self::RemoveGuard => write!(f, "remove the guard of closed taps"),
+            Self::Release { name, .. } => write!(f, "let the guard release {name}"),
+            Self::Close { name, .. } => write!(f, "let the guard close {name}"),
             Self::AddFdb(entry) => write!(f, "add FDB entry {entry}"),
             Self::DeleteFdb(entry) => write!(f, "delete FDB entry {entry}"),
             Self::ResolveNeighbor { uplink, address } => write!(f, "resolve next hop {address} on interface {uplink}"),
@@ -257,39 +310,6 @@ impl fmt::Display for DatapathAction {
                 write!(f, "forget the counters of {} on interface {ifindex}", hook.name())
             }
             Self::Detach { hook, ifindex } => write!(f, "detach {} from interface {ifindex}", hook.name()),
-        }
-    }
-}
-
-impl MapEntry {
-    /// The entry's key.
-    pub fn key(&self) -> MapKey {
-        match *self {
-            Self::Port(key, _) => MapKey::Port(key),
-            Self::Network(key, _) => MapKey::Network(key),
-            Self::Fdb(key, _) => MapKey::Fdb(key),
-            Self::Vtep(key, _) => MapKey::Vtep(key),
-            Self::Neighbor(key, _) => MapKey::Neighbor(key),
-        }
-    }
-}
-
-impl fmt::Display for MapEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.key().fmt(f)
-    }
-}
-
-impl fmt::Display for MapKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mac = |mac| crate::model::Mac(mac);
-        match self {
-            Self::Port(ifindex) => write!(f, "ports[interface {ifindex}]"),
-            Self::Network(key) if key.kind == abi::NetworkKey::VNI => write!(f, "networks[VNI {}]", key.id),
-            Self::Network(key) => write!(f, "networks[interface {}]", key.id),
-            Self::Fdb(key) => write!(f, "fdb[network {}, {}]", key.network, mac(key.mac)),
-            Self::Vtep(address) => write!(f, "vteps[{}]", IpAddr::from(*address)),
-            Self::Neighbor(key) => write!(f, "neighbors[network {}, {}]", key.network, IpAddr::from(key.address)),
         }
     }
 }

@@ -2,12 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
 
+use ipnet::IpNet;
 use overlane_abi as abi;
 
-use crate::model::{Mac, NetworkId, Vni};
+use crate::{
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
+    model::{Mac, NetworkId, Vid, Vni},
+    security::compile::Service,
+};
 
 /// Everything that the plan looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +24,9 @@ pub struct Observed {
     /// Devices of Overlane's that no network has needed for longer than the grace period. (The plan has no clock: who
     /// calls it has.)
     pub retired: BTreeSet<u32>,
+    /// Whether the host has come from another filter a short while ago, so that connections are met in mid-stream. (As
+    /// above; `None` when the caller does not know, and what is there is right.)
+    pub is_taken_over: Option<bool>,
 }
 
 /// Devices, FDB and paths of one network namespace.
@@ -33,6 +41,11 @@ pub struct KernelState {
     pub paths: BTreeMap<IpAddr, Path>,
     /// Addresses that other hosts can see (global scope), by interface index.
     pub addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
+    /// The taps that the guard of closed taps lets through, by interface index; `None` where there is no guard.
+    pub released: Option<BTreeSet<u32>>,
+    /// Whether the kernel makes VLAN devices (its 8021q module). Only asked while one is missing
+    /// ([`crate::plan::lacks_vlan_device`]).
+    pub has_8021q: bool,
 }
 
 /// A network device.
@@ -48,6 +61,9 @@ pub struct Link {
     pub master: Option<u32>,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether somebody has told it to take the frames for all MAC addresses. (A bridge that it is a port of may have its
+    /// way without this.)
+    pub promiscuous: bool,
     /// Maximum transmission unit in bytes.
     pub mtu: u32,
     /// Its own MAC address; `None` for devices that have no Ethernet header.
@@ -63,6 +79,8 @@ pub enum LinkKind {
     Bridge,
     /// A vxlan device.
     Vxlan(Vxlan),
+    /// A VLAN device of the kernel's 8021q module.
+    Vlan(Vlan),
     /// Anything else: taps, veths, NICs; the kernel's name for the kind, empty for physical devices.
     Other(String),
 }
@@ -80,6 +98,17 @@ pub struct Vxlan {
     pub port: u16,
     /// Whether it accepts UDP over IPv6 without a checksum, which is what the fast lane sends.
     pub udp6_zero_checksum_rx: bool,
+}
+
+/// Attributes of a VLAN device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// The NIC that it is on; `None` when that is in another namespace.
+    pub nic: Option<u32>,
+    /// Its tag.
+    pub vid: Vid,
+    /// Whether its tags are those of a provider's network (802.1ad) instead of 802.1Q.
+    pub is_8021ad: bool,
 }
 
 /// A static entry of a forwarding database.
@@ -133,14 +162,180 @@ pub struct DatapathState {
     pub vteps: BTreeMap<abi::Address, abi::Vtep>,
     /// The `neighbors` map.
     pub neighbors: BTreeMap<abi::NeighborKey, abi::Neighbor>,
+    /// The `vlans` map.
+    pub vlans: BTreeMap<abi::VlanId, abi::Vlan>,
+    /// The `vlan_devices` map.
+    pub vlan_devices: BTreeMap<u32, abi::VlanId>,
     /// Programs in force, by hook and interface index. A link whose device is gone is listed under the index that it
     /// was pinned for.
     pub attached: BTreeSet<(abi::Hook, u32)>,
     /// Where programs have counted something, by hook and interface index.
     pub counted: BTreeSet<(abi::Hook, u32)>,
+    /// The maps of port security and security groups.
+    pub security: SecurityState,
+}
+
+/// Contents of the maps of port security and security groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecurityState {
+    /// `sources` and `source_prefixes`: what each tap's port may send as, with the flags of an [`abi::Source`].
+    pub sources: BTreeMap<u32, BTreeMap<AllowedSource, u32>>,
+    /// `sets`: what each set holds.
+    pub sets: BTreeMap<u32, abi::SetName>,
+    /// `members` and `member_prefixes`: the addresses of each set, with the rule of an [`abi::Member`].
+    pub members: BTreeMap<u32, BTreeMap<IpNet, u32>>,
+    /// `policies`: what each policy consists of.
+    pub policies: BTreeMap<u32, abi::PolicyName>,
+    /// `rules`: the entries of each policy.
+    pub rules: BTreeMap<u32, BTreeMap<Service, abi::RuleSet>>,
+    /// The one entry of `generation`; 0 in maps that nobody has filled yet.
+    pub generation: u32,
+}
+
+/// A MAC address that a port may use, with the addresses to use it with; `None`: with frames that are neither IP nor ARP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AllowedSource {
+    /// The source MAC address.
+    pub mac: Mac,
+    /// The source addresses.
+    pub net: Option<IpNet>,
+}
+
+impl SecurityState {
+    /// Takes note of an entry that was written.
+    pub fn put(&mut self, entry: &SecurityEntry) {
+        match *entry {
+            SecurityEntry::Source(ifindex, source, flags) => {
+                self.sources.entry(ifindex).or_default().insert(source, flags);
+            }
+            SecurityEntry::Set(set, name) => {
+                self.sets.insert(set, name);
+            }
+            SecurityEntry::Member(set, net, rule) => {
+                self.members.entry(set).or_default().insert(net, rule);
+            }
+            SecurityEntry::Policy(policy, name) => {
+                self.policies.insert(policy, name);
+            }
+            SecurityEntry::Rule(policy, service, rules) => {
+                self.rules.entry(policy).or_default().insert(service, rules);
+            }
+            SecurityEntry::Generation(generation) => self.generation = generation,
+        }
+    }
+
+    /// Takes note of an entry that was deleted, and returns whether it was known.
+    pub fn delete(&mut self, key: &SecurityKey) -> bool {
+        match key {
+            SecurityKey::Source(ifindex, source) => remove(&mut self.sources, *ifindex, source),
+            SecurityKey::Set(set) => self.sets.remove(set).is_some(),
+            SecurityKey::Member(set, net) => remove(&mut self.members, *set, net),
+            SecurityKey::Policy(policy) => self.policies.remove(policy).is_some(),
+            SecurityKey::Rule(policy, service) => remove(&mut self.rules, *policy, service),
+            // There is always one.
+            SecurityKey::Generation => false,
+        }
+    }
+}
+
+/// Removes an entry of one of many tables, and the table with its last one.
+fn remove<K: Ord, V>(tables: &mut BTreeMap<u32, BTreeMap<K, V>>, number: u32, key: &K) -> bool {
+    let Some(table) = tables.get_mut(&number) else { return false };
+    let was_there = table.remove(key).is_some();
+    if table.is_empty() {
+        tables.remove(&number);
+    }
+    was_there
+}
+
+impl DatapathState {
+    /// Whether both of a port's programs are in force at its tap, so that it may be connected.
+    pub fn is_filtered(&self, tap: u32) -> bool {
+        let is_attached = |hook| self.attached.contains(&(hook, tap));
+        self.ports.contains_key(&tap) && is_attached(abi::Hook::FromPort) && is_attached(abi::Hook::ToPort)
+    }
+}
+
+impl Observed {
+    /// Takes note of a step that has changed an entry of the big tables; whatever else a step changes is looked at again.
+    pub fn record(&mut self, action: &Action) {
+        let maps = self.datapath.as_mut();
+        match action {
+            Action::Kernel(KernelAction::AddFdb(entry)) => {
+                self.kernel.add_fdb(*entry);
+            }
+            Action::Kernel(KernelAction::DeleteFdb(entry)) => {
+                self.kernel.fdb.remove(entry);
+            }
+            Action::Datapath(DatapathAction::Put(MapEntry::Fdb(key, entry))) => {
+                maps.and_then(|maps| maps.fdb.insert(*key, *entry));
+            }
+            Action::Datapath(DatapathAction::Put(MapEntry::Neighbor(key, neighbor))) => {
+                maps.and_then(|maps| maps.neighbors.insert(*key, *neighbor));
+            }
+            Action::Datapath(DatapathAction::Put(MapEntry::Port(ifindex, port))) => {
+                maps.and_then(|maps| maps.ports.insert(*ifindex, *port));
+            }
+            Action::Datapath(DatapathAction::Put(MapEntry::Security(entry))) => {
+                if let Some(maps) = maps {
+                    maps.security.put(entry);
+                }
+            }
+            Action::Datapath(DatapathAction::Delete(MapKey::Security(key))) => {
+                maps.map(|maps| maps.security.delete(key));
+            }
+            Action::Datapath(DatapathAction::Delete(MapKey::Fdb(key))) => {
+                maps.and_then(|maps| maps.fdb.remove(key));
+            }
+            Action::Datapath(DatapathAction::Delete(MapKey::Neighbor(key))) => {
+                maps.and_then(|maps| maps.neighbors.remove(key));
+            }
+            _ => (),
+        }
+    }
+}
+
+impl LinkKind {
+    /// What the kernel calls the devices that are made in the place of VLAN devices where it has no 8021q module.
+    pub const IFB: &str = "ifb";
+
+    /// Whether frames go in and out of it as of a NIC or a tap; on one of these, a VLAN device is another one.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Other(_) | Self::Vlan(_))
+    }
 }
 
 impl KernelState {
+    /// Adds an entry as the kernel does, and returns whether anything has changed: a vxlan device has one endpoint for a
+    /// machine's MAC address, and several only for the flood list.
+    pub fn add_fdb(&mut self, entry: FdbEntry) -> bool {
+        if matches!(entry.table, FdbTable::Vxlan { .. }) && entry.mac != Mac::ZERO {
+            let others = |other: &&FdbEntry| other.table != FdbTable::Bridge && **other != entry;
+            let replaced: Vec<FdbEntry> = self.fdb_for(entry.ifindex, entry.mac).filter(others).copied().collect();
+            for other in &replaced {
+                self.fdb.remove(other);
+            }
+        }
+        self.fdb.insert(entry)
+    }
+
+    /// The entries of a device.
+    pub fn fdb_of(&self, ifindex: u32) -> impl Iterator<Item = &FdbEntry> {
+        self.fdb_between(ifindex, Mac::ZERO, Mac([0xff; 6]))
+    }
+
+    /// The entries of a device for a MAC address.
+    pub fn fdb_for(&self, ifindex: u32, mac: Mac) -> impl Iterator<Item = &FdbEntry> {
+        self.fdb_between(ifindex, mac, mac)
+    }
+
+    fn fdb_between(&self, ifindex: u32, first: Mac, last: Mac) -> impl Iterator<Item = &FdbEntry> {
+        // The least and the greatest table there can be.
+        let last_table = FdbTable::Vxlan { remote: IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)) };
+        let first = FdbEntry { ifindex, mac: first, table: FdbTable::Bridge };
+        self.fdb.range(first..=FdbEntry { ifindex, mac: last, table: last_table })
+    }
+
     /// The link called `name`.
     pub fn link_named(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)

@@ -120,3 +120,30 @@ fn every_type_error_is_reported() {
         assert!(problems.iter().any(|problem| problem.starts_with(&prefix)), "{prefix} is not in {problems:#?}");
     }
 }
+
+fn vlan(number: u8, physical_network: &str, vid: u32) -> String {
+    format!(
+        "[[networks]]\nid = \"000000{number:02}-0000-4000-8000-000000000000\"\nnetwork_type = \"vlan\"\n\
+         physical_network = \"{physical_network}\"\nsegmentation_id = {vid}\n"
+    )
+}
+
+#[test]
+fn a_vlan_needs_a_physical_network_and_a_vid_that_is_used_once_on_it() {
+    let good = HOSTS.to_owned() + &vlan(1, "p", 1) + &vlan(2, "p", 4094) + &vlan(3, "q", 1);
+    let segments: Vec<String> =
+        parse(&good).expect("valid").networks.iter().map(|network| network.segment.to_string()).collect();
+    assert_eq!(segments, ["vlan p 1", "vlan p 4094", "vlan q 1"]);
+    let without_network = vlan(4, "p", 2).replace("physical_network = \"p\"\n", "");
+    let without_vid = vlan(4, "p", 2).replace("segmentation_id = 2\n", "");
+    for (bad, expected) in [
+        (vlan(4, "p", 0), "segmentation_id: expected a number from 1 to 4094"),
+        (vlan(4, "p", 4095), "segmentation_id: expected a number from 1 to 4094"),
+        (without_network, "the network has no physical_network"),
+        (without_vid, "the network has no segmentation_id"),
+        (vlan(4, "p", 4094), "segmentation_id 4094 of p is used in line 12 already"),
+    ] {
+        let problems = parse(&(good.clone() + &bad)).expect_err("invalid");
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{problems:?}");
+    }
+}

@@ -1,17 +1,20 @@
 //! The topology file as a control plane: watched, and a broken edit changes nothing.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::Context as _;
 use notify::{RecursiveMode, Watcher as _};
-use overlane_core::{config::Config, desired::Desired};
-use tokio::sync::watch;
+use overlane_core::{config::Config, desired::Desired, update::Update};
+use tokio::sync::Notify;
 
 use crate::files;
 
 /// A topology file whose changes are followed for as long as this lives.
 pub struct TopologyFile {
-    desired: watch::Receiver<Desired>,
+    mailbox: Arc<Mailbox>,
     // Stops watching when dropped.
     _watcher: notify::RecommendedWatcher,
 }
@@ -22,67 +25,98 @@ impl TopologyFile {
     /// # Errors
     /// [`overlane_core::problem::Problems`] when the file is not valid now, or when it cannot be watched.
     pub fn open(file: &Path, config: &Config) -> anyhow::Result<Self> {
-        let (sender, desired) = watch::channel(Desired::default());
+        let mailbox = Arc::new(Mailbox::default());
         // Editors replace files rather than write to them, so the folder is watched. Watching starts before the first
         // reading: an edit in between is seen twice rather than never.
         let folder = match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),
         };
-        let reader = Reader { file: file.to_owned(), config: config.clone() };
-        sender.send_replace(reader.read()?);
-        let mut watcher = notify::recommended_watcher(move |event| reader.on_event(&event, &sender))
+        let reader = Arc::new(Mutex::new(Reader {
+            file: file.to_owned(),
+            config: config.clone(),
+            desired: Desired::default(),
+            mailbox: Arc::clone(&mailbox),
+        }));
+        let watching = Arc::clone(&reader);
+        let mut watcher = notify::recommended_watcher(move |event| lock(&watching).on_event(&event))
             .context("starting to watch files")?;
         watcher
             .watch(&folder, RecursiveMode::NonRecursive)
             .with_context(|| format!("watching the folder of {}", file.display()))?;
-        Ok(Self { desired, _watcher: watcher })
+        lock(&reader).read()?;
+        Ok(Self { mailbox, _watcher: watcher })
     }
 
-    /// What the file last asked for while it was valid.
-    pub fn desired(&mut self) -> Desired {
-        self.desired.borrow_and_update().clone()
+    /// Waits until the file asks for something else than before: at first, for anything. Cancelling loses nothing.
+    pub async fn update(&mut self) -> Update {
+        self.mailbox.take().await
+    }
+}
+
+/// Updates that nobody has taken in yet, as one.
+#[derive(Default)]
+struct Mailbox {
+    update: Mutex<Option<Update>>,
+    has_come: Notify,
+}
+
+impl Mailbox {
+    fn put(&self, update: Update) {
+        let mut waiting = lock(&self.update);
+        let earlier = waiting.take();
+        *waiting = Some(match earlier {
+            Some(earlier) => earlier.then(update),
+            None => update,
+        });
+        self.has_come.notify_one();
     }
 
-    /// Waits until the file asks for something else. Cancelling loses nothing.
-    pub async fn changed(&mut self) {
-        if self.desired.changed().await.is_err() {
-            // The watcher is gone, which cannot be while `self` lives; then nothing will ever change.
-            std::future::pending::<()>().await;
+    async fn take(&self) -> Update {
+        loop {
+            let waiting = lock(&self.update).take();
+            if let Some(update) = waiting {
+                return update;
+            }
+            self.has_come.notified().await;
         }
     }
+}
+
+/// A panic elsewhere leaves what is locked as good as it was: it is replaced whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Reader {
     file: PathBuf,
     config: Config,
+    /// What the file last asked for while it was valid.
+    desired: Desired,
+    mailbox: Arc<Mailbox>,
 }
 
 impl Reader {
-    fn read(&self) -> anyhow::Result<Desired> {
-        files::desired(&self.file, &self.config)
-    }
-
-    fn on_event(&self, event: &notify::Result<notify::Event>, sender: &watch::Sender<Desired>) {
+    fn on_event(&mut self, event: &notify::Result<notify::Event>) {
         if let Ok(event) = event
             && (event.kind.is_access() || !event.paths.iter().any(|path| path.file_name() == self.file.file_name()))
         {
             return;
         }
-        match self.read() {
-            Ok(desired) => {
-                sender.send_if_modified(|current| {
-                    let changed = *current != desired;
-                    *current = desired;
-                    changed
-                });
+        if let Err(error) = self.read() {
+            for line in format!("{error:#}").lines() {
+                tracing::error!("{line}");
             }
-            Err(error) => {
-                for line in format!("{error:#}").lines() {
-                    tracing::error!("{line}");
-                }
-                tracing::error!("topology not accepted: the last good one stays in force");
-            }
+            tracing::error!("topology not accepted: the last good one stays in force");
         }
+    }
+
+    fn read(&mut self) -> anyhow::Result<()> {
+        let desired = files::desired(&self.file, &self.config)?;
+        if let Some(update) = Update::between(&self.desired, &desired) {
+            self.desired = desired;
+            self.mailbox.put(update);
+        }
+        Ok(())
     }
 }

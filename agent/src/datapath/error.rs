@@ -25,6 +25,11 @@ pub enum DatapathError {
     /// Nothing has been pinned yet.
     #[error("nothing is pinned in {0}: has the agent run, with fast_path = auto?")]
     NothingPinned(PathBuf),
+    /// Programs of another version of the ABI must go on, and it cannot be seen which.
+    #[error(
+        "programs of another version carry VLANs, see {0}: run the agent of this version until it is ready, and try again"
+    )]
+    OtherVersion(PathBuf),
     /// The kernel refused the object or one of its maps.
     #[error("loading the eBPF object")]
     Load(#[source] Box<aya::EbpfError>),
@@ -57,6 +62,9 @@ pub enum DatapathError {
         #[source]
         source: Box<aya::maps::MapError>,
     },
+    /// The kernel's events cannot be waited for.
+    #[error("listening to what the programs tell")]
+    Events(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The pin directory could not be read or changed.
     #[error("accessing {path}")]
     Pins {

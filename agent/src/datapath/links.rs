@@ -111,7 +111,7 @@ impl Links {
         }
         let interface = if_indextoname(ifindex)?.into_string()?;
         let side = match hook {
-            Hook::ToPort => TcAttachType::Egress,
+            Hook::ToPort | Hook::ToVlan => TcAttachType::Egress,
             Hook::FromPort | Hook::FromUplink | Hook::FromOverlay => TcAttachType::Ingress,
         };
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());

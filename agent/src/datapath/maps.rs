@@ -12,14 +12,14 @@ use aya::{
 };
 use overlane_abi::{
     ABI_VERSION, Address, CounterKey, DropKey, DropReason, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor,
-    NeighborKey, Network, NetworkKey, Port, Tally, Vtep, names,
+    NeighborKey, Network, NetworkKey, Port, Tally, Vlan, VlanId, Vtep, names,
 };
 use overlane_core::{
     action::{MapEntry, MapKey},
     observed::DatapathState,
 };
 
-use super::{DatapathError, links::Links, stats};
+use super::{DatapathError, links::Links, security::SecurityMaps, stats};
 
 /// Every map.
 pub struct Maps {
@@ -28,8 +28,20 @@ pub struct Maps {
     fdb: HashMap<MapData, FdbKey, FdbEntry>,
     vteps: HashMap<MapData, Address, Vtep>,
     neighbors: HashMap<MapData, NeighborKey, Neighbor>,
+    vlans: HashMap<MapData, VlanId, Vlan>,
+    vlan_devices: HashMap<MapData, u32, VlanId>,
     counters: PerCpuHashMap<MapData, CounterKey, HookCounters>,
     drops: PerCpuHashMap<MapData, DropKey, Tally>,
+    security: SecurityMaps,
+}
+
+/// Where maps come from: a loaded object, or pins.
+pub(super) struct Opener<'a>(pub(super) &'a mut dyn FnMut(&'static str) -> Result<Map, MapError>);
+
+impl Opener<'_> {
+    pub(super) fn typed<M: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, DatapathError> {
+        (self.0)(name).and_then(M::try_from).map_err(DatapathError::map(name))
+    }
 }
 
 impl Maps {
@@ -43,41 +55,62 @@ impl Maps {
 
     /// Opens the maps that are pinned in `directory`.
     pub(super) fn open_pinned(directory: &Path) -> Result<Self, DatapathError> {
-        if !directory.join(names::META).exists() {
-            return Err(DatapathError::NothingPinned(directory.to_owned()));
-        }
-        Self::from(|name| Map::from_map_data(MapData::from_pin(directory.join(name))?))
+        Self::from(opener_of_pins(directory)?)
     }
 
     fn from(mut open: impl FnMut(&'static str) -> Result<Map, MapError>) -> Result<Self, DatapathError> {
-        fn typed<M: TryFrom<Map, Error = MapError>>(
-            open: &mut impl FnMut(&'static str) -> Result<Map, MapError>,
-            name: &'static str,
-        ) -> Result<M, DatapathError> {
-            open(name).and_then(M::try_from).map_err(DatapathError::map(name))
-        }
+        let mut open = Opener(&mut open);
         Ok(Self {
-            ports: typed(&mut open, names::PORTS)?,
-            networks: typed(&mut open, names::NETWORKS)?,
-            fdb: typed(&mut open, names::FDB)?,
-            vteps: typed(&mut open, names::VTEPS)?,
-            neighbors: typed(&mut open, names::NEIGHBORS)?,
-            counters: typed(&mut open, names::COUNTERS)?,
-            drops: typed(&mut open, names::DROPS)?,
+            ports: open.typed(names::PORTS)?,
+            networks: open.typed(names::NETWORKS)?,
+            fdb: open.typed(names::FDB)?,
+            vteps: open.typed(names::VTEPS)?,
+            neighbors: open.typed(names::NEIGHBORS)?,
+            vlans: open.typed(names::VLANS)?,
+            vlan_devices: open.typed(names::VLAN_DEVICES)?,
+            counters: open.typed(names::COUNTERS)?,
+            drops: open.typed(names::DROPS)?,
+            security: SecurityMaps::open(&mut open)?,
         })
     }
 
-    /// What is in the maps and where programs are attached.
-    pub(super) fn observe(&self, links: &Links) -> Result<DatapathState, DatapathError> {
+    /// Has every flow judged again: an agent may have ended between taking something away and saying so.
+    pub(super) fn begin(&mut self) -> Result<(), DatapathError> {
+        for (ifindex, port) in dump(&self.ports, names::PORTS)? {
+            let revision = port.revision + 1;
+            insert(&mut self.ports, names::PORTS, ifindex, Port { revision, ..port })?;
+        }
+        self.security.begin()
+    }
+
+    /// What is in the maps and where programs are attached. The big maps are read only when nothing is `known` of them: no
+    /// one else writes to them.
+    pub(super) fn observe(&self, links: &Links, known: Option<DatapathState>) -> Result<DatapathState, DatapathError> {
+        let (fdb, neighbors, security) = match known {
+            Some(known) => (known.fdb, known.neighbors, known.security),
+            None => (dump(&self.fdb, names::FDB)?, dump(&self.neighbors, names::NEIGHBORS)?, self.security.read()?),
+        };
         Ok(DatapathState {
             ports: dump(&self.ports, names::PORTS)?,
             networks: dump(&self.networks, names::NETWORKS)?,
-            fdb: dump(&self.fdb, names::FDB)?,
+            fdb,
             vteps: dump(&self.vteps, names::VTEPS)?,
-            neighbors: dump(&self.neighbors, names::NEIGHBORS)?,
+            neighbors,
+            vlans: dump(&self.vlans, names::VLANS)?,
+            vlan_devices: dump(&self.vlan_devices, names::VLAN_DEVICES)?,
             attached: links.list()?,
             counted: self.counted()?,
+            security,
         })
+    }
+
+    /// Deletes everything that packets are forwarded by, but for what takes frames from VLAN devices to their NICs and back.
+    pub(super) fn keep_only_vlans(&mut self) -> Result<(), DatapathError> {
+        clear(&mut self.fdb, names::FDB)?;
+        clear(&mut self.ports, names::PORTS)?;
+        clear(&mut self.networks, names::NETWORKS)?;
+        clear(&mut self.neighbors, names::NEIGHBORS)?;
+        clear(&mut self.vteps, names::VTEPS)
     }
 
     fn counted(&self) -> Result<BTreeSet<(Hook, u32)>, DatapathError> {
@@ -98,6 +131,9 @@ impl Maps {
             MapEntry::Fdb(key, value) => insert(&mut self.fdb, names::FDB, key, value),
             MapEntry::Vtep(key, value) => insert(&mut self.vteps, names::VTEPS, key, value),
             MapEntry::Neighbor(key, value) => insert(&mut self.neighbors, names::NEIGHBORS, key, value),
+            MapEntry::Security(entry) => self.security.put(&entry),
+            MapEntry::Vlan(key, value) => insert(&mut self.vlans, names::VLANS, key, value),
+            MapEntry::VlanDevice(key, value) => insert(&mut self.vlan_devices, names::VLAN_DEVICES, key, value),
         }
     }
 
@@ -109,6 +145,9 @@ impl Maps {
             MapKey::Fdb(key) => gone(self.fdb.remove(key), names::FDB),
             MapKey::Vtep(key) => gone(self.vteps.remove(key), names::VTEPS),
             MapKey::Neighbor(key) => gone(self.neighbors.remove(key), names::NEIGHBORS),
+            MapKey::Security(key) => self.security.delete(key),
+            MapKey::Vlan(key) => gone(self.vlans.remove(key), names::VLANS),
+            MapKey::VlanDevice(key) => gone(self.vlan_devices.remove(key), names::VLAN_DEVICES),
         }
     }
 
@@ -126,6 +165,17 @@ impl Maps {
     }
 }
 
+/// Opens maps by the names of their pins.
+pub(super) fn opener_of_pins(
+    directory: &Path,
+) -> Result<impl FnMut(&'static str) -> Result<Map, MapError>, DatapathError> {
+    if directory.join(names::META).exists() {
+        Ok(move |name: &'static str| Map::from_map_data(MapData::from_pin(directory.join(name))?))
+    } else {
+        Err(DatapathError::NothingPinned(directory.to_owned()))
+    }
+}
+
 fn dump<K: Pod + Ord + Hash + Eq, V: Pod>(
     map: &HashMap<MapData, K, V>,
     name: &'static str,
@@ -133,7 +183,12 @@ fn dump<K: Pod + Ord + Hash + Eq, V: Pod>(
     map.iter().collect::<Result<_, _>>().map_err(DatapathError::map(name))
 }
 
-fn insert<K: Pod, V: Pod>(
+fn clear<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, name: &'static str) -> Result<(), DatapathError> {
+    let keys: Vec<K> = map.keys().collect::<Result<_, _>>().map_err(DatapathError::map(name))?;
+    keys.iter().try_for_each(|key| gone(map.remove(key), name))
+}
+
+pub(super) fn insert<K: Pod, V: Pod>(
     map: &mut HashMap<MapData, K, V>,
     name: &'static str,
     key: K,
@@ -143,7 +198,7 @@ fn insert<K: Pod, V: Pod>(
 }
 
 /// Gone-already is success.
-fn gone(result: Result<(), MapError>, name: &'static str) -> Result<(), DatapathError> {
+pub(super) fn gone(result: Result<(), MapError>, name: &'static str) -> Result<(), DatapathError> {
     match result {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -4,10 +4,13 @@
 //! agent finds it: maps by name, links under `links/<hook>-<interface index>`.
 
 mod error;
+mod events;
+mod flows;
 mod links;
 mod logs;
 mod maps;
 mod programs;
+mod security;
 mod stats;
 
 use std::{
@@ -16,18 +19,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use overlane_abi::ABI_VERSION;
-use overlane_core::{action::DatapathAction, observed::DatapathState};
+use nix::net::if_::if_indextoname;
+use overlane_abi::{ABI_VERSION, Hook, Port};
+use overlane_core::{action::DatapathAction, config::FlowConfig, observed::DatapathState};
 
 pub use error::DatapathError;
+pub use events::Events;
+pub use flows::{Flow, Side};
 pub use maps::Maps;
-pub use stats::{Counters, Drop, Stats};
+pub use stats::{Counters, Drop, RuleHits, Stats};
 
 use links::Links;
 use programs::Programs;
 
 /// Values that the programs are loaded with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LoadSettings {
     /// This host's tunnel endpoint.
     pub local_vtep: IpAddr,
@@ -37,6 +43,12 @@ pub struct LoadSettings {
     pub source_ports: (u16, u16),
     /// Whether the programs log what they drop.
     pub logs: bool,
+    /// Whether ports are forwarded for, rather than only filtered.
+    pub forwards: bool,
+    /// Whether a tap that has no entry in `ports` is closed.
+    pub is_closed: bool,
+    /// How flows are remembered and logged.
+    pub flows: FlowConfig,
 }
 
 /// The loaded programs and their maps.
@@ -45,6 +57,7 @@ pub struct Datapath {
     maps: Maps,
     links: Links,
     other_versions: Vec<PathBuf>,
+    events: Option<Events>,
 }
 
 impl Datapath {
@@ -58,17 +71,25 @@ impl Datapath {
         error::require_bpf_file_system(bpffs)?;
         let other_versions = versions(bpffs)?.into_iter().filter(|version| *version != directory).collect::<Vec<_>>();
         let links = Links::open(&directory, &other_versions)?;
-        let (mut programs, maps) = Programs::load(&directory, settings)?;
+        let (mut programs, mut maps) = Programs::load(&directory, settings)?;
+        maps.begin()?;
         links.adopt(&mut programs)?;
-        Ok(Self { programs, maps, links, other_versions })
+        // Whoever only leaves the filters behind reads no events, and has no runtime to wait with.
+        let events = tokio::runtime::Handle::try_current().is_ok().then(|| programs.take_events()).transpose()?;
+        Ok(Self { programs, maps, links, other_versions, events })
     }
 
-    /// What is in the maps, and where programs are attached.
+    /// What is in the maps, and where programs are attached; the entries of the big maps are those that are `known`, if any.
     ///
     /// # Errors
     /// [`DatapathError`] when a map or the pin directory cannot be read.
-    pub fn observe(&self) -> Result<DatapathState, DatapathError> {
-        self.maps.observe(&self.links)
+    pub fn observe(&self, known: Option<DatapathState>) -> Result<DatapathState, DatapathError> {
+        self.maps.observe(&self.links, known)
+    }
+
+    /// What the programs tell as it happens; `None` when somebody listens already.
+    pub fn take_events(&mut self) -> Option<Events> {
+        self.events.take()
     }
 
     /// Carries out one step of a plan.
@@ -85,12 +106,82 @@ impl Datapath {
         }
     }
 
+    /// Leaves programs only where they keep ports to their rules, and has these forward nothing; returns for how many ports. 0
+    /// means that there are none, and that nothing was done.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when the kernel refuses; what is attached stays then.
+    pub fn filter_only(bpffs: &Path, settings: &LoadSettings) -> Result<usize, DatapathError> {
+        let directory = pin_directory(bpffs);
+        let DatapathState { ports, vlan_devices, .. } = match Maps::open_pinned(&directory) {
+            Ok(maps) => maps.observe(&Links::at(&directory), None)?,
+            Err(DatapathError::NothingPinned(_)) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        if !ports.values().any(|port| port.flags & Port::FILTERED != 0) {
+            return Ok(0);
+        }
+        let datapath = Self::open(bpffs, &LoadSettings { forwards: false, is_closed: true, ..settings.clone() })?;
+        let is_secured = |ifindex: u32| ports.get(&ifindex).is_some_and(|port| port.flags & Port::SECURED != 0);
+        let stays = |hook, ifindex| match hook {
+            Hook::FromPort | Hook::ToPort => is_secured(ifindex),
+            // Nothing else connects these VLANs.
+            Hook::ToVlan => true,
+            Hook::FromUplink => vlan_devices.values().any(|vlan| vlan.nic == ifindex),
+            Hook::FromOverlay => false,
+        };
+        for (hook, ifindex) in datapath.links.list()? {
+            if !stays(hook, ifindex) {
+                datapath.links.detach(hook, ifindex)?;
+            }
+        }
+        Ok(ports.values().filter(|port| port.flags & Port::SECURED != 0).count())
+    }
+
     /// Takes every program off its interface and removes every pin: the kernel lane carries everything from now on.
     ///
     /// # Errors
     /// [`DatapathError`] when a pin cannot be removed.
     pub fn remove(bpffs: &Path) -> Result<(), DatapathError> {
         versions(bpffs)?.iter().try_for_each(|version| links::remove_all(version))
+    }
+
+    /// As `remove`, but where the kernel has no 8021q module, what carries a VLAN is the programs: those stay, with nothing to do
+    /// but that. Returns the names of the VLAN devices that this is for.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when a map cannot be changed or a pin cannot be removed, or when maps that cannot be read carry VLANs.
+    pub fn remove_but_vlans(bpffs: &Path) -> Result<Vec<String>, DatapathError> {
+        let directory = pin_directory(bpffs);
+        let others: Vec<PathBuf> = versions(bpffs)?.into_iter().filter(|version| *version != directory).collect();
+        for version in &others {
+            if Links::at(version).list()?.iter().any(|(hook, _)| *hook == Hook::ToVlan) {
+                return Err(DatapathError::OtherVersion(version.clone()));
+            }
+        }
+        let mut maps = match Maps::open_pinned(&directory) {
+            Err(DatapathError::NothingPinned(_)) => return Self::remove(bpffs).map(|()| Vec::new()),
+            maps => maps?,
+        };
+        let links = Links::at(&directory);
+        let DatapathState { vlan_devices, attached, .. } = maps.observe(&links, None)?;
+        let carried: Vec<(u32, u32, String)> = vlan_devices
+            .iter()
+            .filter(|(device, _)| attached.contains(&(Hook::ToVlan, **device)))
+            .filter_map(|(device, vlan)| Some((*device, vlan.nic, if_indextoname(*device).ok()?.into_string().ok()?)))
+            .collect();
+        if carried.is_empty() {
+            return Self::remove(bpffs).map(|()| Vec::new());
+        }
+        let stays = |(hook, ifindex): &(Hook, u32)| {
+            carried.iter().any(|(device, nic, _)| {
+                (*hook, *ifindex) == (Hook::ToVlan, *device) || (*hook, *ifindex) == (Hook::FromUplink, *nic)
+            })
+        };
+        attached.iter().filter(|link| !stays(link)).try_for_each(|(hook, ifindex)| links.detach(*hook, *ifindex))?;
+        maps.keep_only_vlans()?;
+        others.iter().try_for_each(|version| links::remove_all(version))?;
+        Ok(carried.into_iter().map(|(.., name)| name).collect())
     }
 
     /// Removes what agents with another version of the ABI have pinned. Their attachments have been taken over by now.
@@ -105,6 +196,22 @@ impl Datapath {
         Ok(())
     }
 
+    /// The connection table.
+    ///
+    /// # Errors
+    /// As for [`Self::observe_pinned`].
+    pub fn flows(bpffs: &Path) -> Result<Vec<Flow>, DatapathError> {
+        flows::read(&pin_directory(bpffs))
+    }
+
+    /// What rules have admitted.
+    ///
+    /// # Errors
+    /// As for [`Self::observe_pinned`].
+    pub fn rule_hits(bpffs: &Path) -> Result<RuleHits, DatapathError> {
+        stats::rule_hits(&pin_directory(bpffs))
+    }
+
     /// Reads what pinned maps of a running or stopped agent hold, without loading anything.
     ///
     /// # Errors
@@ -113,7 +220,7 @@ impl Datapath {
         let directory = pin_directory(bpffs);
         let maps = Maps::open_pinned(&directory)?;
         let links = Links::at(&directory);
-        Ok((maps.observe(&links)?, maps.stats()?))
+        Ok((maps.observe(&links, None)?, maps.stats()?))
     }
 }
 

@@ -1,17 +1,15 @@
-//! Forwarding databases of bridges and vxlan devices.
+//! Forwarding databases of bridges and vxlan devices. Their size follows the cloud, so changes are sent by the hundred.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, io, net::IpAddr};
 
 use overlane_core::{
     model::Mac,
-    observed::{FdbEntry, FdbTable, Link, LinkKind},
+    observed::{FdbEntry, FdbTable},
 };
 use rtnetlink::{
-    packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE},
+    packet_core::{
+        NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    },
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
@@ -20,37 +18,107 @@ use rtnetlink::{
 
 use super::{Kernel, KernelError, error::unless};
 
+/// Changes in one message to the kernel. If all of them failed, their answers must have room in the socket's buffer.
+const BATCH: usize = 128;
+
 impl Kernel {
-    pub(super) async fn list_fdb(&self, links: &BTreeMap<u32, Link>) -> Result<BTreeSet<FdbEntry>, KernelError> {
+    pub(super) async fn list_fdb(&self) -> Result<BTreeSet<FdbEntry>, KernelError> {
         let mut request = NeighbourMessage::default();
         request.header.family = AddressFamily::Bridge;
         let request = RouteNetlinkMessage::GetNeighbour(request);
         let answers = self.dump(request).await.map_err(KernelError::list("forwarding databases"))?;
         let entries = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewNeighbour(message) => parse(&message, links),
+            RouteNetlinkMessage::NewNeighbour(message) => parse(&message),
             _ => None,
         });
         Ok(entries.collect())
     }
 
-    pub(super) async fn add_fdb(&self, entry: &FdbEntry) -> Result<(), KernelError> {
-        // A flood list is several entries with one MAC address: rtnetlink's own request cannot append (rtnetlink#60).
-        let flags = if is_flood(entry) { NLM_F_APPEND } else { NLM_F_REPLACE };
-        let result = self.change(RouteNetlinkMessage::NewNeighbour(message(entry)), NLM_F_CREATE | flags).await;
-        unless(io::ErrorKind::AlreadyExists, result).map_err(KernelError::request("adding FDB entry", entry))
+    /// Makes changes, in order; made-already and gone-already are success.
+    ///
+    /// # Errors
+    /// For each change on its own, [`KernelError::Request`] when the kernel refuses it.
+    pub fn change_fdb(&mut self, changes: &[FdbChange]) -> Vec<Result<(), KernelError>> {
+        let results = changes.chunks(BATCH).flat_map(|batch| match self.change_batch(batch) {
+            Ok(results) => results,
+            // Without a working socket nothing is known of any of them.
+            Err(error) => batch.iter().map(|_| Err(io::Error::new(error.kind(), error.to_string()))).collect(),
+        });
+        let explain = |(change, result): (&FdbChange, io::Result<()>)| match change {
+            FdbChange::Add(entry) => {
+                unless(io::ErrorKind::AlreadyExists, result).map_err(KernelError::request("adding FDB entry", entry))
+            }
+            FdbChange::Delete(entry) => {
+                unless(io::ErrorKind::NotFound, result).map_err(KernelError::request("deleting FDB entry", entry))
+            }
+        };
+        changes.iter().zip(results).map(explain).collect()
     }
 
-    pub(super) async fn delete_fdb(&self, entry: &FdbEntry) -> Result<(), KernelError> {
-        let result = self.change(RouteNetlinkMessage::DelNeighbour(message(entry)), 0).await;
-        unless(io::ErrorKind::NotFound, result).map_err(KernelError::request("deleting FDB entry", entry))
+    /// Sends changes in one go. The kernel answers those that fail, and the last one, with which it is done.
+    fn change_batch(&self, batch: &[FdbChange]) -> io::Result<Vec<io::Result<()>>> {
+        let mut bytes = Vec::new();
+        let last = batch.len() as u32;
+        for (number, change) in (1..).zip(batch) {
+            let mut request = change.request();
+            request.header.sequence_number = number;
+            request.header.flags |= if number == last { NLM_F_ACK } else { 0 };
+            request.finalize();
+            let begin = bytes.len();
+            bytes.resize(begin + request.buffer_len(), 0);
+            request.serialize(&mut bytes[begin..]);
+        }
+        self.bulk.send(&bytes, 0)?;
+        let mut results: Vec<io::Result<()>> = batch.iter().map(|_| Ok(())).collect();
+        loop {
+            let (answer, _) = self.bulk.recv_from_full()?;
+            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
+            let number = answer.header.sequence_number;
+            if let (NetlinkPayload::Error(error), Some(result)) =
+                (answer.payload, number.checked_sub(1).and_then(|index| results.get_mut(index as usize)))
+            {
+                *result = if error.code.is_some() { Err(error.to_io()) } else { Ok(()) };
+            }
+            if number == last {
+                return Ok(results);
+            }
+        }
     }
 }
 
-fn is_flood(entry: &FdbEntry) -> bool {
-    entry.mac == Mac::ZERO
+/// A change of an entry: one to be made, or one that the kernel reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FdbChange {
+    /// The entry is there from now on; it takes the place of what a MAC address had before.
+    Add(FdbEntry),
+    /// The entry is gone.
+    Delete(FdbEntry),
 }
 
-fn message(entry: &FdbEntry) -> NeighbourMessage {
+impl FdbChange {
+    /// The entry.
+    pub fn entry(&self) -> &FdbEntry {
+        match self {
+            Self::Add(entry) | Self::Delete(entry) => entry,
+        }
+    }
+
+    fn request(&self) -> NetlinkMessage<RouteNetlinkMessage> {
+        let (message, flags) = match self {
+            // A flood list is several entries with one MAC address.
+            Self::Add(entry) if entry.mac == Mac::ZERO => {
+                (RouteNetlinkMessage::NewNeighbour(message(entry)), NLM_F_CREATE | NLM_F_APPEND)
+            }
+            Self::Add(entry) => (RouteNetlinkMessage::NewNeighbour(message(entry)), NLM_F_CREATE | NLM_F_REPLACE),
+            Self::Delete(entry) => (RouteNetlinkMessage::DelNeighbour(message(entry)), 0),
+        };
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        request
+    }
+}
+
+pub(super) fn message(entry: &FdbEntry) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = entry.ifindex;
@@ -73,9 +141,8 @@ fn message(entry: &FdbEntry) -> NeighbourMessage {
     message
 }
 
-/// The entry, if it is a static one of a bridge or vxlan device.
-fn parse(message: &NeighbourMessage, links: &BTreeMap<u32, Link>) -> Option<FdbEntry> {
-    let link = links.get(&message.header.ifindex)?;
+/// The entry, if it is a static one of a bridge or vxlan device. Learned ones come and go with every guest's packets.
+pub(super) fn parse(message: &NeighbourMessage) -> Option<FdbEntry> {
     let is_own = message.header.flags.contains(NeighbourFlags::Own);
     let (mut mac, mut remote, mut is_in_bridge) = (None, None, false);
     for attribute in &message.attributes {
@@ -86,13 +153,14 @@ fn parse(message: &NeighbourMessage, links: &BTreeMap<u32, Link>) -> Option<FdbE
             _ => (),
         }
     }
-    let table = match (&link.kind, message.header.state) {
-        (LinkKind::Vxlan(_), NeighbourState::Permanent) if is_own => FdbTable::Vxlan { remote: remote? },
+    let table = match message.header.state {
+        // Only vxlan devices have entries of their own that lead to an address.
+        NeighbourState::Permanent if is_own => FdbTable::Vxlan { remote: remote? },
         // "Permanent" in a bridge's table marks the devices' own addresses, "noarp" what somebody has set.
-        (_, NeighbourState::Noarp) if !is_own && is_in_bridge => FdbTable::Bridge,
+        NeighbourState::Noarp if !is_own && is_in_bridge => FdbTable::Bridge,
         _ => return None,
     };
-    Some(FdbEntry { ifindex: link.ifindex, mac: mac?, table })
+    Some(FdbEntry { ifindex: message.header.ifindex, mac: mac?, table })
 }
 
 /// In an FDB message the family says "bridge", so the address is bare bytes.

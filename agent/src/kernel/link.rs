@@ -18,7 +18,7 @@ use rtnetlink::{
     },
 };
 
-use super::{Kernel, KernelError, error::unless, sysctl::disable_ipv6};
+use super::{Kernel, KernelError, error::unless, sysctl::disable_ipv6, vlan};
 
 impl Kernel {
     pub(super) async fn list_links(&self) -> Result<BTreeMap<u32, Link>, KernelError> {
@@ -39,7 +39,7 @@ impl Kernel {
             InfoBridge::StpState(BridgeStpState::Disabled),
             InfoBridge::MulticastSnooping(false),
         ]);
-        self.create(name, network, InfoKind::Bridge, data, Vec::new())
+        self.create(name, network, InfoKind::Bridge, Some(data), Vec::new())
             .await
             .map_err(KernelError::request("creating bridge", name))
     }
@@ -61,25 +61,23 @@ impl Kernel {
         data.extend(spec.source_ports.map(InfoVxlan::PortRange));
         data.extend(spec.ttl.map(InfoVxlan::Ttl));
         data.extend(spec.tos.map(InfoVxlan::Tos));
-        self.create(name, network, InfoKind::Vxlan, InfoData::Vxlan(data), vec![LinkAttribute::Mtu(spec.mtu)])
+        self.create(name, network, InfoKind::Vxlan, Some(InfoData::Vxlan(data)), vec![LinkAttribute::Mtu(spec.mtu)])
             .await
             .map_err(KernelError::request("creating vxlan device", name))
     }
 
     /// Makes a device, marks it as Overlane's, and sets it up once it has no IPv6 of its own.
-    async fn create(
+    pub(super) async fn create(
         &self,
         name: &str,
         network: NetworkId,
         kind: InfoKind,
-        data: InfoData,
+        data: Option<InfoData>,
         more: Vec<LinkAttribute>,
     ) -> io::Result<()> {
         let mut message = LinkMessage::default();
-        message.attributes = vec![
-            LinkAttribute::IfName(name.to_owned()),
-            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)]),
-        ];
+        let info = std::iter::once(LinkInfo::Kind(kind)).chain(data.map(LinkInfo::Data));
+        message.attributes = vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::LinkInfo(info.collect())];
         message.attributes.extend(more);
         let created = self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await;
         unless(io::ErrorKind::AlreadyExists, created)?;
@@ -161,10 +159,12 @@ fn parse(message: &LinkMessage) -> Link {
         kind: LinkKind::Other(String::new()),
         master: None,
         up: message.header.flags.contains(LinkFlags::Up),
+        promiscuous: message.header.flags.contains(LinkFlags::Promisc),
         mtu: 0,
         mac: None,
         made_for: None,
     };
+    let (mut lower, mut info) = (None, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -174,14 +174,21 @@ fn parse(message: &LinkMessage) -> Link {
             LinkAttribute::Address(address) if message.header.link_layer_type == LinkLayerType::Ether => {
                 link.mac = <[u8; 6]>::try_from(address.as_slice()).ok().map(Mac);
             }
-            LinkAttribute::LinkInfo(info) => link.kind = parse_kind(info),
+            LinkAttribute::Link(ifindex) => lower = Some(*ifindex),
+            LinkAttribute::LinkInfo(found) => info = Some(found),
             _ => (),
         }
+    }
+    // Its index means nothing here when it is in another namespace.
+    let is_here = |attribute: &LinkAttribute| !matches!(attribute, LinkAttribute::LinkNetNsId(_));
+    let lower = lower.filter(|_| message.attributes.iter().all(is_here));
+    if let Some(info) = info {
+        link.kind = parse_kind(info, lower);
     }
     link
 }
 
-fn parse_kind(info: &[LinkInfo]) -> LinkKind {
+fn parse_kind(info: &[LinkInfo], lower: Option<u32>) -> LinkKind {
     let kind = info.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
     let data = info.iter().find_map(|info| if let LinkInfo::Data(data) = info { Some(data) } else { None });
     match (kind, data) {
@@ -191,6 +198,7 @@ fn parse_kind(info: &[LinkInfo]) -> LinkKind {
             // A device that takes its VNI from metadata belongs to somebody else.
             None => LinkKind::Other("vxlan".to_owned()),
         },
+        (Some(InfoKind::Vlan), Some(InfoData::Vlan(data))) => vlan::parse(data, lower),
         (Some(kind), _) => LinkKind::Other(kind.to_string()),
         (None, _) => LinkKind::Other(String::new()),
     }

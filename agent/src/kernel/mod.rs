@@ -4,24 +4,35 @@
 mod address;
 mod error;
 mod fdb;
+mod guard;
 mod layer3;
 mod link;
 mod monitor;
+mod nftables;
 mod path;
 mod sysctl;
+mod vlan;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
-use overlane_core::{action::KernelAction, observed::KernelState};
+use overlane_core::{
+    action::KernelAction,
+    config::Config,
+    desired::Desired,
+    observed::{FdbEntry, KernelState},
+    plan,
+};
 use rtnetlink::{
     Handle,
     packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::RouteNetlinkMessage,
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
 pub use error::KernelError;
-pub use monitor::{Change, Monitor};
+pub use fdb::FdbChange;
+pub use monitor::{Changes, Monitor};
 pub use sysctl::local_port_range;
 
 use error::io_error;
@@ -30,6 +41,8 @@ use error::io_error;
 pub struct Kernel {
     handle: Handle,
     connection: tokio::task::JoinHandle<()>,
+    /// For changes that are sent by the hundred.
+    bulk: Socket,
 }
 
 impl Drop for Kernel {
@@ -46,35 +59,55 @@ impl Kernel {
     pub fn connect() -> Result<(Self, Monitor), KernelError> {
         let monitor = Monitor::subscribe().map_err(KernelError::Connect)?;
         let (connection, handle, _) = rtnetlink::new_connection().map_err(KernelError::Connect)?;
-        Ok((Self { handle, connection: tokio::spawn(connection) }, monitor))
+        let mut bulk = Socket::new(NETLINK_ROUTE).map_err(KernelError::Connect)?;
+        bulk.bind_auto().and_then(|_| bulk.connect(&SocketAddr::new(0, 0))).map_err(KernelError::Connect)?;
+        Ok((Self { handle, connection: tokio::spawn(connection), bulk }, monitor))
     }
 
-    /// Lists links and static FDB entries, and finds out how each of `vteps` is reached from `local_vtep`.
+    /// Lists devices and static FDB entries, and finds out what else matters for what is desired: how each of its VTEPs is
+    /// reached, and whether the kernel can make a VLAN device that is missing.
     ///
     /// # Errors
     /// [`KernelError::List`] when a listing fails.
-    pub async fn observe(
+    pub async fn observe(&self, desired: &Desired, config: &Config) -> Result<KernelState, KernelError> {
+        let fdb = self.list_fdb().await?;
+        self.observe_devices(desired, config, fdb).await
+    }
+
+    /// As `observe`, for FDB entries that are known.
+    ///
+    /// # Errors
+    /// As for `observe`.
+    pub async fn observe_devices(
         &self,
-        vteps: &BTreeSet<IpAddr>,
-        local_vtep: Option<IpAddr>,
+        desired: &Desired,
+        config: &Config,
+        mut fdb: BTreeSet<FdbEntry>,
     ) -> Result<KernelState, KernelError> {
         let links = self.list_links().await?;
-        let fdb = self.list_fdb(&links).await?;
+        fdb.retain(|entry| links.contains_key(&entry.ifindex));
         let addresses = self.list_addresses().await?;
         // Before it is there, the kernel would refuse to look for routes from it.
-        let source = local_vtep.filter(|address| addresses.values().any(|list| list.contains(address)));
-        let paths = self.find_paths(vteps, source, &links).await?;
-        Ok(KernelState { links, fdb, addresses, paths })
+        let source = config.local_ip().filter(|address| addresses.values().any(|list| list.contains(address)));
+        let paths = self.find_paths(&desired.vteps, source, &links).await?;
+        let released = self.list_released()?;
+        let mut state = KernelState { links, fdb, addresses, paths, has_8021q: false, released };
+        if plan::lacks_vlan_device(desired, &state, config) {
+            state.has_8021q = self.has_8021q().await;
+        }
+        Ok(state)
     }
 
     /// Carries out one step of a plan; made-already and gone-already are success.
     ///
     /// # Errors
     /// [`KernelError::Request`] when the kernel refuses.
-    pub async fn apply(&self, action: &KernelAction) -> Result<(), KernelError> {
+    pub async fn apply(&mut self, action: &KernelAction) -> Result<(), KernelError> {
         match action {
             KernelAction::CreateBridge { name, network } => self.create_bridge(name, *network).await,
             KernelAction::CreateVxlan { name, network, spec } => self.create_vxlan(name, *network, spec).await,
+            KernelAction::CreateVlan { name, network, spec } => self.create_vlan(name, *network, spec).await,
+            KernelAction::SetPromiscuous { ifindex, name } => self.set_promiscuous(*ifindex, name).await,
             KernelAction::SetUp { ifindex, name } => self.set_up(*ifindex, name).await,
             KernelAction::SetMtu { ifindex, name, mtu } => self.set_mtu(*ifindex, name, *mtu).await,
             KernelAction::SetMaster { ifindex, name, bridge, .. } => self.set_master(*ifindex, name, *bridge).await,
@@ -88,8 +121,12 @@ impl Kernel {
                 self.set_vxlan_underlay(*ifindex, name, *underlay).await
             }
             KernelAction::DeleteLink { ifindex, name } => self.delete_link(*ifindex, name).await,
-            KernelAction::AddFdb(entry) => self.add_fdb(entry).await,
-            KernelAction::DeleteFdb(entry) => self.delete_fdb(entry).await,
+            KernelAction::CreateGuard { released } => self.create_guard(released),
+            KernelAction::RemoveGuard => self.remove_guard(),
+            KernelAction::Release { ifindex, name } => self.release(*ifindex, name),
+            KernelAction::Close { ifindex, name } => self.close(*ifindex, name),
+            KernelAction::AddFdb(entry) => self.change_fdb(&[FdbChange::Add(*entry)]).remove(0),
+            KernelAction::DeleteFdb(entry) => self.change_fdb(&[FdbChange::Delete(*entry)]).remove(0),
             KernelAction::ResolveNeighbor { uplink, address } => self.resolve_neighbor(*uplink, *address).await,
         }
     }

@@ -6,9 +6,13 @@ use futures_util::FutureExt as _;
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::{
     MulticastGroup,
+    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_route::{AddressFamily, RouteNetlinkMessage, neighbour::NeighbourMessage},
     sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
 };
 use tokio::task::unconstrained;
+
+use super::fdb::{self, FdbChange};
 
 /// Room for bursts: a thousand taps that appear at once make about two megabytes of messages.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
@@ -23,13 +27,15 @@ const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Ipv6Route,
 ];
 
-/// Why the host should be looked at again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Links, addresses, routes, neighbours or static FDB entries have changed.
-    Something,
+/// What the kernel reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Links, addresses, routes or neighbours have changed.
+    pub devices: bool,
     /// The kernel had more to tell than there was room for: anything may have changed.
-    Overflow,
+    pub overflow: bool,
+    /// Static FDB entries that have come or gone, in order.
+    pub fdb: Vec<FdbChange>,
 }
 
 /// A subscription to the kernel's changes.
@@ -49,93 +55,125 @@ impl Monitor {
         Ok(Self { socket })
     }
 
-    /// Waits for a change that matters, and swallows those that come right with it. Cancelling loses nothing but
-    /// messages of the same burst, which the caller's next look takes in.
-    pub async fn changed(&mut self) -> Change {
-        loop {
-            let Some(mut change) = relevance(self.socket.recv_from_full().await) else { continue };
-            // A burst can be longer than what tokio lets a task do in one go.
-            while let Some(received) = unconstrained(self.socket.recv_from_full()).now_or_never() {
-                if relevance(received) == Some(Change::Overflow) {
-                    change = Change::Overflow;
+    /// Waits for changes that matter, and takes those that come right with them. Cancelling loses nothing: a message is taken
+    /// from the socket only when it is returned.
+    pub async fn changed(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        while changes == Changes::default() {
+            changes.take(self.socket.recv_from_full().await);
+        }
+        changes.take_waiting(self);
+        changes
+    }
+
+    /// Takes the changes that have been reported by now.
+    pub fn changed_by_now(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        changes.take_waiting(self);
+        changes
+    }
+}
+
+impl Changes {
+    fn take_waiting(&mut self, monitor: &mut Monitor) {
+        // A burst can be longer than what tokio lets a task do in one go.
+        while let Some(received) = unconstrained(monitor.socket.recv_from_full()).now_or_never() {
+            self.take(received);
+        }
+    }
+
+    fn take(&mut self, received: io::Result<(Vec<u8>, SocketAddr)>) {
+        match received {
+            Ok((messages, _)) => self.read(&messages),
+            // ENOBUFS above all; whatever else it is, another look cannot hurt.
+            Err(_) => self.overflow = true,
+        }
+    }
+
+    /// Reads the messages of a datagram.
+    fn read(&mut self, mut messages: &[u8]) {
+        while !messages.is_empty() {
+            let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(messages) else {
+                // What this version does not know may matter.
+                self.devices = true;
+                return;
+            };
+            let length = message.header.length as usize;
+            match message.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) if is_fdb(&message) => {
+                    self.fdb.extend(fdb::parse(&message).map(FdbChange::Add));
                 }
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(message)) if is_fdb(&message) => {
+                    self.fdb.extend(fdb::parse(&message).map(FdbChange::Delete));
+                }
+                _ => self.devices = true,
             }
-            return change;
+            // Messages are aligned to four bytes.
+            messages = messages.get(length.max(1).next_multiple_of(4)..).unwrap_or_default();
         }
     }
 }
 
-fn relevance(received: io::Result<(Vec<u8>, SocketAddr)>) -> Option<Change> {
-    match received {
-        Ok((messages, _)) => is_relevant(&messages).then_some(Change::Something),
-        // ENOBUFS above all; whatever else it is, another look cannot hurt.
-        Err(_) => Some(Change::Overflow),
-    }
-}
-
-/// Layout of `struct nlmsghdr` and, behind it, `struct ndmsg` (kernel `uapi/linux/netlink.h`, `neighbour.h`).
-const HEADER_LEN: usize = 16;
-const MESSAGE_TYPE: usize = 4;
-const NEIGHBOUR_FAMILY: usize = HEADER_LEN;
-const NEIGHBOUR_STATE: usize = HEADER_LEN + 8;
-const RTM_NEWNEIGH: u16 = 28;
-const RTM_DELNEIGH: u16 = 29;
-const AF_BRIDGE: u8 = 7;
-/// What somebody has set, rather than the bridge or vxlan device learned: `NUD_NOARP | NUD_PERMANENT`.
-const STATIC_STATES: u16 = 0x40 | 0x80;
-
-/// Whether any of the messages in a datagram matters: learned FDB entries come and go with every guest's packets.
-fn is_relevant(mut messages: &[u8]) -> bool {
-    while let Some(length) = messages.first_chunk().map(|length| u32::from_ne_bytes(*length) as usize) {
-        let Some(message) = messages.get(..length.max(HEADER_LEN)) else { return true };
-        let is_learned = matches!(u16_at(message, MESSAGE_TYPE), Some(RTM_NEWNEIGH | RTM_DELNEIGH))
-            && message.get(NEIGHBOUR_FAMILY) == Some(&AF_BRIDGE)
-            && u16_at(message, NEIGHBOUR_STATE).is_some_and(|state| state & STATIC_STATES == 0);
-        if !is_learned {
-            return true;
-        }
-        // Messages are aligned to four bytes.
-        messages = messages.get(message.len().next_multiple_of(4)..).unwrap_or_default();
-    }
-    false
-}
-
-fn u16_at(message: &[u8], offset: usize) -> Option<u16> {
-    message.get(offset..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+fn is_fdb(message: &NeighbourMessage) -> bool {
+    message.header.family == AddressFamily::Bridge
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use overlane_core::{
+        model::Mac,
+        observed::{FdbEntry, FdbTable},
+    };
+    use rtnetlink::packet_route::{link::LinkMessage, neighbour::NeighbourState};
+
     use super::*;
 
-    fn neighbour_message(kind: u16, family: u8, state: u16) -> Vec<u8> {
-        let mut message = vec![0; 28];
-        message[..4].copy_from_slice(&28_u32.to_ne_bytes());
-        message[MESSAGE_TYPE..][..2].copy_from_slice(&kind.to_ne_bytes());
-        message[NEIGHBOUR_FAMILY] = family;
-        message[NEIGHBOUR_STATE..][..2].copy_from_slice(&state.to_ne_bytes());
-        message
+    fn datagram(messages: &[RouteNetlinkMessage]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for message in messages {
+            let mut message = NetlinkMessage::from(message.clone());
+            message.finalize();
+            let begin = bytes.len();
+            bytes.resize(begin + message.buffer_len().next_multiple_of(4), 0);
+            message.serialize(&mut bytes[begin..]);
+        }
+        bytes
+    }
+
+    fn read(messages: &[RouteNetlinkMessage]) -> Changes {
+        let mut changes = Changes::default();
+        changes.read(&datagram(messages));
+        changes
+    }
+
+    fn entry() -> FdbEntry {
+        let remote = IpAddr::from([10, 10, 10, 12]);
+        FdbEntry { ifindex: 7, mac: Mac([2, 0, 0, 0, 0, 1]), table: FdbTable::Vxlan { remote } }
     }
 
     #[test]
     fn a_learned_fdb_entry_wakes_nobody() {
-        const REACHABLE: u16 = 0x02;
-        assert!(!is_relevant(&neighbour_message(RTM_NEWNEIGH, AF_BRIDGE, REACHABLE)));
+        let mut learned = fdb::message(&entry());
+        learned.header.state = NeighbourState::Reachable;
+        assert_eq!(read(&[RouteNetlinkMessage::NewNeighbour(learned)]), Changes::default());
     }
 
     #[test]
-    fn a_static_fdb_entry_an_underlay_neighbour_and_a_link_do() {
-        const AF_INET: u8 = 2;
-        const RTM_NEWLINK: u16 = 16;
-        assert!(is_relevant(&neighbour_message(RTM_DELNEIGH, AF_BRIDGE, 0x80)));
-        assert!(is_relevant(&neighbour_message(RTM_NEWNEIGH, AF_INET, 0x02)));
-        assert!(is_relevant(&neighbour_message(RTM_NEWLINK, 0, 0)));
+    fn static_fdb_entries_are_reported_one_by_one_and_in_order() {
+        let message = fdb::message(&entry());
+        let messages = [RouteNetlinkMessage::NewNeighbour(message.clone()), RouteNetlinkMessage::DelNeighbour(message)];
+        let expected = Changes { fdb: vec![FdbChange::Add(entry()), FdbChange::Delete(entry())], ..Changes::default() };
+        assert_eq!(read(&messages), expected);
     }
 
     #[test]
-    fn one_relevant_message_among_learned_ones_is_enough() {
-        let mut datagram = neighbour_message(RTM_NEWNEIGH, AF_BRIDGE, 0x02);
-        datagram.extend(neighbour_message(RTM_DELNEIGH, AF_BRIDGE, 0x40));
-        assert!(is_relevant(&datagram));
+    fn an_underlay_neighbour_or_a_link_calls_for_a_look_at_devices() {
+        let mut neighbor = NeighbourMessage::default();
+        neighbor.header.family = AddressFamily::Inet;
+        let expected = Changes { devices: true, ..Changes::default() };
+        assert_eq!(read(&[RouteNetlinkMessage::NewNeighbour(neighbor)]), expected);
+        assert_eq!(read(&[RouteNetlinkMessage::NewLink(LinkMessage::default())]), expected);
     }
 }

@@ -2,10 +2,10 @@
 
 use overlane_abi::{Hook, Outcome};
 use overlane_core::{
-    config::PhysicalDevice,
     desired::{LocalPort, Network},
-    model::{NetworkId, PortId, Segment, Vni, vxlan_name},
+    model::{NetworkId, PortId},
     plan::Subject,
+    security::{Filter, PortSecurity},
 };
 use serde::Serialize;
 
@@ -25,6 +25,10 @@ pub(super) struct PortRow {
     state: &'static str,
     /// Why the port is not active.
     reason: Option<String>,
+    /// `open`, `addresses` (it is held to its own addresses) or `groups` (and to the rules of its security groups).
+    security: &'static str,
+    /// Whether that is in force. A port with groups is closed until then.
+    secured: bool,
     /// `fast` or `kernel`.
     lane: &'static str,
     /// Frames that the port has sent.
@@ -44,6 +48,7 @@ impl Row for PortRow {
         "MAC",
         "ADDRESSES",
         "STATE",
+        "SECURITY",
         "LANE",
         "SENT",
         "FAST",
@@ -60,6 +65,11 @@ impl Row for PortRow {
             self.mac_address.clone(),
             self.fixed_ips.join(" "),
             self.state.to_owned(),
+            match (self.security, self.secured) {
+                ("open", _) | (_, true) => self.security.to_owned(),
+                ("groups", false) => "groups (closed)".to_owned(),
+                (security, false) => format!("{security} (not yet)"),
+            },
             self.lane.to_owned(),
             self.sent.to_string(),
             self.sent_fast.to_string(),
@@ -98,7 +108,13 @@ fn port_row(
         device_owner: port.device_owner.clone(),
         state,
         reason,
-        lane: if view.is_attached(Hook::FromPort, ifindex) { "fast" } else { "kernel" },
+        security: match &port.security {
+            PortSecurity::Open => "open",
+            PortSecurity::Enforced(Filter { groups: None, .. }) => "addresses",
+            PortSecurity::Enforced(Filter { groups: Some(_), .. }) => "groups",
+        },
+        secured: view.is_filtered(ifindex),
+        lane: if view.is_attached(Hook::FromPort, ifindex) && view.forwards() { "fast" } else { "kernel" },
         sent: sent.packets,
         sent_fast: fast.into_iter().map(|outcome| sent.outcome(outcome)).sum(),
         received: view.counters(ifindex, Hook::ToPort).packets,
@@ -136,7 +152,7 @@ pub(super) struct NetworkRow {
     segment: String,
     bridge: String,
     bridge_exists: bool,
-    /// The vxlan device, or the NIC.
+    /// The vxlan device, the VLAN device, or the NIC.
     uplink: Option<String>,
     uplink_exists: bool,
     mtu: Option<u32>,
@@ -171,25 +187,14 @@ pub(super) fn networks(view: &View) -> Vec<NetworkRow> {
 
 fn network_row(view: &View, id: NetworkId, network: &Network) -> NetworkRow {
     let kernel = &view.observed.kernel;
-    let uplink = match &network.segment {
-        Segment::Vxlan(vni) => Some(vxlan_name(*vni)),
-        Segment::Flat { .. } => match view.physical_device(network) {
-            Some(PhysicalDevice::Interface(name)) => Some(name.clone()),
-            _ => None,
-        },
-        Segment::Local => None,
-    };
+    let uplink = view.uplink_name(network);
     let uplink_link = uplink.as_ref().and_then(|name| kernel.link_named(name));
-    let physical_network = match &network.segment {
-        Segment::Flat { physical_network } => Some(physical_network.clone()),
-        Segment::Vxlan(_) | Segment::Local => None,
-    };
     NetworkRow {
         network_id: id,
         name: network.name.clone(),
         network_type: network.segment.network_type(),
-        segmentation_id: network.segment.vni().map(Vni::get),
-        physical_network,
+        segmentation_id: network.segment.segmentation_id(),
+        physical_network: network.segment.physical_network().map(str::to_owned),
         segment: network.segment.to_string(),
         bridge: view.bridge_name(id, network),
         bridge_exists: view.bridge(id, network).is_some(),

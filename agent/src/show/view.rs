@@ -5,15 +5,16 @@ use std::{collections::BTreeMap, net::IpAddr};
 use anyhow::Context as _;
 use overlane_abi as abi;
 use overlane_core::{
-    config::{FastPath, PhysicalDevice},
-    desired::{Desired, Network},
-    model::{NetworkId, Segment},
+    config::{Config, FastPath, PhysicalDevice},
+    desired::{Desired, LocalPort, Network},
+    model::{NetworkId, PortId, Segment, vlan_name, vxlan_name},
     observed::{DatapathState, Link, Observed},
     plan::{self, Plan},
+    security::compile::Policy,
 };
 
 use crate::{
-    datapath::{Counters, Datapath, DatapathError, Stats},
+    datapath::{Counters, Datapath, DatapathError, Flow, RuleHits, Stats},
     files::Loaded,
     kernel::Kernel,
 };
@@ -24,7 +25,7 @@ pub struct View {
     pub(super) observed: Observed,
     pub(super) stats: Stats,
     pub(super) plan: Plan,
-    physical_networks: BTreeMap<String, PhysicalDevice>,
+    config: Config,
 }
 
 impl View {
@@ -38,11 +39,12 @@ impl View {
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
         let kernel = runtime.block_on(async {
             let (kernel, _monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
-            kernel.observe(&desired.vteps, loaded.config.local_ip()).await.context("listing the kernel's state")
+            kernel.observe(&desired, &loaded.config).await.context("listing the kernel's state")
         })?;
         let (datapath, stats) = match loaded.config.fast_path {
-            FastPath::Off => (None, Stats::default()),
-            FastPath::Auto => match Datapath::observe_pinned(&loaded.config.bpffs) {
+            // Filters need eBPF also where forwarding does not use it.
+            FastPath::Off if !desired.closed_by_default => (None, Stats::default()),
+            FastPath::Auto | FastPath::Off => match Datapath::observe_pinned(&loaded.config.bpffs) {
                 Ok((datapath, stats)) => (Some(datapath), stats),
                 // Before the agent's first start everything is still to be done.
                 Err(DatapathError::NothingPinned(_)) => (Some(DatapathState::default()), Stats::default()),
@@ -51,8 +53,54 @@ impl View {
         };
         let observed = Observed { kernel, datapath, ..Observed::default() };
         let plan = plan::plan(&desired, &observed, &loaded.config);
-        let physical_networks = loaded.config.physical_networks.clone();
-        Ok(Self { desired, observed, stats, plan, physical_networks })
+        Ok(Self { desired, observed, stats, plan, config: loaded.config.clone() })
+    }
+
+    /// Whether the programs forward, rather than only filter.
+    pub(super) fn forwards(&self) -> bool {
+        self.config.fast_path == FastPath::Auto
+    }
+
+    /// The connection table.
+    pub(super) fn flows(&self) -> anyhow::Result<Vec<Flow>> {
+        Datapath::flows(&self.config.bpffs).context("reading the connection table")
+    }
+
+    /// What rules have admitted.
+    pub(super) fn rule_hits(&self) -> anyhow::Result<RuleHits> {
+        match Datapath::rule_hits(&self.config.bpffs) {
+            Err(DatapathError::NothingPinned(_)) => Ok(RuleHits::new()),
+            result => result.context("reading the counters of rules"),
+        }
+    }
+
+    /// The ports that are desired on this host.
+    pub(super) fn ports(&self) -> impl Iterator<Item = (PortId, &LocalPort)> {
+        self.desired.networks.values().flat_map(|network| &network.local_ports).map(|(id, port)| (*id, port))
+    }
+
+    /// The port behind a tap.
+    pub(super) fn port_at(&self, ifindex: u32) -> Option<PortId> {
+        let name = &self.observed.kernel.links.get(&ifindex)?.name;
+        self.ports().map(|(id, _)| id).find(|id| id.tap_name() == *name)
+    }
+
+    /// Whether the filters of a tap are in force.
+    pub(super) fn is_filtered(&self, ifindex: u32) -> bool {
+        self.observed.datapath.as_ref().is_some_and(|datapath| datapath.is_filtered(ifindex))
+    }
+
+    /// The number that the maps know a policy by.
+    pub(super) fn policy_number(&self, policy: &Policy) -> Option<u32> {
+        let content = policy.fingerprint();
+        let known = &self.observed.datapath.as_ref()?.security.policies;
+        known.iter().find(|(_, name)| name.content == content).map(|(number, _)| *number)
+    }
+
+    /// The policy that the maps know by a number.
+    pub(super) fn policy(&self, number: u32) -> Option<&Policy> {
+        let policies = self.desired.rulebook.policies.values().flatten();
+        policies.into_iter().find(|policy| self.policy_number(policy) == Some(number))
     }
 
     /// What the agent would do.
@@ -119,17 +167,28 @@ impl View {
 
     /// The name that a network's bridge has or should have.
     pub(super) fn bridge_name(&self, id: NetworkId, network: &Network) -> String {
-        match self.physical_device(network) {
-            Some(PhysicalDevice::Bridge(name)) => name.clone(),
-            _ => id.bridge_name(),
+        match &network.segment {
+            Segment::Flat { physical_network } => match self.config.untagged_device(physical_network) {
+                Some(PhysicalDevice::Bridge(name)) => name,
+                _ => id.bridge_name(),
+            },
+            Segment::Vxlan(_) | Segment::Vlan { .. } | Segment::Local => id.bridge_name(),
         }
     }
 
-    /// What the network's physical network is mapped to.
-    pub(super) fn physical_device(&self, network: &Network) -> Option<&PhysicalDevice> {
+    /// The name of what leads from a network's bridge to the other hosts: the vxlan device, the VLAN device, or the NIC.
+    pub(super) fn uplink_name(&self, network: &Network) -> Option<String> {
         match &network.segment {
-            Segment::Flat { physical_network } => self.physical_networks.get(physical_network),
-            Segment::Vxlan(_) | Segment::Local => None,
+            Segment::Vxlan(vni) => Some(vxlan_name(*vni)),
+            Segment::Flat { physical_network } => match self.config.untagged_device(physical_network) {
+                Some(PhysicalDevice::Interface(name)) => Some(name),
+                _ => None,
+            },
+            Segment::Vlan { physical_network, vid } => {
+                let nic = self.config.vlan_interface(physical_network)?;
+                Some(vlan_name(nic, *vid))
+            }
+            Segment::Local => None,
         }
     }
 

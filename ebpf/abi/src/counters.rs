@@ -10,15 +10,17 @@ pub enum Hook {
     FromPort = 0,
     /// Egress of a tap: what the port receives, whichever lane carried it.
     ToPort = 1,
-    /// Ingress of an underlay NIC.
+    /// Ingress of a NIC that leads to other hosts.
     FromUplink = 2,
     /// Ingress of a kernel `vxlan-<vni>` device: what the kernel has decapsulated.
     FromOverlay = 3,
+    /// Egress of a `<nic>.<vid>` device that is not the 8021q module's: what the NIC is to send with a tag.
+    ToVlan = 4,
 }
 
 impl Hook {
     /// Every hook, in the order of their values.
-    pub const ALL: [Self; 4] = [Self::FromPort, Self::ToPort, Self::FromUplink, Self::FromOverlay];
+    pub const ALL: [Self; 5] = [Self::FromPort, Self::ToPort, Self::FromUplink, Self::FromOverlay, Self::ToVlan];
 
     /// The name of the hook, which is also the name of its program.
     pub const fn name(self) -> &'static str {
@@ -27,6 +29,7 @@ impl Hook {
             Self::ToPort => "to_port",
             Self::FromUplink => "from_uplink",
             Self::FromOverlay => "from_overlay",
+            Self::ToVlan => "to_vlan",
         }
     }
 }

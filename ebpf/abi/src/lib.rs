@@ -17,6 +17,7 @@ mod outcome;
 mod policy;
 mod port;
 mod security;
+mod vlan;
 mod vtep;
 
 pub mod limits;
@@ -35,6 +36,7 @@ pub use outcome::Outcome;
 pub use policy::{Direction, MATCHES_MAX, Match, Member, MemberKey, PolicyName, RuleHitKey, RuleKey, RuleSet, SetName};
 pub use port::Port;
 pub use security::{Source, SourceKey};
+pub use vlan::{Vlan, VlanId};
 pub use vtep::{HEADER_MAX, HEADER_V4, HEADER_V6, Vtep};
 
 /// Declares types that are map keys or values: a fixed layout, proven free of padding in user space.

@@ -12,6 +12,8 @@ pub const FDB_MAX: usize = 262_144;
 pub const NEIGHBORS_MAX: usize = 262_144;
 /// Remote tunnel endpoints.
 pub const VTEPS_MAX: usize = 16_384;
+/// VLANs, over all NICs.
+pub const VLANS_MAX: usize = 16_384;
 /// Interface and hook pairs: two per port, one per vxlan device, one per uplink.
 pub const COUNTERS_MAX: usize = 32_768;
 /// Interface and reason pairs that have dropped something.

@@ -10,6 +10,10 @@ pub const FDB: &str = "fdb";
 pub const VTEPS: &str = "vteps";
 /// [`crate::NeighborKey`] to [`crate::Neighbor`].
 pub const NEIGHBORS: &str = "neighbors";
+/// [`crate::VlanId`] to [`crate::Vlan`].
+pub const VLANS: &str = "vlans";
+/// Interface index of a `<nic>.<vid>` device to [`crate::VlanId`].
+pub const VLAN_DEVICES: &str = "vlan_devices";
 /// [`crate::CounterKey`] to [`crate::HookCounters`], per CPU.
 pub const COUNTERS: &str = "counters";
 /// [`crate::DropKey`] to [`crate::Tally`], per CPU.
@@ -50,12 +54,14 @@ pub const EVENTS: &str = "events";
 pub const EVENT_BUDGET: &str = "event_budget";
 
 /// Every map.
-pub const MAPS: [&str; 24] = [
+pub const MAPS: [&str; 26] = [
     PORTS,
     NETWORKS,
     FDB,
     VTEPS,
     NEIGHBORS,
+    VLANS,
+    VLAN_DEVICES,
     COUNTERS,
     DROPS,
     META,

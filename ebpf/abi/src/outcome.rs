@@ -8,9 +8,9 @@ pub enum Outcome {
     Dropped = 0,
     /// Redirected to a port of this host.
     Delivered = 1,
-    /// Given an outer header and redirected to the underlay.
+    /// Given an outer header, or a VLAN tag, and redirected to the underlay.
     Encapsulated = 2,
-    /// Stripped of its outer header and redirected to a port of this host.
+    /// Stripped of its outer header, or its VLAN tag, and redirected to a port of this host.
     Decapsulated = 3,
     /// Answered by the ARP/ND responder.
     Answered = 4,

@@ -1,11 +1,13 @@
 //! `cargo xtask bench`: what the project measures of itself.
 
+mod cloud;
 mod control;
 mod figures;
 mod scale;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
 use crate::figures::Figures;
@@ -17,6 +19,9 @@ struct Options {
     /// What to measure.
     #[arg(value_enum)]
     subject: Subject,
+    /// Only this part of it.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -24,16 +29,40 @@ struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Subject {
-    /// Plugging, restarting, taking over, and a host with a thousand ports.
+    /// Plugging, restarting, taking over, a host with a thousand ports, and a cloud with a hundred thousand.
     Control,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// `control`: plugging, restarting, taking over.
+    Host,
+    /// `control`: a host with a thousand ports.
+    Scale,
+    /// `control`: a cloud with a hundred thousand ports.
+    Cloud,
+}
+
+impl Part {
+    const OF_CONTROL: [Self; 3] = [Self::Host, Self::Scale, Self::Cloud];
+
+    fn measure(self, figures: &mut Figures) -> Result<()> {
+        match self {
+            Self::Host => control::measure(figures),
+            Self::Scale => scale::measure(figures),
+            Self::Cloud => cloud::measure(figures),
+        }
+    }
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let mut figures = Figures::new(options.json);
-    let result = match options.subject {
-        Subject::Control => control::measure(&mut figures).and_then(|()| scale::measure(&mut figures)),
+    let parts = match options.subject {
+        Subject::Control => Part::OF_CONTROL.into_iter(),
     };
+    let is_wanted = |part: &Part| options.only.is_none_or(|only| only == *part);
+    let result = parts.filter(is_wanted).try_for_each(|part| part.measure(&mut figures));
     // What was measured before something failed is worth printing.
     let printed = figures.finish();
     match result.and(printed) {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Agent, Host, Lab, Lanes, Machine, Network, Port, Topology, UPLINK};
 use crate::wait::wait_until;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 
 /// Two hosts that share a network.
 pub struct Pair {
@@ -24,6 +25,13 @@ pub struct Pair {
     /// One on each host.
     pub ports: [Port; 2],
 }
+
+/// The NIC of every host that leads to the physical network, where there is one ([`Pair::wired`]).
+pub const NIC: &str = "phys0";
+/// The bridge in the fabric that these NICs are connected to.
+pub const OUTSIDE: &str = "outside";
+/// What maps the physical network "provider" to [`NIC`].
+pub const BY_INTERFACE: &str = "[linux_bridge]\nphysical_interface_mappings = provider:phys0\n";
 
 /// The hosts, by name and underlay address.
 pub const HOSTS: [(&str, &str); 2] = [("left", "10.10.10.11"), ("right", "10.10.10.12")];
@@ -48,6 +56,55 @@ impl Pair {
         Ok(Self { agents: Vec::new(), machines: Vec::new(), lab, topology, topology_file, network, ports })
     }
 
+    /// As `bare`, with the hosts also connected by a second wire, [`NIC`], to which the fabric's [`OUTSIDE`] belongs.
+    ///
+    /// # Errors
+    /// When something cannot be made.
+    pub fn wired() -> Result<Self> {
+        let pair = Self::bare()?;
+        let fabric = pair.lab.fabric();
+        fabric.run(&format!("ip link add name {OUTSIDE} type bridge"))?;
+        fabric.run(&format!("ip link set {OUTSIDE} up"))?;
+        for (name, _) in HOSTS {
+            let peer = format!("phys-{name}");
+            pair.host(name).run(&format!("ip link add {NIC} type veth peer name {peer} netns {}", fabric.name()))?;
+            pair.host(name).run(&format!("ip link set {NIC} up"))?;
+            fabric.run(&format!("ip link set {peer} master {OUTSIDE} up"))?;
+        }
+        Ok(pair)
+    }
+
+    /// Starts the agent of a host with more configuration than usual, and without a grace period for unused devices.
+    ///
+    /// # Errors
+    /// When it does not become ready, with its log.
+    pub fn start_with(&mut self, name: &str, more_config: &str) -> Result<()> {
+        let host = self.lab.host(name);
+        host.add_config(&format!("unused_device_grace_secs = 0\n{more_config}"));
+        let agent = host.start_agent(&self.topology_file, Lanes::Both)?;
+        self.agents.push(agent);
+        Ok(())
+    }
+
+    /// Ends the left host's agent, which is the first one, by a signal; does something `meanwhile`; and starts another one, which
+    /// has soon nothing left to do.
+    ///
+    /// # Errors
+    /// When one of this fails.
+    pub fn replace_agent(
+        &mut self,
+        signal: Signal,
+        lanes: Lanes,
+        meanwhile: impl FnOnce(&Host) -> Result<()>,
+    ) -> Result<()> {
+        self.agents.remove(0).stop(signal)?;
+        let host = self.lab.host("left");
+        meanwhile(host)?;
+        let agent = host.start_agent(&self.topology_file, lanes)?;
+        self.agents.insert(0, agent);
+        nothing_to_do(host)
+    }
+
     /// Two agents and two machines that reach each other.
     ///
     /// # Errors
@@ -58,17 +115,36 @@ impl Pair {
         Ok(pair)
     }
 
+    /// Two agents and two machines whose ports have the groups that `choose` gives them.
+    ///
+    /// # Errors
+    /// When something cannot be made, or does not come about in time.
+    pub fn with_groups(lanes: Lanes, choose: impl FnOnce(&mut Topology, &[Port; 2])) -> Result<Self> {
+        let mut pair = Self::bare()?;
+        choose(&mut pair.topology, &pair.ports);
+        pair.topology.write(&pair.topology_file)?;
+        pair.start_agents(lanes)?;
+        pair.boot()?;
+        pair.finish()?;
+        Ok(pair)
+    }
+
     /// Starts agents and machines, and waits until these reach each other.
     ///
     /// # Errors
     /// When something cannot be made, or does not come about in time.
     pub fn start(&mut self, lanes: Lanes) -> Result<()> {
+        self.start_agents(lanes)?;
+        self.boot()?;
+        self.settle()
+    }
+
+    fn start_agents(&mut self, lanes: Lanes) -> Result<()> {
         for name in ["left", "right"] {
             let agent = self.lab.host(name).start_agent(&self.topology_file, lanes)?;
             self.agents.push(agent);
         }
-        self.boot()?;
-        self.settle()
+        Ok(())
     }
 
     /// Starts the machines.
@@ -91,10 +167,25 @@ impl Pair {
         let [left, right] = &self.ports;
         self.machines[0].wait_for(right.ipv4())?;
         self.machines[1].wait_for(left.ipv6())?;
-        for name in ["left", "right"] {
-            nothing_to_do(self.host(name))?;
-        }
-        Ok(())
+        self.finish()
+    }
+
+    /// Waits until both hosts have nothing left to do.
+    ///
+    /// # Errors
+    /// When they have, for too long.
+    pub fn finish(&self) -> Result<()> {
+        HOSTS.iter().try_for_each(|(name, _)| nothing_to_do(self.host(name)))
+    }
+
+    /// Changes the topology and waits until it is in force.
+    ///
+    /// # Errors
+    /// When it cannot be written, or does not come into force in time.
+    pub fn change(&mut self, change: impl FnOnce(&mut Topology)) -> Result<()> {
+        change(&mut self.topology);
+        self.topology.write(&self.topology_file)?;
+        self.finish()
     }
 
     /// Where files go.
@@ -149,6 +240,18 @@ impl Pair {
         host.run(&format!("ip link set {bridge} up"))?;
         Ok(())
     }
+}
+
+/// Expects that a port is blocked, and that the reason contains `why`.
+///
+/// # Errors
+/// When it is not.
+pub fn expect_blocked(host: &Host, port: &Port, why: &str) -> Result<()> {
+    let rows = host.show("ports")?;
+    let row = rows.iter().find(|row| row["port_id"] == port.id.as_str()).context("a row for the port")?;
+    let has_reason = row["reason"].as_str().is_some_and(|reason| reason.contains(why));
+    anyhow::ensure!(row["state"] == "blocked" && has_reason, "{row}");
+    Ok(())
 }
 
 /// Waits until an agent has done everything.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::Host;
+use super::{Host, SecurityGroup};
 
 /// A topology file.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -14,6 +14,8 @@ pub struct Topology {
     pub hosts: Vec<TopologyHost>,
     pub networks: Vec<Network>,
     pub ports: Vec<Port>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub security_groups: Vec<SecurityGroup>,
 }
 
 /// `[[hosts]]`
@@ -57,6 +59,10 @@ pub struct Port {
     pub mac_address: String,
     pub fixed_ips: Vec<String>,
     pub device_owner: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_security_enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security_groups: Option<Vec<String>>,
     pub allowed_address_pairs: Vec<AddressPair>,
 }
 
@@ -66,6 +72,10 @@ pub struct Port {
 pub struct AddressPair {
     pub ip_address: String,
 }
+
+/// Where a crowd's addresses are, and what its port ids begin with.
+const CROWD: &str = "172.16.0.0/12";
+const CROWD_IDS: u32 = 0x8000_0000;
 
 impl Topology {
     /// A topology that knows `hosts` and nothing else.
@@ -88,6 +98,14 @@ impl Topology {
         network
     }
 
+    /// As `add_network`, on a physical network with a tag.
+    pub fn add_vlan_network(&mut self, number: u8, physical_network: &str, vid: u16) -> Network {
+        let physical_network = Some(physical_network.to_owned());
+        let network = Network { physical_network, segmentation_id: Some(vid.into()), ..network(number, "vlan") };
+        self.networks.push(network.clone());
+        network
+    }
+
     /// As `add_network`, on each host for itself.
     pub fn add_local_network(&mut self, number: u8) -> Network {
         self.networks.push(network(number, "local"));
@@ -104,10 +122,33 @@ impl Topology {
             mac_address: format!("fa:16:3e:00:{net:02x}:{number:02x}"),
             fixed_ips: vec![format!("10.0.{net}.{number}"), format!("fd00:{net}::{number}")],
             device_owner: "compute:nova".to_owned(),
+            port_security_enabled: None,
+            security_groups: None,
             allowed_address_pairs: Vec::new(),
         };
         self.ports.push(port.clone());
         port
+    }
+
+    /// Adds `count` ports on `host`, with an IPv4 address each: more than `add_port` has numbers for.
+    pub fn add_crowd(&mut self, network: &Network, host: &str, count: u32) {
+        if let Some(network) = self.networks.iter_mut().find(|known| known.id == network.id) {
+            network.subnets.push(Subnet { cidr: CROWD.to_owned() });
+        }
+        self.ports.extend((0..count).map(|number| {
+            let [_, high, middle, low] = number.to_be_bytes();
+            Port {
+                id: format!("{:08x}-2222-4000-8000-000000000000", CROWD_IDS + number),
+                network_id: network.id.clone(),
+                host: host.to_owned(),
+                mac_address: format!("fa:16:3f:{high:02x}:{middle:02x}:{low:02x}"),
+                fixed_ips: vec![format!("172.{}.{middle}.{low}", 16 + high)],
+                device_owner: "compute:nova".to_owned(),
+                port_security_enabled: None,
+                security_groups: None,
+                allowed_address_pairs: Vec::new(),
+            }
+        }));
     }
 
     /// Writes the file in one step, as a careful editor does.
@@ -150,6 +191,14 @@ impl Port {
     /// The name of its tap.
     pub fn tap(&self) -> String {
         format!("tap{}", &self.id[..11])
+    }
+
+    /// Its MAC address.
+    ///
+    /// # Panics
+    /// When it has none: a mistake in the test.
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac_address.parse::<overlane_core::model::Mac>().expect("the test's port has a MAC address").0
     }
 
     /// Its IPv4 address.

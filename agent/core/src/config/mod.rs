@@ -1,9 +1,13 @@
 //! The configuration: oslo.config entries in, a validated [`Config`] or every problem out.
 
+mod flows;
+mod physical;
 mod read;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+pub use flows::FlowConfig;
+pub use physical::{PhysicalDevice, PhysicalNetwork};
 pub use read::SystemDefaults;
 
 use crate::model::Segment;
@@ -17,9 +21,8 @@ pub struct Config {
     pub debug: bool,
     /// Where what is desired comes from (`[overlane] control`).
     pub control: Control,
-    /// The device behind each physical network, by label (`[linux_bridge] bridge_mappings`, which win, and
-    /// `physical_interface_mappings`).
-    pub physical_networks: BTreeMap<String, PhysicalDevice>,
+    /// The devices behind each physical network, by label.
+    pub physical_networks: BTreeMap<String, PhysicalNetwork>,
     /// VXLAN settings; `None` with `[vxlan] enable_vxlan = false`.
     pub vxlan: Option<VxlanConfig>,
     /// How long a bridge or vxlan device is kept after its network has left the host
@@ -27,6 +30,8 @@ pub struct Config {
     pub unused_device_grace: Duration,
     /// Whether the eBPF programs may be used (`[overlane] fast_path`).
     pub fast_path: FastPath,
+    /// How flows are remembered and logged.
+    pub flows: FlowConfig,
     /// Directory in a BPF file system for maps and links (`[overlane] bpffs`, default `/sys/fs/bpf/overlane`).
     pub bpffs: PathBuf,
 }
@@ -36,15 +41,6 @@ pub struct Config {
 pub enum Control {
     /// A topology file (`[overlane] topology`).
     File(PathBuf),
-}
-
-/// The device behind a physical network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PhysicalDevice {
-    /// A NIC, which is put into the network's own bridge.
-    Interface(String),
-    /// A bridge that somebody else has made; taps are put into it.
-    Bridge(String),
 }
 
 /// Whether the eBPF programs may be used.
@@ -110,22 +106,19 @@ impl Config {
     pub fn why_unusable(&self, segment: &Segment) -> Option<String> {
         match segment {
             Segment::Vxlan(_) if self.vxlan.is_none() => Some("[vxlan] enable_vxlan is false".to_owned()),
-            Segment::Flat { physical_network } if !self.physical_networks.contains_key(physical_network) => {
+            Segment::Flat { physical_network } | Segment::Vlan { physical_network, .. }
+                if !self.physical_networks.contains_key(physical_network) =>
+            {
                 Some(format!(
                     "physical network {physical_network:?} is neither in [linux_bridge] physical_interface_mappings nor in \
-                 bridge_mappings"
+                     bridge_mappings"
                 ))
             }
+            Segment::Vlan { physical_network, .. } if self.vlan_interface(physical_network).is_none() => Some(format!(
+                "physical network {physical_network:?} is in [linux_bridge] bridge_mappings only: its VLANs need a NIC \
+                     in physical_interface_mappings"
+            )),
             _ => None,
-        }
-    }
-}
-
-impl fmt::Display for PhysicalDevice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Interface(name) => write!(f, "interface {name}"),
-            Self::Bridge(name) => write!(f, "bridge {name}"),
         }
     }
 }

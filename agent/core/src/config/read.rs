@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
-    config::{Config, Control, Dscp, FastPath, Note, PhysicalDevice, VxlanConfig},
+    config::{Config, Control, Dscp, FastPath, Note, PhysicalNetwork, VxlanConfig, physical::parse_mappings},
     oslo_ini::{Entry, Settings},
     problem::{Problem, Problems},
 };
@@ -32,7 +32,19 @@ const KNOWN: [(&str, &[&str]); 5] = [
         ],
     ),
     ("agent", &["dscp", "dscp_inherit"]),
-    ("overlane", &["control", "topology", "fast_path", "bpffs", "unused_device_grace_secs"]),
+    (
+        "overlane",
+        &[
+            "control",
+            "topology",
+            "fast_path",
+            "bpffs",
+            "unused_device_grace_secs",
+            "flow_timeouts",
+            "flows_max",
+            "flow_log_rate",
+        ],
+    ),
 ];
 
 /// What the system says where the configuration does not.
@@ -61,11 +73,12 @@ impl Config {
         }
         let grace = reader.parsed("overlane", "unused_device_grace_secs", "a number of seconds");
         let unused_device_grace = grace.map_or(DEFAULT_GRACE, Duration::from_secs);
+        let flows = reader.flows();
         reader.refuse_unknown_own_options();
         let notes = reader.notes();
         match control {
             Some(control) if reader.problems.is_empty() => Ok((
-                Self { host, debug, control, physical_networks, vxlan, unused_device_grace, fast_path, bpffs },
+                Self { host, debug, control, physical_networks, vxlan, unused_device_grace, fast_path, flows, bpffs },
                 notes,
             )),
             _ => Err(Problems(reader.problems)),
@@ -73,7 +86,7 @@ impl Config {
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     settings: &'a Settings,
     problems: Vec<Problem>,
 }
@@ -84,12 +97,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of an option; empty counts as unset, as it does for oslo.config's numbers and addresses.
-    fn text(&self, section: &str, name: &str) -> Option<String> {
+    pub(super) fn text(&self, section: &str, name: &str) -> Option<String> {
         let entry = self.entry(section, name)?;
         Some(self.settings.value(entry)).filter(|value| !value.is_empty())
     }
 
-    fn problem(&mut self, section: &str, name: &str, message: impl Display) {
+    pub(super) fn problem(&mut self, section: &str, name: &str, message: impl Display) {
         let entry = self.entry(section, name);
         let value = self.text(section, name).map(|value| format!(" = {value}")).unwrap_or_default();
         self.problems.push(Problem {
@@ -111,7 +124,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn parsed<T: FromStr>(&mut self, section: &str, name: &str, expected: &str) -> Option<T> {
+    pub(super) fn parsed<T: FromStr>(&mut self, section: &str, name: &str, expected: &str) -> Option<T> {
         let value = self.text(section, name)?;
         let parsed = value.parse().ok();
         if parsed.is_none() {
@@ -165,37 +178,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Both mappings; a bridge wins over an interface of the same physical network.
-    fn physical_networks(&mut self) -> BTreeMap<String, PhysicalDevice> {
-        let mut devices = BTreeMap::new();
-        for (name, bridge) in self.mappings("physical_interface_mappings") {
-            devices.insert(name, PhysicalDevice::Interface(bridge));
+    fn physical_networks(&mut self) -> BTreeMap<String, PhysicalNetwork> {
+        let mut networks: BTreeMap<String, PhysicalNetwork> = BTreeMap::new();
+        for (label, interface) in self.mappings("physical_interface_mappings") {
+            networks.entry(label).or_default().interface = Some(interface);
         }
-        for (name, bridge) in self.mappings("bridge_mappings") {
-            devices.insert(name, PhysicalDevice::Bridge(bridge));
+        for (label, bridge) in self.mappings("bridge_mappings") {
+            networks.entry(label).or_default().bridge = Some(bridge);
         }
-        devices
+        networks
     }
 
-    /// `label:device, …`; labels and devices are unique, as the Linux bridge agent wants them.
     fn mappings(&mut self, name: &str) -> Vec<(String, String)> {
-        let text = self.text("linux_bridge", name).unwrap_or_default();
-        let mut mappings: Vec<(String, String)> = Vec::new();
-        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-            let parts: Vec<&str> = item.split(':').map(str::trim).collect();
-            let [label, device] = parts[..] else {
-                self.problem("linux_bridge", name, format_args!("{item:?}: expected label:device"));
-                continue;
-            };
-            if label.is_empty() || !is_interface_name(device) {
-                self.problem("linux_bridge", name, format_args!("{item:?}: expected label:device, {INTERFACE_NAME}"));
-            } else if mappings.iter().any(|(known, _)| known == label) {
-                self.problem("linux_bridge", name, format_args!("physical network {label} is mapped twice"));
-            } else if mappings.iter().any(|(_, known)| known == device) {
-                self.problem("linux_bridge", name, format_args!("device {device} is mapped twice"));
-            } else {
-                mappings.push((label.to_owned(), device.to_owned()));
-            }
+        let (mappings, problems) = parse_mappings(&self.text("linux_bridge", name).unwrap_or_default());
+        for problem in problems {
+            self.problem("linux_bridge", name, problem);
         }
         mappings
     }
@@ -281,14 +278,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What the kernel takes for the name of a device (`dev_valid_name`).
-const INTERFACE_NAME: &str = "a device name of at most 15 characters";
-
-fn is_interface_name(name: &str) -> bool {
-    let has_odd_character = name.contains(|c: char| c == '/' || c.is_whitespace());
-    (1..=15).contains(&name.len()) && !has_odd_character && name != "." && name != ".."
-}
-
 fn is_known(entry: &Entry) -> bool {
     KNOWN.iter().any(|(section, names)| *section == entry.section && names.contains(&entry.name.as_str()))
 }
@@ -297,7 +286,13 @@ fn is_known(entry: &Entry) -> bool {
 mod tests {
     use std::path::Path;
 
+    use overlane_abi::FlowState;
+
     use super::*;
+    use crate::{
+        config::PhysicalDevice,
+        model::{Segment, Vid},
+    };
 
     fn read(text: &str) -> Result<(Config, Vec<Note>), Vec<String>> {
         let mut settings = Settings::default();
@@ -337,9 +332,23 @@ mod tests {
                 "/etc/o/a.ini:7: [agent] dscp = 64: expected a DSCP, 0 to 63",
                 "/etc/o/a.ini:10: [overlane] fast_path = sometimes: expected auto or off",
                 "/etc/o/a.ini:12: [overlane] bpffs = here: must be an absolute path",
-                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs",
+                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs, flow_timeouts, flows_max, flow_log_rate",
             ]
         );
+    }
+
+    #[test]
+    fn flow_timeouts_are_set_by_the_names_of_states() {
+        let base = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ntopology = t\n";
+        let (config, _) =
+            read(&format!("{base}flow_timeouts = established:3600, udp: 10\nflows_max = 5000\n")).expect("valid");
+        assert_eq!(config.flows.timeouts[FlowState::Established as usize], 3_600_000);
+        assert_eq!(config.flows.timeouts[FlowState::Udp as usize], 10_000);
+        assert_eq!(config.flows.timeouts[FlowState::Close as usize], 10_000);
+        assert_eq!(config.flows.max, 5000);
+        let problems = read(&format!("{base}flow_timeouts = listen:5, udp:0\nflows_max = 5\n")).expect_err("invalid");
+        assert!(problems[1].contains("\"listen:5\" is no state:seconds; there are syn-sent"), "{problems:?}");
+        assert_eq!(problems.len(), 3, "{problems:?}");
     }
 
     #[test]
@@ -358,24 +367,22 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_mapping_wins_over_an_interface_mapping() {
-        let text = "[linux_bridge]\nphysical_interface_mappings = a:eth2, b:eth3,\nbridge_mappings = b:br-ex\n";
+    fn a_bridge_mapping_wins_over_an_interface_mapping_where_frames_have_no_tag() {
+        let text =
+            "[linux_bridge]\nphysical_interface_mappings = a:eth2, b:eth3,\nbridge_mappings = b:br-ex, c:br-in\n";
         let (config, _) = read(&format!("{text}{MINIMAL}")).expect("valid");
-        let expected = [
-            ("a".to_owned(), PhysicalDevice::Interface("eth2".to_owned())),
-            ("b".to_owned(), PhysicalDevice::Bridge("br-ex".to_owned())),
-        ];
-        assert_eq!(config.physical_networks, expected.into());
-    }
-
-    #[test]
-    fn mappings_that_are_malformed_or_ambiguous_are_refused() {
-        let text = "[linux_bridge]\nphysical_interface_mappings = a:eth2,b:eth2,a:eth3,c,d:much-too-long-name\n";
-        let problems = read(&format!("{text}{MINIMAL}")).expect_err("invalid");
-        let expected = ["device eth2 is mapped twice", "a is mapped twice", "\"c\"", "\"d:much-too-long-name\""];
-        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
-        for (problem, expected) in problems.iter().zip(expected) {
-            assert!(problem.contains(expected), "{problem}");
+        let bridge = |name: &str| Some(PhysicalDevice::Bridge(name.to_owned()));
+        assert_eq!(config.untagged_device("a"), Some(PhysicalDevice::Interface("eth2".to_owned())));
+        assert_eq!(
+            ["b", "c", "d"].map(|label| config.untagged_device(label)),
+            [bridge("br-ex"), bridge("br-in"), None]
+        );
+        assert_eq!(["a", "b", "c"].map(|label| config.vlan_interface(label)), [Some("eth2"), Some("eth3"), None]);
+        let vlan = |label: &str| Segment::Vlan { physical_network: label.to_owned(), vid: Vid::MIN };
+        assert_eq!(config.why_unusable(&vlan("b")), None);
+        for (label, expected) in [("c", "in [linux_bridge] bridge_mappings only"), ("d", "is neither in")] {
+            let reason = config.why_unusable(&vlan(label)).expect("unusable");
+            assert!(reason.contains(expected), "{reason}");
         }
     }
 

@@ -4,10 +4,17 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::Vni;
+use super::{Vid, Vni};
 
 /// How much of an id goes into a device name (contract of the Linux bridge agent, §1.5.4).
 const ID_CHARACTERS: usize = 11;
+
+/// How long a device name may be (the kernel's `IFNAMSIZ` without the final zero).
+const DEVICE_NAME_MAX: usize = 15;
+/// What stands for a NIC whose name is too long to have a VID behind it: so much of the name, and so much of its SHA-1 in
+/// hexadecimal (contract of the Linux bridge agent, §1.5.4).
+const NIC_CHARACTERS: usize = 4;
+const NIC_HASH_CHARACTERS: usize = 6;
 
 macro_rules! uuid_newtype {
     ($(#[$attr:meta])* $name:ident) => {
@@ -32,6 +39,14 @@ uuid_newtype!(
     /// The id of a port.
     PortId
 );
+uuid_newtype!(
+    /// The id of a security group.
+    SecurityGroupId
+);
+uuid_newtype!(
+    /// The id of an address group.
+    AddressGroupId
+);
 
 impl NetworkId {
     /// Name of the network's bridge: `brq` and the first 11 characters of the id.
@@ -50,4 +65,38 @@ impl PortId {
 /// Name of a network's kernel vxlan device.
 pub fn vxlan_name(vni: Vni) -> String {
     format!("vxlan-{vni}")
+}
+
+/// Name of the device of a VLAN on a NIC: `<nic>.<vid>`, with a shortened and hashed NIC name where that is too long. One NIC
+/// can have both forms, depending on the VID.
+pub fn vlan_name(nic: &str, vid: Vid) -> String {
+    let name = format!("{nic}.{vid}");
+    if name.len() <= DEVICE_NAME_MAX {
+        return name;
+    }
+    let hash = sha1_smol::Sha1::from(nic).digest().to_string();
+    let beginning: String = nic.chars().take(NIC_CHARACTERS).collect();
+    format!("{beginning}{}.{vid}", &hash[..NIC_HASH_CHARACTERS])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(nic: &str, vid: u32) -> String {
+        vlan_name(nic, Vid::try_from(vid).expect("valid"))
+    }
+
+    #[test]
+    fn a_vlan_device_is_named_after_nic_and_vid() {
+        assert_eq!(name("eth0", 1), "eth0.1");
+        assert_eq!(name("enp3s0f1np1", 101), "enp3s0f1np1.101");
+    }
+
+    #[test]
+    fn the_name_of_a_nic_that_leaves_no_room_for_the_vid_is_hashed_as_the_linux_bridge_agent_does() {
+        // Of the same NIC, shorter VIDs leave room.
+        assert_eq!(name("enp3s0f1np1", 1001), "enp3bf18af.1001");
+        assert_eq!(name("enp3s0f1np1abcd", 7), "enp3756ac9.7");
+    }
 }

@@ -3,9 +3,11 @@
 mod ids;
 mod mac;
 mod segment;
+mod vid;
 mod vni;
 
-pub use ids::{NetworkId, PortId, vxlan_name};
+pub use ids::{AddressGroupId, NetworkId, PortId, SecurityGroupId, vlan_name, vxlan_name};
 pub use mac::{Mac, ParseMacError};
 pub use segment::Segment;
+pub use vid::{Vid, VidOutOfRange};
 pub use vni::{Vni, VniOutOfRange};

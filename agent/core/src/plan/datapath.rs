@@ -1,4 +1,4 @@
-//! Maps and attachments: what they should hold, and the difference to what they do.
+//! Attachments and the maps that describe this host: what they should hold, and the difference to what they do.
 
 use std::collections::BTreeMap;
 
@@ -6,37 +6,67 @@ use overlane_abi as abi;
 
 use crate::{
     action::{DatapathAction, MapEntry, MapKey},
-    config::Config,
+    config::{Config, FastPath},
     desired::{Desired, Network},
     model::{NetworkId, Segment, Vni},
-    observed::{DatapathState, KernelState, Observed},
-    plan::{Plan, devices::NetworkDevices, vteps::Vteps},
+    observed::{DatapathState, KernelState, LinkKind, Observed},
+    plan::{
+        Plan,
+        devices::NetworkDevices,
+        entries,
+        security::{self, Security},
+        vteps::Vteps,
+    },
 };
 
-/// What maps and attachments should be, given the devices that exist.
+/// What attachments and maps should be, given the devices that exist; without the entries of the big tables.
 pub(super) fn target(
     desired: &Desired,
     observed: &Observed,
     datapath: &DatapathState,
-    devices: &BTreeMap<NetworkId, NetworkDevices>,
+    (devices, indices): (&BTreeMap<NetworkId, NetworkDevices>, &BTreeMap<NetworkId, u32>),
     vteps: &Vteps,
     config: &Config,
+    plan: &mut Plan,
 ) -> DatapathState {
-    let indices = network_indices(desired, datapath, devices);
-    let mut target = DatapathState { vteps: vteps.entries.clone(), ..DatapathState::default() };
-    let known_links = &observed.kernel.links;
-    target.attached.extend(vteps.uplinks.iter().map(|uplink| (abi::Hook::FromUplink, *uplink)));
+    let mut target = DatapathState::default();
+    let mut security = Security::new(desired, &datapath.security, plan);
     for (id, network) in &desired.networks {
         let Some(devices) = devices.get(id) else { continue };
         let Some(index) = indices.get(id) else { continue };
         add_network(&mut target, network, devices, *index, config);
+        add_vlan(&mut target, network, devices, *index, &observed.kernel);
+        for (port, tap) in &devices.taps {
+            let (port, is_taken_over) = (&network.local_ports[port], observed.is_taken_over);
+            let part = security.add_port(*tap, port, datapath, desired.complete, is_taken_over);
+            if let Some(entry) = target.ports.get_mut(tap) {
+                (entry.flags, entry.policy, entry.revision) = (entry.flags | part.flags, part.policy, part.revision);
+            }
+        }
     }
-    target.attached.retain(|(_, ifindex)| known_links.contains_key(ifindex));
+    target.security = security.into_target();
+    match config.fast_path {
+        FastPath::Auto => {
+            target.vteps = vteps.entries.clone();
+            target.attached.extend(vteps.uplinks.iter().map(|uplink| (abi::Hook::FromUplink, *uplink)));
+        }
+        FastPath::Off => keep_filters_only(&mut target),
+    }
+    target.attached.retain(|(_, ifindex)| observed.kernel.links.contains_key(ifindex));
     target
 }
 
+/// Without the fast lane, programs are left only where they protect somebody, or where nothing else connects a VLAN.
+fn keep_filters_only(target: &mut DatapathState) {
+    let is_needed = |hook, ifindex: u32| {
+        let is_secured = target.ports.get(&ifindex).is_some_and(|port| port.flags & abi::Port::SECURED != 0);
+        is_secured || connects(target, hook, ifindex)
+    };
+    target.attached = target.attached.iter().copied().filter(|(hook, ifindex)| is_needed(*hook, *ifindex)).collect();
+}
+
 /// A network keeps the index that pinned maps know it by; a new one gets the smallest that is free.
-fn network_indices(
+pub(super) fn network_indices(
     desired: &Desired,
     datapath: &DatapathState,
     devices: &BTreeMap<NetworkId, NetworkDevices>,
@@ -65,65 +95,99 @@ fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkD
         target.networks.insert(key, abi::Network { index, vni });
     }
     let hook = match network.segment {
-        Segment::Vxlan(_) => abi::Hook::FromOverlay,
-        Segment::Flat { .. } | Segment::Local => abi::Hook::FromUplink,
+        Segment::Vxlan(_) => Some(abi::Hook::FromOverlay),
+        Segment::Flat { .. } => Some(abi::Hook::FromUplink),
+        Segment::Vlan { .. } | Segment::Local => None,
     };
-    target.attached.extend(devices.segment.map(|segment| (hook, segment)));
+    target.attached.extend(hook.zip(devices.segment));
     let has_responder = config.vxlan.is_some_and(|vxlan| vxlan.arp_responder);
-    for (mac, remote) in &network.remote_macs {
-        target.fdb.insert(abi::FdbKey::new(index, mac.0), abi::FdbEntry::remote((*remote).into()));
-    }
     for (port, tap) in &devices.taps {
         let mac = network.local_ports[port].mac.0;
         let flags = if has_responder { abi::Port::RESPONDER } else { 0 };
-        target.fdb.insert(abi::FdbKey::new(index, mac), abi::FdbEntry::local(*tap));
         target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags, policy: 0, revision: 0 });
         target.attached.extend([(abi::Hook::FromPort, *tap), (abi::Hook::ToPort, *tap)]);
     }
-    for (address, neighbor) in &network.neighbors {
-        let key = abi::NeighborKey { network: index, address: (*address).into() };
-        let flags = if neighbor.is_router { abi::Neighbor::ROUTER } else { 0 };
-        target.neighbors.insert(key, abi::Neighbor { mac: neighbor.mac.0, flags });
+}
+
+/// The tag of a VLAN on its NIC, and who adds and removes it.
+fn add_vlan(target: &mut DatapathState, network: &Network, devices: &NetworkDevices, index: u32, kernel: &KernelState) {
+    let (Segment::Vlan { vid, .. }, Some(nic), Some(device)) = (&network.segment, devices.nic, devices.segment) else {
+        return;
+    };
+    let id = abi::VlanId::new(nic, vid.get());
+    target.attached.insert((abi::Hook::FromUplink, nic));
+    let is_tagged_by_kernel = kernel.links.get(&device).is_some_and(|link| matches!(link.kind, LinkKind::Vlan(_)));
+    if is_tagged_by_kernel {
+        target.vlans.insert(id, abi::Vlan { network: index, device: 0 });
+    } else {
+        target.vlans.insert(id, abi::Vlan { network: index, device });
+        target.vlan_devices.insert(device, id);
+        target.attached.insert((abi::Hook::ToVlan, device));
     }
+}
+
+/// Whether a program is all that connects a VLAN, the kernel having no 8021q module: other programs make things faster.
+fn connects(target: &DatapathState, hook: abi::Hook, ifindex: u32) -> bool {
+    let is_nic = || target.vlan_devices.values().any(|vlan| vlan.nic == ifindex);
+    hook == abi::Hook::ToVlan || (hook == abi::Hook::FromUplink && is_nic())
 }
 
 /// Plans the difference: entries before the programs that read them, programs gone before the entries they need.
 pub(super) fn plan(
-    complete: bool,
+    desired: &Desired,
     kernel: &KernelState,
-    current: &DatapathState,
-    target: &DatapathState,
+    (current, target): (&DatapathState, &DatapathState),
+    mut entries: entries::Changes,
     plan: &mut Plan,
 ) {
+    let complete = desired.complete;
     put(plan, &current.vteps, &target.vteps, MapEntry::Vtep);
     put(plan, &current.networks, &target.networks, MapEntry::Network);
-    put(plan, &current.neighbors, &target.neighbors, MapEntry::Neighbor);
-    put(plan, &current.fdb, &target.fdb, MapEntry::Fdb);
+    plan.actions.extend(entries.take_sets());
+    security::plan_before_ports(complete, kernel, &current.security, &target.security, plan);
     put(plan, &current.ports, &target.ports, MapEntry::Port);
-    // Attaching is slow, and makes things faster, not possible: what connects machines comes first, in this plan and in the
-    // next one, which is made once the devices of this one are there.
+    put(plan, &current.vlans, &target.vlans, MapEntry::Vlan);
+    put(plan, &current.vlan_devices, &target.vlan_devices, MapEntry::VlanDevice);
+    if complete {
+        security::plan_departures(&current.security, &target.security, plan);
+    }
+    // Attaching is slow: what connects machines that need no filter comes first, in this plan and in the next one, which is
+    // made once the devices of this one are there.
     if !plan.creates_devices() {
-        for (hook, ifindex) in target.attached.difference(&current.attached) {
+        let mut missing: Vec<_> = target.attached.difference(&current.attached).collect();
+        missing.sort_by_key(|(hook, ifindex)| !connects(target, *hook, *ifindex));
+        for (hook, ifindex) in missing {
             plan.action(DatapathAction::Attach { hook: *hook, ifindex: *ifindex });
         }
     }
     // Before the control plane has told everything, only what refers to interfaces that are gone is known to be stale.
     let stale = |ifindex: u32| complete || (ifindex != 0 && !kernel.links.contains_key(&ifindex));
-    for (hook, ifindex) in current.attached.difference(&target.attached).filter(|(_, ifindex)| stale(*ifindex)) {
+    // A tap that is no port's any more would be open without its programs, unless the guard closes it. With them, and without
+    // an entry in `ports`, it is closed.
+    let is_unguarded = desired.closed_by_default && kernel.released.is_none();
+    let must_stay = |hook: abi::Hook, ifindex: &u32| {
+        is_unguarded && matches!(hook, abi::Hook::FromPort | abi::Hook::ToPort) && kernel.links.contains_key(ifindex)
+    };
+    let detached = current.attached.difference(&target.attached);
+    for (hook, ifindex) in detached.filter(|(hook, ifindex)| stale(*ifindex) && !must_stay(*hook, ifindex)) {
         plan.action(DatapathAction::Detach { hook: *hook, ifindex: *ifindex });
     }
     // The kernel detaches some time after it was told to, and until then the program counts on.
     for (hook, ifindex) in current.counted.difference(&target.attached).filter(|(_, ifindex)| stale(*ifindex)) {
         plan.action(DatapathAction::ForgetCounters { hook: *hook, ifindex: *ifindex });
     }
+    delete(plan, &current.vlan_devices, &target.vlan_devices, MapKey::VlanDevice, |ifindex, _| stale(*ifindex));
+    delete(plan, &current.vlans, &target.vlans, MapKey::Vlan, |vlan, _| stale(vlan.nic));
     delete(plan, &current.ports, &target.ports, MapKey::Port, |ifindex, _| stale(*ifindex));
-    delete(plan, &current.fdb, &target.fdb, MapKey::Fdb, |_, entry| stale(entry.ifindex));
-    delete(plan, &current.neighbors, &target.neighbors, MapKey::Neighbor, |_, _| complete);
+    plan.actions.extend(entries.deletes);
     let is_interface = |key: &abi::NetworkKey| key.kind == abi::NetworkKey::INTERFACE;
     delete(plan, &current.networks, &target.networks, MapKey::Network, |key, _| {
         stale(if is_interface(key) { key.id } else { 0 })
     });
     delete(plan, &current.vteps, &target.vteps, MapKey::Vtep, |_, _| complete);
+    if complete {
+        security::plan_unused(&current.security, &target.security, plan);
+    }
 }
 
 fn put<K: Ord + Copy, V: PartialEq + Copy>(

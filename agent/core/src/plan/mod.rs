@@ -5,20 +5,28 @@
 
 mod datapath;
 mod devices;
-mod fdb;
+mod entries;
+mod guard;
 pub mod header;
+mod security;
 mod vteps;
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
 
 use crate::{
     action::{Action, KernelAction},
-    config::Config,
-    desired::Desired,
-    model::{NetworkId, PortId},
+    config::{Config, FastPath},
+    desired::{Desired, EntryKey},
+    model::{NetworkId, PortId, Segment, vlan_name},
     observed::{KernelState, Link, Observed},
     plan::vteps::Vteps,
 };
+
+pub use entries::{Placement, Scope};
 
 /// What to do, and what stands in the way of the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +35,8 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// Why some of what is desired is not planned.
     pub obstacles: Vec<Obstacle>,
+    /// Where the entries of each network go. Once every step is taken, all of them are there.
+    pub placements: BTreeMap<NetworkId, Placement>,
 }
 
 /// Something that keeps a part of what is desired from being planned. Everything else goes on.
@@ -62,25 +72,63 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// The steps that lead from `observed` towards `desired`. Kernel devices come first, then maps, then attachments: a
-/// program never runs before the maps that it needs are filled.
+/// The steps that lead from `observed` towards `desired`. Devices come first, then entries, then attachments: a program never
+/// runs before the maps that it needs are filled.
 pub fn plan(desired: &Desired, observed: &Observed, config: &Config) -> Plan {
+    plan_within(desired, observed, config, Scope::Everything)
+}
+
+/// As [`plan`], comparing only some of the entries of the big tables.
+pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scope: Scope) -> Plan {
     let mut plan = Plan::default();
-    let devices = devices::plan(desired, &observed.kernel, config, &mut plan);
-    fdb::plan(desired, &observed.kernel, &devices, &mut plan);
+    guard::plan(desired, observed, config, &mut plan);
+    let devices = devices::plan(desired, observed, config, &mut plan);
     let vteps = match &config.vxlan {
         Some(vxlan) => vteps::plan(desired, &observed.kernel, vxlan, &mut plan),
         None => Vteps::default(),
     };
-    if let Some(datapath) = &observed.datapath {
-        let target = datapath::target(desired, observed, datapath, &devices, &vteps, config);
-        datapath::plan(desired.complete, &observed.kernel, datapath, &target, &mut plan);
+    let indices = observed.datapath.as_ref().map(|maps| datapath::network_indices(desired, maps, &devices));
+    plan.placements = devices
+        .iter()
+        .map(|(id, devices)| {
+            let index = indices.as_ref().and_then(|indices| indices.get(id)).copied();
+            // What is only filtered needs no entries in maps.
+            let index = index.filter(|_| config.fast_path == FastPath::Auto);
+            (*id, Placement::new(&desired.networks[id], devices, index, observed))
+        })
+        .collect();
+    let entries = entries::plan(desired, observed, &plan.placements, scope);
+    match (&observed.datapath, indices) {
+        (Some(maps), Some(indices)) => {
+            let target = datapath::target(desired, observed, maps, (&devices, &indices), &vteps, config, &mut plan);
+            datapath::plan(desired, &observed.kernel, (maps, &target), entries, &mut plan);
+        }
+        _ => plan.actions.extend(entries.into_actions()),
     }
     if desired.complete {
         let retired = observed.retired.intersection(&unused_devices(desired, &observed.kernel)).copied().collect();
         devices::retire(&retired, &observed.kernel, config, &mut plan);
     }
     plan
+}
+
+/// The steps for some entries, when everything else is as it should be.
+pub fn plan_entries(
+    desired: &Desired,
+    observed: &Observed,
+    placements: &BTreeMap<NetworkId, Placement>,
+    entries: &BTreeSet<EntryKey>,
+) -> Vec<Action> {
+    entries::plan_some(desired, observed, placements, entries).into_actions().collect()
+}
+
+/// The steps for other rules and other members of groups, when everything else is as it should be.
+pub fn plan_rules(desired: &Desired, observed: &Observed, placements: &BTreeMap<NetworkId, Placement>) -> Vec<Action> {
+    let mut plan = Plan::default();
+    if let Some(datapath) = &observed.datapath {
+        security::plan_rules(desired, observed, datapath, placements, &mut plan);
+    }
+    plan.actions
 }
 
 /// The steps that remove every device that Overlane has made, in use or not.
@@ -97,11 +145,23 @@ pub fn unused_devices(desired: &Desired, kernel: &KernelState) -> BTreeSet<u32> 
     kernel.links.values().filter(is_unused).map(|link| link.ifindex).collect()
 }
 
+/// Whether a VLAN network has no device yet, so that it matters whether the kernel can make one.
+pub fn lacks_vlan_device(desired: &Desired, kernel: &KernelState, config: &Config) -> bool {
+    desired.networks.values().any(|network| match &network.segment {
+        Segment::Vlan { physical_network, vid } => {
+            let nic = config.vlan_interface(physical_network);
+            nic.is_some_and(|nic| kernel.link_named(&vlan_name(nic, *vid)).is_none())
+        }
+        Segment::Vxlan(_) | Segment::Flat { .. } | Segment::Local => false,
+    })
+}
+
 impl Plan {
     /// Whether more steps follow that cannot be planned yet, because they need devices that this plan makes.
     pub fn creates_devices(&self) -> bool {
         let creates = |action: &Action| {
-            matches!(action, Action::Kernel(KernelAction::CreateBridge { .. } | KernelAction::CreateVxlan { .. }))
+            use KernelAction::{CreateBridge, CreateVlan, CreateVxlan};
+            matches!(action, Action::Kernel(CreateBridge { .. } | CreateVxlan { .. } | CreateVlan { .. }))
         };
         self.actions.iter().any(creates)
     }

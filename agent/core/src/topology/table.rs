@@ -13,12 +13,16 @@ use crate::problem::Problem;
 pub(super) struct Source<'a> {
     file: &'a Path,
     text: &'a str,
+    /// Where each line begins: a file can be long, and every table in it wants to know its line.
+    line_starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Source<'a> {
     pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
-        Self { file, text, problems: RefCell::default() }
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset + 1);
+        let line_starts = std::iter::once(0).chain(ends).collect();
+        Self { file, text, line_starts, problems: RefCell::default() }
     }
 
     /// Parses the text as far as it is TOML.
@@ -36,7 +40,7 @@ impl<'a> Source<'a> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+        self.line_starts.partition_point(|start| *start <= offset)
     }
 
     pub(super) fn into_problems(self) -> Vec<Problem> {

@@ -8,13 +8,15 @@ use std::{
 use overlane_abi as abi;
 use overlane_core::{
     desired::{Desired, LocalPort, Neighbor, Network},
-    model::{Mac, NetworkId, PortId, Segment, Vni, vxlan_name},
-    observed::{DatapathState, FdbEntry, FdbTable, KernelState, LinkKind, Observed, Path, Vxlan},
+    model::{Mac, NetworkId, PortId, Segment, Vid, Vni, vlan_name, vxlan_name},
+    observed::{DatapathState, FdbEntry, FdbTable, KernelState, LinkKind, Observed, Path, Vlan, Vxlan},
     plan::unused_devices,
+    security::PortSecurity,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use crate::groups::any_security;
 use crate::simulated::{link, local_ip, reconcile};
 
 const UPLINK: u32 = 2;
@@ -23,8 +25,9 @@ const FOREIGN_TAP: u32 = 4;
 const NIC: u32 = 5;
 const FIRST_OWN: u32 = 10;
 
-/// The number of the network that is flat.
+/// The number of the network that is flat, and of the one that is a VLAN on the same NIC.
 const FLAT: u8 = 2;
+const VLAN: u8 = 3;
 
 fn network_id(number: u8) -> NetworkId {
     NetworkId(Uuid::from_bytes([number; 16]))
@@ -34,7 +37,7 @@ fn port_id(number: u8) -> PortId {
     PortId(Uuid::from_bytes([0xf0 ^ number; 16]))
 }
 
-fn vtep(number: u8) -> IpAddr {
+pub(crate) fn vtep(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 10, 10, 100 + number).into()
 }
 
@@ -42,20 +45,46 @@ fn vni(network: u8) -> Vni {
     Vni::try_from(u32::from(network) + 10).expect("small")
 }
 
-fn mac(number: u8) -> Mac {
+fn vid() -> Vid {
+    Vid::try_from(100).expect("valid")
+}
+
+/// The name of what leads from a network's bridge to the other hosts.
+fn uplink_name(segment: &Segment) -> String {
+    match segment {
+        Segment::Vxlan(vni) => vxlan_name(*vni),
+        Segment::Vlan { vid, .. } => vlan_name("ens224", *vid),
+        Segment::Flat { .. } | Segment::Local => "ens224".to_owned(),
+    }
+}
+
+/// Whether the host has no way of tagging for a network.
+fn is_blocked(network: &Network, host: &Observed) -> bool {
+    let has_device = || {
+        let device = host.kernel.link_named(&uplink_name(&network.segment));
+        device.is_some_and(|device| matches!(device.kind, LinkKind::Vlan(_)))
+    };
+    matches!(network.segment, Segment::Vlan { .. })
+        && host.datapath.is_none()
+        && !host.kernel.has_8021q
+        && !has_device()
+}
+
+pub(crate) fn mac(number: u8) -> Mac {
     Mac([0xfa, 0x16, 0x3e, 0, 0, number])
 }
 
 /// Up to three networks with up to three ports here and three elsewhere.
-fn any_desired() -> impl Strategy<Value = Desired> {
+pub(crate) fn any_desired() -> impl Strategy<Value = Desired> {
     let ports = prop::collection::btree_set(0..9_u8, 0..3);
     let remote = prop::collection::btree_map(20..29_u8, 0..4_u8, 0..3);
     let mtu = prop::option::of(1000..1450_u16);
     let networks = prop::collection::btree_map(0..4_u8, (ports, remote, mtu), 0..3);
-    (networks, any::<bool>()).prop_map(|(networks, complete)| Desired {
-        complete,
-        networks: networks.into_iter().map(|(number, spec)| (network_id(number), network(number, spec))).collect(),
-        vteps: (0..4).map(vtep).collect(),
+    (networks, any::<bool>(), any_security()).prop_map(|(networks, complete, security)| {
+        let networks = networks.into_iter().map(|(number, spec)| (network_id(number), network(number, spec)));
+        let desired =
+            Desired { complete, networks: networks.collect(), vteps: (0..4).map(vtep).collect(), ..Desired::default() };
+        security.apply(desired)
     })
 }
 
@@ -63,19 +92,25 @@ fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Op
     // A port belongs to one network: every network has ten numbers of its own.
     let own = |port: u8| number * 30 + port;
     let local_ports = ports.iter().map(|port| {
-        let details = LocalPort { mac: mac(own(*port)), addresses: Vec::new(), device_owner: String::new() };
+        let details = LocalPort {
+            mac: mac(own(*port)),
+            addresses: Vec::new(),
+            device_owner: String::new(),
+            security: PortSecurity::Open,
+        };
         (port_id(own(*port)), details)
     });
-    let tunnelled = if number == FLAT { BTreeMap::new() } else { remote };
+    let tunnelled = if matches!(number, FLAT | VLAN) { BTreeMap::new() } else { remote };
     let neighbors = tunnelled.keys().map(|port| {
         let address = IpAddr::from(Ipv4Addr::new(10, 0, number, *port));
         (address, Neighbor { mac: mac(own(*port)), is_router: port % 2 == 0 })
     });
     Network {
         name: format!("net{number}"),
-        // The third one is flat: there is one physical network.
+        // There is one physical network.
         segment: match number {
             FLAT => Segment::Flat { physical_network: "provider".to_owned() },
+            VLAN => Segment::Vlan { physical_network: "provider".to_owned(), vid: vid() },
             _ => Segment::Vxlan(vni(number)),
         },
         mtu,
@@ -87,12 +122,13 @@ fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Op
 }
 
 /// What may be left of anything: devices of networks in any state, stale entries, and things of others.
-fn any_host() -> impl Strategy<Value = Observed> {
+pub(crate) fn any_host() -> impl Strategy<Value = Observed> {
     let devices = prop::collection::vec((0..4_u8, 0..4_u8, any::<bool>(), any::<bool>()), 0..12);
     let stale = prop::collection::btree_set((0..3_u32, 0..9_u8, 0..4_u8), 0..6);
     let has_fast_lane = any::<bool>();
-    (devices, stale, has_fast_lane).prop_map(|(devices, stale, has_fast_lane)| {
-        let mut kernel = underlay();
+    let has_8021q = any::<bool>();
+    (devices, stale, has_fast_lane, has_8021q).prop_map(|(devices, stale, has_fast_lane, has_8021q)| {
+        let mut kernel = KernelState { has_8021q, ..underlay() };
         for (network, kind, up, enslaved) in devices {
             add_device(&mut kernel, network, kind, up, enslaved);
         }
@@ -132,6 +168,11 @@ fn add_device(kernel: &mut KernelState, network: u8, kind: u8, up: bool, enslave
     let vni = vni(network);
     let (name, kind) = match kind {
         0 => (network_id(network).bridge_name(), LinkKind::Bridge),
+        1 if network == VLAN && kernel.has_8021q => {
+            let device = LinkKind::Vlan(Vlan { nic: Some(NIC), vid: vid(), is_8021ad: false });
+            (vlan_name("ens224", vid()), device)
+        }
+        1 if network == VLAN => (vlan_name("ens224", vid()), LinkKind::Other(LinkKind::IFB.to_owned())),
         1 => {
             let local = Some(local_ip());
             let vxlan = Vxlan { vni, local, underlay: Some(UPLINK), port: 4789, udp6_zero_checksum_rx: false };
@@ -145,6 +186,8 @@ fn add_device(kernel: &mut KernelState, network: u8, kind: u8, up: bool, enslave
     let bridge = kernel.link_named(&network_id(network).bridge_name()).map(|bridge| bridge.ifindex);
     let mut device = link(ifindex, &name, kind);
     device.up = up;
+    // Nobody else makes these.
+    device.made_for = (device.kind == LinkKind::Other(LinkKind::IFB.to_owned())).then(|| network_id(network));
     device.master = bridge.filter(|_| enslaved && device.kind != LinkKind::Bridge);
     kernel.links.insert(ifindex, device);
 }
@@ -173,14 +216,23 @@ proptest! {
     fn plans_lead_to_what_is_desired_and_leave_nothing_to_do(desired in any_desired(), mut host in any_host()) {
         let passes = reconcile(&desired, &mut host);
         prop_assert!(passes <= 4, "took {} passes", passes);
-        for (id, network) in &desired.networks {
+        for (id, network) in desired.networks.iter().filter(|(_, network)| !is_blocked(network, &host)) {
             let bridge = host.kernel.link_named(&id.bridge_name()).expect("made or adopted");
-            let uplink = network.segment.vni().map_or("ens224".to_owned(), vxlan_name);
+            let uplink = uplink_name(&network.segment);
             let uplink = host.kernel.link_named(&uplink).expect("made, adopted, or there before");
             prop_assert!(bridge.up && uplink.up && uplink.master == Some(bridge.ifindex));
             if uplink.ifindex == NIC {
                 prop_assert!(!host.kernel.addresses.contains_key(&NIC), "the NIC has kept its addresses");
                 prop_assert!(host.kernel.addresses.contains_key(&bridge.ifindex));
+            }
+            if let (Segment::Vlan { .. }, Some(maps)) = (&network.segment, &host.datapath) {
+                let is_ours = !matches!(uplink.kind, LinkKind::Vlan(_));
+                let id = abi::VlanId::new(NIC, vid().get());
+                prop_assert_eq!(maps.vlans[&id].device, if is_ours { uplink.ifindex } else { 0 });
+                prop_assert_eq!(maps.vlan_devices.get(&uplink.ifindex), is_ours.then_some(&id));
+                prop_assert!(maps.attached.contains(&(abi::Hook::FromUplink, NIC)));
+                prop_assert_eq!(maps.attached.contains(&(abi::Hook::ToVlan, uplink.ifindex)), is_ours);
+                prop_assert!(host.kernel.links[&NIC].promiscuous || !is_ours);
             }
             for (mac, remote) in &network.remote_macs {
                 let entry = FdbEntry { ifindex: uplink.ifindex, mac: *mac, table: FdbTable::Vxlan { remote: *remote } };
@@ -188,6 +240,12 @@ proptest! {
             }
             for (port, details) in &network.local_ports {
                 let Some(tap) = host.kernel.link_named(&port.tap_name()) else { continue };
+                let is_released = host.kernel.released.as_ref().is_none_or(|taps| taps.contains(&tap.ifindex));
+                if details.security.has_rules() && host.datapath.is_none() {
+                    prop_assert!(!is_released || tap.master.is_some(), "connected without a filter");
+                    continue;
+                }
+                prop_assert!(is_released);
                 prop_assert!(tap.up && tap.master == Some(bridge.ifindex) && tap.mtu == network.mtu.map_or(uplink.mtu, u32::from));
                 let Some(maps) = &host.datapath else { continue };
                 prop_assert!(maps.attached.contains(&(abi::Hook::FromPort, tap.ifindex)));
@@ -208,6 +266,8 @@ proptest! {
         let before = foreign(&host);
         reconcile(&desired, &mut host);
         prop_assert_eq!(foreign(&host), before);
+        let is_closed = host.kernel.released.as_ref().is_some_and(|released| !released.contains(&FOREIGN_TAP));
+        prop_assert!(!is_closed, "the guard has closed a tap in somebody else's bridge");
     }
 
     #[test]
@@ -262,7 +322,13 @@ proptest! {
         let mut indices: Vec<u32> = after.networks.values().map(|network| network.index).collect();
         indices.sort_unstable();
         indices.dedup();
-        let known: BTreeSet<u32> = after.networks.values().map(|network| network.vni).collect();
+        // A network is known by its VNI, or else by its bridge.
+        let is_bridge = |ifindex| host.kernel.links.get(&ifindex).is_some_and(|link| link.kind == LinkKind::Bridge);
+        let identity = |(key, network): (&abi::NetworkKey, &abi::Network)| match network.vni {
+            0 => is_bridge(key.id).then_some((0, key.id)),
+            vni => Some((vni, 0)),
+        };
+        let known: BTreeSet<(u32, u32)> = after.networks.iter().filter_map(identity).collect();
         prop_assert_eq!(indices.len(), known.len(), "two networks share an index");
     }
 

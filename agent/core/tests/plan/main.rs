@@ -1,5 +1,9 @@
 //! The law of the plan: applied until nothing is left, it leads to what is desired, and touches nothing of others.
 
+mod changes;
+mod compiled;
 mod goldens;
+mod groups;
 mod laws;
 mod simulated;
+mod vlan;

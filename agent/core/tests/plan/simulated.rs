@@ -3,11 +3,11 @@
 use std::{net::IpAddr, time::Duration};
 
 use overlane_core::{
-    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
-    config::{Config, Control, Dscp, FastPath, PhysicalDevice, VxlanConfig},
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey, Tagging},
+    config::{Config, Control, Dscp, FastPath, FlowConfig, PhysicalNetwork, VxlanConfig},
     desired::Desired,
     model::Mac,
-    observed::{Link, LinkKind, Observed, Vxlan},
+    observed::{Link, LinkKind, Observed, SecurityState, Vlan, Vxlan},
     plan::{self, Plan},
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn config() -> Config {
         dscp: Dscp::Fixed(0),
         arp_responder: true,
     };
-    let interface = PhysicalDevice::Interface("ens224".to_owned());
+    let interface = PhysicalNetwork { interface: Some("ens224".to_owned()), bridge: None };
     Config {
         host: "here".to_owned(),
         debug: false,
@@ -36,6 +36,7 @@ pub(crate) fn config() -> Config {
         vxlan: Some(vxlan),
         unused_device_grace: Duration::from_secs(60),
         fast_path: FastPath::Auto,
+        flows: FlowConfig::default(),
         bpffs: "/sys/fs/bpf".into(),
     }
 }
@@ -48,6 +49,7 @@ pub(crate) fn link(ifindex: u32, name: &str, kind: LinkKind) -> Link {
         kind,
         master: None,
         up: false,
+        promiscuous: false,
         mtu: 1500,
         mac: Some(Mac([2, 0, 0, 0, 0, ifindex as u8])),
         made_for: None,
@@ -68,7 +70,7 @@ pub(crate) fn reconcile(desired: &Desired, host: &mut Observed) -> usize {
     panic!("still not done after {PASSES_MAX} passes: {:?}", plan::plan(desired, host, &config()).actions);
 }
 
-fn apply(host: &mut Observed, action: &Action) {
+pub(crate) fn apply(host: &mut Observed, action: &Action) {
     match action {
         Action::Kernel(action) => apply_to_kernel(host, action),
         Action::Datapath(action) => apply_to_datapath(host, action),
@@ -97,6 +99,19 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
             let made = Link { up: true, mtu: spec.mtu, made_for: Some(*network), ..link(free, name, kind) };
             kernel.links.insert(free, made);
         }
+        KernelAction::CreateVlan { name, network, spec } => {
+            assert!(!exists(name), "{name} is there already");
+            let kind = match spec.tagging {
+                Tagging::Kernel => {
+                    assert!(kernel.has_8021q, "the kernel cannot make {name}");
+                    LinkKind::Vlan(Vlan { nic: Some(spec.nic), vid: spec.vid, is_8021ad: false })
+                }
+                Tagging::Programs => LinkKind::Other(LinkKind::IFB.to_owned()),
+            };
+            let made = Link { up: true, mtu: spec.mtu, made_for: Some(*network), ..link(free, name, kind) };
+            kernel.links.insert(free, made);
+        }
+        KernelAction::SetPromiscuous { ifindex, .. } => existing(host, *ifindex).promiscuous = true,
         KernelAction::SetUp { ifindex, .. } => existing(host, *ifindex).up = true,
         KernelAction::SetMtu { ifindex, mtu, .. } => existing(host, *ifindex).mtu = *mtu,
         KernelAction::SetMaster { ifindex, bridge, .. } => {
@@ -122,6 +137,17 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
             assert!(kernel.links.remove(ifindex).is_some_and(|link| link.made_for.is_some()), "{ifindex} is not ours");
             kernel.fdb.retain(|entry| entry.ifindex != *ifindex);
         }
+        KernelAction::CreateGuard { released } => {
+            assert!(kernel.released.replace(released.clone()).is_none(), "the guard is there already");
+        }
+        KernelAction::RemoveGuard => assert!(kernel.released.take().is_some(), "there is no guard"),
+        KernelAction::Release { ifindex, .. } => {
+            assert!(kernel.links.contains_key(ifindex), "{ifindex} is not there");
+            assert!(kernel.released.as_mut().is_some_and(|released| released.insert(*ifindex)));
+        }
+        KernelAction::Close { ifindex, .. } => {
+            assert!(kernel.released.as_mut().is_some_and(|released| released.remove(ifindex)));
+        }
         KernelAction::AddFdb(entry) => {
             assert!(kernel.links.contains_key(&entry.ifindex));
             assert!(kernel.fdb.insert(*entry), "{entry} is there already");
@@ -144,11 +170,24 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
     let datapath = host.datapath.as_mut().expect("planned only where there is a fast lane");
     match action {
         DatapathAction::Put(entry) => match *entry {
-            MapEntry::Port(key, value) => drop(datapath.ports.insert(key, value)),
+            MapEntry::Port(key, value) => {
+                let security = &datapath.security;
+                if value.policy != 0 {
+                    let rules = security.rules.get(&value.policy);
+                    let sets = rules.into_iter().flat_map(|rules| rules.values()).flat_map(|entry| entry.matches);
+                    assert!(sets.clone().all(|found| found.set == 0 || security.sets.contains_key(&found.set)));
+                    assert!(security.policies.contains_key(&value.policy), "half a rule set");
+                }
+                let before = datapath.ports.insert(key, value);
+                assert!(before.is_none_or(|before| before.revision <= value.revision), "a revision went back");
+            }
             MapEntry::Network(key, value) => drop(datapath.networks.insert(key, value)),
             MapEntry::Fdb(key, value) => drop(datapath.fdb.insert(key, value)),
             MapEntry::Vtep(key, value) => drop(datapath.vteps.insert(key, value)),
             MapEntry::Neighbor(key, value) => drop(datapath.neighbors.insert(key, value)),
+            MapEntry::Security(entry) => put_security(&mut datapath.security, &entry),
+            MapEntry::Vlan(key, value) => drop(datapath.vlans.insert(key, value)),
+            MapEntry::VlanDevice(key, value) => drop(datapath.vlan_devices.insert(key, value)),
         },
         DatapathAction::Delete(key) => {
             let was_there = match key {
@@ -157,6 +196,14 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
                 MapKey::Fdb(key) => datapath.fdb.remove(key).is_some(),
                 MapKey::Vtep(key) => datapath.vteps.remove(key).is_some(),
                 MapKey::Neighbor(key) => datapath.neighbors.remove(key).is_some(),
+                MapKey::Security(key) => {
+                    if let SecurityKey::Rule(policy, _) | SecurityKey::Policy(policy) = key {
+                        assert!(datapath.ports.values().all(|port| port.policy != *policy), "{key} is in use");
+                    }
+                    delete_security(&mut datapath.security, key)
+                }
+                MapKey::Vlan(key) => datapath.vlans.remove(key).is_some(),
+                MapKey::VlanDevice(key) => datapath.vlan_devices.remove(key).is_some(),
             };
             assert!(was_there, "{key} is not there");
         }
@@ -167,4 +214,20 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
         DatapathAction::ForgetCounters { hook, ifindex } => assert!(datapath.counted.remove(&(*hook, *ifindex))),
         DatapathAction::Detach { hook, ifindex } => assert!(datapath.attached.remove(&(*hook, *ifindex))),
     }
+}
+
+fn put_security(security: &mut SecurityState, entry: &SecurityEntry) {
+    match entry {
+        SecurityEntry::Member(set, ..) => assert!(security.sets.contains_key(set), "a set without a name"),
+        SecurityEntry::Generation(generation) => assert!(*generation > security.generation),
+        _ => (),
+    }
+    security.put(entry);
+}
+
+fn delete_security(security: &mut SecurityState, key: &SecurityKey) -> bool {
+    if let SecurityKey::Set(set) = key {
+        assert!(!security.members.contains_key(set), "{key} has members");
+    }
+    security.delete(key)
 }

@@ -1,26 +1,31 @@
 //! Bridges, what carries networks between hosts, and taps: made, adopted, connected; never taken from somebody else.
 
 mod physical;
+mod vlan;
 mod vxlan;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    action::KernelAction,
+    action::{Action, KernelAction},
     config::Config,
     desired::{Desired, Network},
     model::{NetworkId, PortId, Segment},
-    observed::{KernelState, Link, LinkKind},
+    observed::{DatapathState, KernelState, Link, LinkKind, Observed},
     plan::{Plan, Subject},
 };
+
+use vlan::Carrier;
 
 /// The devices of one network that exist and may be used.
 #[derive(Debug)]
 pub(super) struct NetworkDevices {
     /// Interface index of the bridge.
     pub(super) bridge: Option<u32>,
-    /// Interface index of what leads to the other hosts: the vxlan device, or the NIC.
+    /// Interface index of what leads to the other hosts: the vxlan device, the VLAN device, or the NIC.
     pub(super) segment: Option<u32>,
+    /// Interface index of the NIC below a VLAN device.
+    pub(super) nic: Option<u32>,
     /// Interface indices of taps, by port.
     pub(super) taps: BTreeMap<PortId, u32>,
 }
@@ -28,10 +33,12 @@ pub(super) struct NetworkDevices {
 /// Plans the devices of every network, and returns those that are already there; nothing for a network that is blocked.
 pub(super) fn plan(
     desired: &Desired,
-    kernel: &KernelState,
+    observed: &Observed,
     config: &Config,
     plan: &mut Plan,
 ) -> BTreeMap<NetworkId, NetworkDevices> {
+    let kernel = &observed.kernel;
+    let datapath = observed.datapath.as_ref();
     let is_tunnelled = |network: &Network| network.segment.vni().is_some();
     if let Some(vxlan) = &config.vxlan
         && kernel.link_with_address(vxlan.local_ip).is_none()
@@ -41,7 +48,8 @@ pub(super) fn plan(
         plan.obstacle(Subject::Host, message);
     }
     let planned = desired.networks.iter().filter_map(|(id, network)| {
-        let devices = NetworkPlan { id: *id, network, kernel, config, plan: &mut *plan }.devices()?;
+        let plan = NetworkPlan { id: *id, network, desired, kernel, datapath, config, plan: &mut *plan };
+        let devices = plan.devices()?;
         Some((*id, devices))
     });
     planned.collect()
@@ -69,8 +77,7 @@ pub(super) fn retire(retired: &BTreeSet<u32>, kernel: &KernelState, config: &Con
 /// NICs get back what is theirs.
 pub(super) fn remove(end: &BTreeSet<u32>, kernel: &KernelState, config: &Config, plan: &mut Plan) {
     let links = || end.iter().filter_map(|ifindex| kernel.links.get(ifindex));
-    let delete = |link: &Link| KernelAction::DeleteLink { ifindex: link.ifindex, name: link.name.clone() };
-    links().filter(|link| link.kind != LinkKind::Bridge).for_each(|link| plan.action(delete(link)));
+    links().filter(|link| link.kind != LinkKind::Bridge).for_each(|link| delete(plan, link));
     for bridge in links().filter(|link| link.kind == LinkKind::Bridge) {
         let is_its_nic =
             |port: &&Link| port.master == Some(bridge.ifindex) && physical::is_mapped_interface(config, &port.name);
@@ -82,14 +89,24 @@ pub(super) fn remove(end: &BTreeSet<u32>, kernel: &KernelState, config: &Config,
                 bridge_name: bridge.name.clone(),
             });
         }
-        plan.action(delete(bridge));
+        delete(plan, bridge);
+    }
+}
+
+/// Plans the end of a device; once, whatever number of networks have a reason for it.
+fn delete(plan: &mut Plan, link: &Link) {
+    let action = Action::from(KernelAction::DeleteLink { ifindex: link.ifindex, name: link.name.clone() });
+    if !plan.actions.contains(&action) {
+        plan.action(action);
     }
 }
 
 struct NetworkPlan<'a, 'p> {
     id: NetworkId,
     network: &'a Network,
+    desired: &'a Desired,
     kernel: &'a KernelState,
+    datapath: Option<&'a DatapathState>,
     config: &'a Config,
     plan: &'p mut Plan,
 }
@@ -100,19 +117,30 @@ struct Unusable;
 /// A device that should be there: `None` while it is yet to be made.
 type Planned<'a> = Result<Option<&'a Link>, Unusable>;
 
+/// What connects the ports of a network, as far as it is there.
+#[derive(Default)]
+struct Connection<'a> {
+    bridge: Option<&'a Link>,
+    /// What leads to the other hosts.
+    segment: Option<&'a Link>,
+    /// The NIC below a VLAN device.
+    nic: Option<&'a Link>,
+    /// The network's MTU, if anything says what it is.
+    mtu: Option<u32>,
+}
+
 impl<'a> NetworkPlan<'a, '_> {
     /// An unusable bridge or vxlan device keeps the whole network from being planned: half a network misleads.
     fn devices(mut self) -> Option<NetworkDevices> {
-        let (bridge, segment, mtu) = self.bridge_and_segment().ok()?;
+        let Connection { bridge, segment, nic, mtu } = self.connection().ok()?;
+        self.remove_former(segment);
         let ports = self.network.local_ports.keys();
         let taps = ports.filter_map(|port| Some((*port, self.tap(*port, bridge, mtu)?))).collect();
         let index = |link: Option<&Link>| link.map(|link| link.ifindex);
-        Some(NetworkDevices { bridge: index(bridge), segment: index(segment), taps })
+        Some(NetworkDevices { bridge: index(bridge), segment: index(segment), nic: index(nic), taps })
     }
 
-    /// Bridge, what leads to the other hosts, and the network's MTU if anything says what it is.
-    #[expect(clippy::type_complexity, reason = "three things that come together only here")]
-    fn bridge_and_segment(&mut self) -> Result<(Option<&'a Link>, Option<&'a Link>, Option<u32>), Unusable> {
+    fn connection(&mut self) -> Result<Connection<'a>, Unusable> {
         if let Some(reason) = self.config.why_unusable(&self.network.segment) {
             return Err(self.unusable(reason));
         }
@@ -126,13 +154,33 @@ impl<'a> NetworkPlan<'a, '_> {
                 if let (Some(bridge), Some(device)) = (bridge, device) {
                     self.enslave(device, bridge, Subject::Network(self.id));
                 }
-                Ok((bridge, device, mtu))
+                Ok(Connection { bridge, segment: device, mtu, ..Connection::default() })
             }
             Segment::Flat { physical_network } => {
                 let (bridge, nic) = self.physical(physical_network)?;
-                Ok((bridge, nic, own_mtu.or(nic.map(|nic| nic.mtu))))
+                let mtu = own_mtu.or(nic.map(|nic| nic.mtu));
+                Ok(Connection { bridge, segment: nic, mtu, ..Connection::default() })
             }
-            Segment::Local => Ok((self.own_bridge()?, None, own_mtu)),
+            Segment::Vlan { physical_network, vid } => {
+                let Carrier { nic, device, mtu } = self.vlan(physical_network, *vid)?;
+                let bridge = self.own_bridge()?;
+                if let (Some(bridge), Some(device)) = (bridge, device) {
+                    self.enslave(device, bridge, Subject::Network(self.id));
+                }
+                Ok(Connection { bridge, segment: device, nic: Some(nic), mtu: Some(mtu) })
+            }
+            Segment::Local => Ok(Connection { bridge: self.own_bridge()?, mtu: own_mtu, ..Connection::default() }),
+        }
+    }
+
+    /// What was made for the network when it had another segment must not go on connecting it to that one.
+    fn remove_former(&mut self, segment: Option<&Link>) {
+        let is_former = |link: &&Link| {
+            let is_segment = segment.is_some_and(|segment| segment.ifindex == link.ifindex);
+            link.made_for == Some(self.id) && link.kind != LinkKind::Bridge && !is_segment
+        };
+        if self.desired.complete {
+            self.kernel.links.values().filter(is_former).for_each(|link| delete(self.plan, link));
         }
     }
 
@@ -154,12 +202,15 @@ impl<'a> NetworkPlan<'a, '_> {
     /// The port's tap, if it is there and nobody else's.
     fn tap(&mut self, port: PortId, bridge: Option<&'a Link>, mtu: Option<u32>) -> Option<u32> {
         let tap = self.kernel.link_named(&port.tap_name())?;
-        if !matches!(tap.kind, LinkKind::Other(_)) {
+        if !tap.kind.is_plain() {
             let message = format!("{} is a {}, not a tap: rename it, the name is needed", tap.name, kind_name(tap));
             self.plan.obstacle(Subject::Port(port), message);
             return None;
         }
         self.set_mtu(tap, mtu);
+        if tap.master.is_none() && !self.may_be_connected(port, tap) {
+            return Some(tap.ifindex);
+        }
         self.set_up(tap);
         if let Some(bridge) = bridge
             && !self.enslave(tap, bridge, Subject::Port(port))
@@ -167,6 +218,12 @@ impl<'a> NetworkPlan<'a, '_> {
             return None;
         }
         Some(tap.ifindex)
+    }
+
+    /// A port with security groups is connected once its filters are in force.
+    fn may_be_connected(&self, port: PortId, tap: &Link) -> bool {
+        let needs_filter = self.network.local_ports[&port].security.has_rules();
+        !needs_filter || self.datapath.is_some_and(|datapath| datapath.is_filtered(tap.ifindex))
     }
 
     /// Whether `link` is, or will be, a port of `bridge`: a link that is already part of something else stays there.
@@ -227,7 +284,9 @@ fn kind_name(link: &Link) -> &str {
     match &link.kind {
         LinkKind::Bridge => "bridge",
         LinkKind::Vxlan(_) => "vxlan device",
+        LinkKind::Vlan(_) => "VLAN device",
         LinkKind::Other(kind) if kind.is_empty() => "physical device",
+        LinkKind::Other(kind) if kind == LinkKind::IFB => "device of kind ifb",
         LinkKind::Other(kind) => kind,
     }
 }

@@ -9,8 +9,8 @@ use crate::{
 
 /// Whether a physical network is mapped to the interface.
 pub(super) fn is_mapped_interface(config: &Config, interface: &str) -> bool {
-    let is_it = |device: &PhysicalDevice| matches!(device, PhysicalDevice::Interface(name) if name == interface);
-    config.physical_networks.values().any(is_it)
+    let mut networks = config.physical_networks.values();
+    networks.any(|network| network.interface.as_deref() == Some(interface))
 }
 
 impl<'a> NetworkPlan<'a, '_> {
@@ -19,11 +19,11 @@ impl<'a> NetworkPlan<'a, '_> {
         &mut self,
         physical_network: &str,
     ) -> Result<(Option<&'a Link>, Option<&'a Link>), Unusable> {
-        match self.config.physical_networks.get(physical_network) {
+        match self.config.untagged_device(physical_network) {
             None => Err(Unusable),
-            Some(PhysicalDevice::Bridge(name)) => Ok((self.mapped_bridge(name)?, None)),
+            Some(PhysicalDevice::Bridge(name)) => Ok((self.mapped_bridge(&name)?, None)),
             Some(PhysicalDevice::Interface(name)) => {
-                let nic = self.nic(name)?;
+                let nic = self.nic(&name)?;
                 let bridge = self.own_bridge()?;
                 if let Some(bridge) = bridge {
                     self.move_into_bridge(nic, bridge)?;
@@ -47,12 +47,12 @@ impl<'a> NetworkPlan<'a, '_> {
         }
     }
 
-    fn nic(&mut self, name: &str) -> Result<&'a Link, Unusable> {
+    pub(super) fn nic(&mut self, name: &str) -> Result<&'a Link, Unusable> {
         let Some(nic) = self.kernel.link_named(name) else {
             let message = format!("there is no interface {name}, which physical_interface_mappings names");
             return Err(self.unusable(message));
         };
-        if !matches!(nic.kind, LinkKind::Other(_)) || nic.mac.is_none() {
+        if !nic.kind.is_plain() || nic.mac.is_none() {
             let kind = super::kind_name(nic);
             let message = format!("{name}, which physical_interface_mappings names, is a {kind}: it must be a NIC");
             return Err(self.unusable(message));

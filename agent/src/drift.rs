@@ -1,0 +1,127 @@
+//! Telling repairs from work: a step on something that was in order, though nothing else has been asked for since, undoes
+//! what somebody else has done.
+
+use std::collections::BTreeMap;
+
+use overlane_abi::NetworkKey;
+use overlane_core::{
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry},
+    observed::KernelState,
+};
+
+/// What was in order, and how often it had to be put in order again.
+#[derive(Default)]
+pub(crate) struct Drift {
+    /// Interfaces by index, when everything was in order; `None` while it is not known to have been.
+    in_order: Option<BTreeMap<u32, String>>,
+    total: u64,
+}
+
+impl Drift {
+    /// Everything is as it should be.
+    pub(crate) fn in_order(&mut self, kernel: &KernelState) {
+        self.in_order = Some(kernel.links.values().map(|link| (link.ifindex, link.name.clone())).collect());
+    }
+
+    /// Something else is asked for.
+    pub(crate) fn new_wish(&mut self) {
+        self.in_order = None;
+    }
+
+    /// Whether a step is a repair.
+    pub(crate) fn is_repair(&self, action: &Action) -> bool {
+        let Some(known) = &self.in_order else { return false };
+        let was_there = |ifindex: &u32| known.contains_key(ifindex);
+        match action {
+            Action::Kernel(action) => match action {
+                KernelAction::CreateBridge { name, .. }
+                | KernelAction::CreateVxlan { name, .. }
+                | KernelAction::CreateVlan { name, .. } => known.values().any(|known| known == name),
+                KernelAction::SetUp { ifindex, .. }
+                | KernelAction::SetMtu { ifindex, .. }
+                | KernelAction::SetPromiscuous { ifindex, .. }
+                | KernelAction::SetMaster { ifindex, .. }
+                | KernelAction::MoveIntoBridge { ifindex, .. } => was_there(ifindex),
+                KernelAction::AddFdb(entry) | KernelAction::DeleteFdb(entry) => was_there(&entry.ifindex),
+                KernelAction::CreateGuard { .. } | KernelAction::RemoveGuard => true,
+                KernelAction::Release { ifindex, .. } | KernelAction::Close { ifindex, .. } => was_there(ifindex),
+                // The underlay and what is no longer wanted are followed, not repaired.
+                KernelAction::GiveBack { .. }
+                | KernelAction::SetVxlanUnderlay { .. }
+                | KernelAction::DeleteLink { .. }
+                | KernelAction::ResolveNeighbor { .. } => false,
+            },
+            Action::Datapath(action) => match action {
+                DatapathAction::Put(MapEntry::Port(ifindex, _) | MapEntry::VlanDevice(ifindex, _))
+                | DatapathAction::Attach { ifindex, .. } => was_there(ifindex),
+                DatapathAction::Put(MapEntry::Vlan(key, vlan)) => {
+                    was_there(&key.nic) && (vlan.device == 0 || was_there(&vlan.device))
+                }
+                DatapathAction::Put(MapEntry::Network(key, _)) => key.kind == NetworkKey::VNI || was_there(&key.id),
+                DatapathAction::Put(MapEntry::Fdb(_, entry)) => entry.ifindex == 0 || was_there(&entry.ifindex),
+                DatapathAction::Put(MapEntry::Security(entry)) => match entry {
+                    SecurityEntry::Source(ifindex, ..) => was_there(ifindex),
+                    _ => true,
+                },
+                DatapathAction::Put(MapEntry::Neighbor(..)) | DatapathAction::Delete(MapKey::Neighbor(_)) => true,
+                DatapathAction::Put(MapEntry::Vtep(..))
+                | DatapathAction::Delete(_)
+                | DatapathAction::Detach { .. }
+                | DatapathAction::ForgetCounters { .. } => false,
+            },
+        }
+    }
+
+    /// Logs repairs, and how many there have been since the agent started.
+    pub(crate) fn report(&mut self, repairs: &[&Action]) {
+        self.total += repairs.len() as u64;
+        if let Some(first) = repairs.first() {
+            let (repaired, total) = (repairs.len(), self.total);
+            tracing::warn!(repaired, total, "something else had changed this host; repaired, first: {first}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use overlane_core::observed::{Link, LinkKind};
+
+    use super::*;
+
+    fn create(name: &str) -> Action {
+        KernelAction::CreateBridge {
+            name: name.to_owned(),
+            network: "971ffda2-e567-40a0-a2c8-b31a577fd4d3"
+                .parse()
+                .map(overlane_core::model::NetworkId)
+                .expect("valid"),
+        }
+        .into()
+    }
+
+    fn kernel() -> KernelState {
+        let link = Link {
+            ifindex: 3,
+            name: "brq971ffda2-e5".to_owned(),
+            kind: LinkKind::Bridge,
+            master: None,
+            up: true,
+            promiscuous: false,
+            mtu: 1500,
+            mac: None,
+            made_for: None,
+        };
+        KernelState { links: [(3, link)].into(), ..KernelState::default() }
+    }
+
+    #[test]
+    fn making_again_what_was_in_order_is_a_repair_until_something_else_is_asked_for() {
+        let mut drift = Drift::default();
+        assert!(!drift.is_repair(&create("brq971ffda2-e5")), "nothing was in order yet");
+        drift.in_order(&kernel());
+        assert!(drift.is_repair(&create("brq971ffda2-e5")));
+        assert!(!drift.is_repair(&create("brq00000000-00")), "it has never been there");
+        drift.new_wish();
+        assert!(!drift.is_repair(&create("brq971ffda2-e5")));
+    }
+}
