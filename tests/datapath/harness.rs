@@ -1,6 +1,13 @@
 //! Runs a program on one frame by `BPF_PROG_TEST_RUN` and compares everything that it did with what was expected.
 
-use std::{collections::BTreeMap, env, fmt::Debug, fs, net::IpAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    fmt::Debug,
+    fs,
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
@@ -45,9 +52,13 @@ impl Default for Load {
 /// Flows that the tables of a test have room for.
 pub(crate) const FLOWS_MAX: u32 = 2048;
 
-/// Loaded programs with empty maps.
+/// Counters likewise: they are read as often as packets are sent.
+const COUNTERS_MAX: u32 = 64;
+
+/// Programs with empty maps.
 pub(crate) struct Datapath {
     ebpf: Ebpf,
+    loaded: BTreeSet<Hook>,
 }
 
 /// What a program is to do with a packet.
@@ -102,7 +113,9 @@ impl Datapath {
         for table in [names::CONNTRACK4, names::CONNTRACK6, names::CONNTRACK_NEW4, names::CONNTRACK_NEW6] {
             loader.map_max_entries(table, FLOWS_MAX);
         }
-        let mut ebpf = loader
+        let ebpf = loader
+            .map_max_entries(names::COUNTERS, COUNTERS_MAX)
+            .map_max_entries(names::DROPS, COUNTERS_MAX)
             .override_global(names::LOCAL_VTEP, &local_vtep, true)
             .override_global(names::FORWARDING, &forwarding, true)
             .override_global(names::CLOSED, &closed, true)
@@ -111,10 +124,7 @@ impl Datapath {
             .override_global("AYA_LOG_LEVEL", &0_u8, true)
             .load(&object)
             .expect("the object loads");
-        for hook in Hook::ALL {
-            program(&mut ebpf, hook).load().unwrap_or_else(|error| panic!("{}: {error:?}", hook.name()));
-        }
-        Self { ebpf }
+        Self { ebpf, loaded: BTreeSet::new() }
     }
 
     /// Adds a map entry.
@@ -234,7 +244,7 @@ impl Datapath {
             ctx_out: Some(&mut context),
             ..TestRunOptions::default()
         };
-        program(&mut self.ebpf, hook).test_run(options).expect("the kernel runs the program");
+        self.program(hook).test_run(options).expect("the kernel runs the program");
         context[PRIORITY..].first_chunk().copied().map_or(0, u32::from_ne_bytes)
     }
 
@@ -251,6 +261,16 @@ impl Datapath {
         assert!(action != Verdict::Pass(Outcome::NotOurs).action() || output == *frame, "{frame:?} became {output:?}");
     }
 
+    /// The program of a hook; loaded when it is needed, because the verifier takes its time.
+    fn program(&mut self, hook: Hook) -> &mut SchedClassifier {
+        let program = self.ebpf.program_mut(hook.name()).expect("there is a program per hook");
+        let program: &mut SchedClassifier = program.try_into().expect("it is a classifier");
+        if self.loaded.insert(hook) {
+            program.load().unwrap_or_else(|error| panic!("{}: {error:?}", hook.name()));
+        }
+        program
+    }
+
     fn execute(&mut self, hook: Hook, frame: &Frame, context: &[u8]) -> (i32, Frame) {
         let mut output = vec![0; frame.0.len() + HEADROOM];
         let options = TestRunOptions {
@@ -259,7 +279,7 @@ impl Datapath {
             ctx_in: (!context.is_empty()).then_some(context),
             ..TestRunOptions::default()
         };
-        let result = program(&mut self.ebpf, hook).test_run(options).expect("the kernel runs the program");
+        let result = self.program(hook).test_run(options).expect("the kernel runs the program");
         output.truncate(result.data_size_out as usize);
         (result.return_value as i32, Frame(output))
     }
@@ -303,10 +323,6 @@ impl Datapath {
         }
         counted
     }
-}
-
-fn program(ebpf: &mut Ebpf, hook: Hook) -> &mut SchedClassifier {
-    ebpf.program_mut(hook.name()).expect("there is a program per hook").try_into().expect("it is a classifier")
 }
 
 /// Fails with both frames taken apart, and leaves them in a capture file.

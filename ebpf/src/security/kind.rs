@@ -55,11 +55,12 @@ impl Kind {
         }
     }
 
+    /// By type and code. Echo has no other code than 0 (RFC 792, RFC 4443 §4.1): what has is no part of a flow.
     #[inline(always)]
-    pub fn of_icmp(is_v6: bool, kind: u8) -> Self {
+    pub fn of_icmp(is_v6: bool, kind: u8, code: u8) -> Self {
         match (is_v6, kind) {
-            (false, ECHO_REQUEST_V4) | (true, ECHO_REQUEST_V6) => Self::EchoRequest,
-            (false, ECHO_REPLY_V4) | (true, ECHO_REPLY_V6) => Self::EchoReply,
+            (false, ECHO_REQUEST_V4) | (true, ECHO_REQUEST_V6) if code == 0 => Self::EchoRequest,
+            (false, ECHO_REPLY_V4) | (true, ECHO_REPLY_V6) if code == 0 => Self::EchoReply,
             (false, UNREACHABLE | SOURCE_QUENCH | REDIRECT | TIME_EXCEEDED | PARAMETER_PROBLEM) => Self::IcmpError,
             (true, ..ECHO_REQUEST_V6) => Self::IcmpError,
             _ => Self::IcmpOther,

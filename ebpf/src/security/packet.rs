@@ -188,7 +188,7 @@ impl Packet {
         match self.protocol {
             ICMP | ICMPV6 => {
                 self.service = high;
-                self.kind = Kind::of_icmp(self.is_v6, (high >> 8) as u8);
+                self.kind = Kind::of_icmp(self.is_v6, (high >> 8) as u8, high as u8);
                 let id = (u32::from_be(word) >> 16) as u16;
                 match self.kind {
                     Kind::EchoRequest => self.ports[0] = id,

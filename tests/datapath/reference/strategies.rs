@@ -231,7 +231,7 @@ fn any_icmp(is_v6: bool, source: IpAddr, destination: IpAddr) -> impl Strategy<V
         .prop_map(|kind| (kind, Message::Other));
     let message = prop_oneof![4 => echo, 2 => error, 1 => other, u32::from(is_v6) * 2 => any_discovery()];
     (message, prop_oneof![9 => Just(0_u8), 1 => Just(1_u8)]).prop_map(move |((kind, message), code)| {
-        let code = if matches!(message, Message::Echo { .. }) { 0 } else { code };
+        let message = if code != 0 && matches!(message, Message::Echo { .. }) { Message::Other } else { message };
         (protocol, Transport::Icmp { kind, code, message })
     })
 }

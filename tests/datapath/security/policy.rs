@@ -102,7 +102,7 @@ fn icmp_rules_name_type_and_code_and_zero_is_one_of_them() {
     let mut world = World::new();
     world.allow(Ingress, RuleKey::WHOLE, (ICMP, 0), &[ANYBODY]);
     world.receives(&echo(v4(), 0, 0));
-    world.may_not_receive(&echo(v4(), 0, 1), DropReason::InvalidState);
+    world.may_not_receive(&echo(v4(), 0, 1), DropReason::NoRuleIngress);
     world.may_not_receive(&echo(v4(), 8, 0), DropReason::NoRuleIngress);
 }
 
@@ -221,6 +221,21 @@ fn the_log_is_limited_and_says_how_much_is_missing() {
         world.datapath.events().iter().any(|event| event.suppressed > 0)
     };
     overlane_tests::wait::wait_until("an event that says so", || Ok(suppressed(&mut world))).expect("a second passes");
+}
+
+#[test]
+fn an_echo_with_another_code_is_no_part_of_a_flow() {
+    for (family, [request, reply]) in [(v4(), [8, 0]), (v6(), [128, 129])] {
+        let mut world = World::new();
+        let (question, _) = ping(family, 3);
+        world.allow_family(Egress, false, RuleKey::ANY_CODE, (ICMP, 8 << 8), &[ANYBODY]);
+        world.sends(&question);
+        let odd = talk(family).icmp(request, 1, [0, 3, 0, 1], b"ping");
+        let answer = talk(family).reversed().icmp(reply, 1, [0, 3, 0, 1], b"ping");
+        world.sends(&odd);
+        world.may_not_receive(&answer, DropReason::NoRuleIngress);
+        assert_eq!(world.counts(family), (0, 1));
+    }
 }
 
 #[test]

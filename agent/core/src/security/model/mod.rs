@@ -101,8 +101,9 @@ impl Case<'_> {
             return Ok(());
         }
         // A machine may send any ICMPv6; echo requests are remembered, so that the answers come back.
+        let is_echo = matches!(ip.transport, Transport::Icmp { message: Message::Echo { .. }, .. });
         match ip.icmpv6() {
-            Some(kind) if !is_echo_request(true, kind) => Ok(()),
+            Some(kind) if !(is_echo && is_echo_request(true, kind)) => Ok(()),
             _ => self.judge(ip),
         }
     }
@@ -249,7 +250,10 @@ impl Case<'_> {
             // A connection that was there before.
             Transport::Tcp { segment: Segment::Ack, .. } => Some(State::Established),
             Transport::Tcp { .. } => None,
-            Transport::Icmp { kind, .. } => is_echo_request(ip.is_v6(), kind).then_some(State::None),
+            Transport::Icmp { kind, message: Message::Echo { .. }, .. } if is_echo_request(ip.is_v6(), kind) => {
+                Some(State::None)
+            }
+            Transport::Icmp { .. } => None,
             Transport::Ports { .. } | Transport::Unknown => Some(State::None),
         };
         let question = Question::of_packet(self.direction, ip);
