@@ -29,6 +29,7 @@ const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
 const FRAGMENT_MASK: [u8; 2] = [0x3f, 0xff];
 
 /// An Ethernet header.
+#[repr(C, align(4))]
 #[derive(Clone, Copy)]
 pub struct Ethernet {
     pub destination: [u8; 6],
@@ -41,8 +42,12 @@ impl Ethernet {
     /// The header at `offset`.
     #[inline(always)]
     pub fn at(skb: Skb, offset: usize) -> Option<Self> {
-        let header: EthHdr = skb.read(offset)?;
-        Some(Self { destination: header.dst_addr, source: header.src_addr, ether_type_be: header.ether_type })
+        let [first, second, third]: [u32; 3] = skb.read_words(offset)?;
+        let ether_type_be: u16 = skb.read_words(offset + 12)?;
+        let [low, high] = ether_type_be.to_ne_bytes();
+        let last = u32::from_ne_bytes([low, high, 0, 0]);
+        // SAFETY: both types have the same size and alignment, and any bytes are valid; the last two are padding.
+        Some(unsafe { core::mem::transmute::<[u32; 4], Self>([first, second, third, last]) })
     }
 
     /// The header that the packet begins with; makes the headers behind it readable too.

@@ -29,6 +29,13 @@ impl Wire for VxlanHdr {}
 impl<const N: usize> Wire for [u8; N] {}
 impl<const N: usize> Wire for [u32; N] {}
 
+/// What is loaded as it stands.
+pub trait Words: Wire {}
+
+impl Wire for u16 {}
+impl Words for u16 {}
+impl<const N: usize> Words for [u32; N] {}
+
 /// A packet at a TC hook; it begins with its Ethernet header.
 #[derive(Clone, Copy)]
 pub struct Skb<'a> {
@@ -144,18 +151,19 @@ impl<'a> Skb<'a> {
         Some(unsafe { (start as *const T).read_unaligned() })
     }
 
-    /// `N` words at `offset`, in the order of transmission; otherwise as `read`.
+    /// As `read`, for words and halves of words, in the order of transmission: with one load each.
     ///
-    /// One load each, where `read` takes byte by byte: a register and often a place on the stack for each of them.
+    /// `read` takes byte by byte: a register and often a place on the stack for each of them. And what is written byte by byte
+    /// and read again as a word costs the processor more than a map lookup.
     #[inline(always)]
-    pub fn read_words<const N: usize>(self, offset: usize) -> Option<[u32; N]> {
+    pub fn read_words<T: Words>(self, offset: usize) -> Option<T> {
         let start = self.ctx.data() + offset;
-        if start + size_of::<[u32; N]>() > self.ctx.data_end() {
+        if start + size_of::<T>() > self.ctx.data_end() {
             return None;
         }
-        // SAFETY: in bounds by the check above. The words need not be aligned: wherever the kernel's verifier accepts the
-        // load, the machine can do it.
-        Some(unsafe { (start as *const [u32; N]).read() })
+        // SAFETY: in bounds by the check above; `Words` are valid for any bytes. They need not be aligned: wherever the
+        // kernel's verifier accepts the load, the machine can do it.
+        Some(unsafe { (start as *const T).read() })
     }
 
     /// The byte at an `offset` that is only known at run time.

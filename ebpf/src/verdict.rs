@@ -36,13 +36,13 @@ impl Verdict {
 #[inline(always)]
 pub fn conclude(skb: Skb, hook: Hook, program: impl FnOnce(Skb) -> Verdict) -> i32 {
     // The length on arrival: programs add and remove headers.
-    let bytes = skb.len() as u64;
+    let (ifindex, bytes) = (skb.ifindex(), skb.len() as u64);
     let verdict = program(skb);
     let outcome = match verdict {
         Verdict::Pass(outcome) | Verdict::Redirect(outcome, _) => outcome,
         Verdict::Drop(_) => Outcome::Dropped,
     };
-    maps::count(skb.ifindex(), hook, outcome, bytes);
+    maps::count(ifindex, hook, outcome, bytes);
     match verdict {
         // "Unspecified" rather than "ok": programs that others have attached behind this one see the packet as well.
         Verdict::Pass(_) => TC_ACT_UNSPEC,
@@ -52,7 +52,7 @@ pub fn conclude(skb: Skb, hook: Hook, program: impl FnOnce(Skb) -> Verdict) -> i
             unsafe { bpf_redirect(target & !ENTER, flags.into()) as i32 }
         }
         Verdict::Drop(reason) => {
-            maps::count_drop(skb.ifindex(), reason, bytes);
+            maps::count_drop(ifindex, reason, bytes);
             debug!(skb.ctx(), "{} dropped {} bytes: {}", hook.name(), bytes, reason.name());
             TC_ACT_SHOT
         }

@@ -183,8 +183,8 @@ impl Packet {
     /// Takes over what the first bytes of the transport header say; of TCP, not what the segment does.
     #[inline(always)]
     pub fn take_transport(&mut self, [ports, word]: [u32; 2]) {
-        let ports = u32::from_be(ports);
-        let (high, low) = ((ports >> 16) as u16, ports as u16);
+        let both = u32::from_be(ports);
+        let (high, low) = ((both >> 16) as u16, both as u16);
         match self.protocol {
             ICMP | ICMPV6 => {
                 self.service = high;
@@ -197,7 +197,9 @@ impl Packet {
                 }
             }
             TCP | UDP | UDP_LITE | SCTP | DCCP => {
-                self.ports = [high, low];
+                let in_memory = if cfg!(target_endian = "little") { both.rotate_left(16) } else { both };
+                // SAFETY: both types have the same size. One store, because it is read as one word.
+                self.ports = unsafe { transmute::<u32, [u16; 2]>(in_memory) };
                 self.service = low;
             }
             _ => (),
@@ -230,9 +232,9 @@ impl Packet {
         let is_from_first = self.is_from_first();
         let (first, second) =
             if is_from_first { (&self.source, &self.destination) } else { (&self.destination, &self.source) };
-        let [source_port, port] = self.ports.map(u16::to_ne_bytes);
-        let (low, high) = if is_from_first { (source_port, port) } else { (port, source_port) };
-        let ports = u32::from_ne_bytes([low[0], low[1], high[0], high[1]]);
+        // SAFETY: both types have the same size.
+        let ports = unsafe { transmute::<[u16; 2], u32>(self.ports) };
+        let ports = if is_from_first { ports } else { ports.rotate_left(16) };
         let protocol = u32::from_ne_bytes([self.protocol, 0, 0, 0]);
         key.is_v6 = self.is_v6.into();
         if self.is_v6 {
