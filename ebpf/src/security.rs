@@ -19,7 +19,7 @@ mod tcp;
 use network_types::eth::EtherType;
 use overlane_abi::{Direction, DropReason, Outcome, Port};
 
-use crate::{clock, maps, maps::FlowKey, parse::Ethernet, skb::Skb, verdict::Verdict};
+use crate::{maps, maps::FlowKey, parse::Ethernet, skb::Skb, verdict::Verdict};
 
 pub use packet::Packet;
 
@@ -38,7 +38,7 @@ struct Case<'a> {
     direction: Direction,
     /// Source MAC address.
     mac: [u8; 6],
-    /// Nanoseconds of the monotonic clock, to a few milliseconds.
+    /// Nanoseconds of the monotonic clock, to two ticks.
     now: u64,
 }
 
@@ -79,7 +79,7 @@ pub fn admit_sent(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
         return Err(DropReason::MalformedIp);
     };
     // SAFETY: it is this CPU's own, and what the packet before has left there is overwritten.
-    let (packet, key) = unsafe { (&mut (*scratch).packet, &mut (*scratch).key) };
+    let (packet, key, clock) = unsafe { (&mut (*scratch).packet, &mut (*scratch).key, &mut (*scratch).clock) };
     if !packet.read(skb, frame)? {
         return admit_sent_without_ip(skb, frame, port, ifindex);
     }
@@ -87,7 +87,7 @@ pub fn admit_sent(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
     if is_filtered {
         packet.write_flow_key(port.network, key);
     }
-    let (direction, mac, now) = (Direction::Egress, frame.source, clock::now());
+    let (direction, mac, now) = (Direction::Egress, frame.source, clock.now());
     let case = Case { skb, port, packet, key, ifindex, direction, mac, now };
     if is_filtered && conntrack::knows(&case) {
         return Ok(());
@@ -112,12 +112,12 @@ pub fn admit_received(skb: Skb, port: &Port) -> Admission {
         return Err(DropReason::MalformedIp);
     };
     // SAFETY: as in `admit_sent`.
-    let (packet, key) = unsafe { (&mut (*scratch).packet, &mut (*scratch).key) };
+    let (packet, key, clock) = unsafe { (&mut (*scratch).packet, &mut (*scratch).key, &mut (*scratch).clock) };
     if !packet.read(skb, frame)? {
         return Ok(());
     }
     packet.write_flow_key(port.network, key);
-    let (ifindex, direction, mac, now) = (skb.ifindex(), Direction::Ingress, frame.source, clock::now());
+    let (ifindex, direction, mac, now) = (skb.ifindex(), Direction::Ingress, frame.source, clock.now());
     let case = Case { skb, port, packet, key, ifindex, direction, mac, now };
     if conntrack::knows(&case) || fixed::may_arrive(&case) {
         return Ok(());

@@ -4,11 +4,12 @@ use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use overlane_abi::Flow;
 
 use super::FlowKey;
-use crate::security::Packet;
+use crate::{clock::Clock, security::Packet};
 
 /// What is known of the packet in hand. It is this CPU's own: TC programs do not interrupt each other.
 #[repr(C)]
 pub struct Scratch {
+    pub clock: Clock,
     pub packet: Packet,
     pub key: FlowKey,
     /// The packet that an ICMP error quotes.
@@ -21,7 +22,7 @@ pub struct Scratch {
 #[btf_map(name = "scratch")]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
-/// This CPU's room. Its content is whatever the packet before has left there.
+/// This CPU's room. But for the clock, its content is whatever the packet before has left there.
 #[inline(always)]
 pub fn scratch() -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(0)
