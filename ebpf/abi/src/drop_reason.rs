@@ -1,5 +1,5 @@
-//! Why a packet was dropped. Only malformed overlay packets and unknown tunnel endpoints are: whatever is merely not
-//! understood goes to the kernel.
+//! Why a packet was dropped. Malformed overlay packets and unknown tunnel endpoints are, and what port security and security
+//! groups do not admit: whatever is merely not understood goes to the kernel.
 
 /// Why a packet was dropped. A value is ABI and a metric label: append, never renumber or reuse.
 #[repr(u32)]
