@@ -76,6 +76,7 @@ pub fn admit_sent(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
         return Err(DropReason::SpoofedMac);
     }
     let Some(scratch) = maps::scratch() else {
+        // Never: the map has an entry for each CPU.
         return Err(DropReason::MalformedIp);
     };
     // SAFETY: it is this CPU's own, and what the packet before has left there is overwritten.

@@ -61,14 +61,13 @@ pub fn judge(case: &Case) -> Admission {
     let flow = unsafe { &mut (*scratch).flow };
     let followed = match case.packet.kind {
         Kind::LaterFragment => return fragments::follow(case),
-        Kind::Nonsense => Followed::Nonsense,
         Kind::IcmpError => related::follow(case, flow),
-        Kind::IcmpOther => Followed::OutOfPlace,
+        Kind::IcmpOther | Kind::Nonsense => Followed::OutOfPlace,
         _ => follow(case, flow),
     };
     let admission = match followed {
         Followed::Admitted => Ok(()),
-        Followed::Nonsense => Err(DropReason::InvalidState),
+        _ if case.packet.kind == Kind::Nonsense => Err(DropReason::InvalidState),
         _ => judge_by_rules(case, flow, followed),
     };
     if case.packet.fragment.part == Part::First {
@@ -89,8 +88,6 @@ pub enum Followed {
     Unknown,
     /// There was one, which has shown both of its ends, and is over; what follows is another one.
     Over,
-    /// TCP flags that nobody sends.
-    Nonsense,
 }
 
 /// Takes the packet's flow, if there is one, one packet further.
@@ -151,6 +148,7 @@ fn has_shown_both_ends(flow: &Flow, sides: &Sides, case: &Case, is_answered: boo
 #[inline(never)]
 fn judge_by_rules(case: &Case, flow: &mut Flow, followed: Followed) -> Admission {
     let packet = case.packet;
+    let generation = maps::generation();
     let mut question = Question::about(packet, case.direction, case.remote(), true);
     let mut grant = policy::ask(case, &question);
     let mut is_from_opener = true;
@@ -170,7 +168,7 @@ fn judge_by_rules(case: &Case, flow: &mut Flow, followed: Followed) -> Admission
         && grant.is_stateful()
     {
         let table = if followed == Followed::Over { Table::Main } else { Table::New };
-        begin(case, flow, state, grant, is_from_opener);
+        begin(case, flow, state, is_from_opener, stamp(case, grant, generation));
         maps::put_flow(table, case.key, flow);
     }
     Ok(())
@@ -190,8 +188,9 @@ fn first_state(packet: &Packet) -> Option<FlowState> {
     }
 }
 
+/// Describes the flow that a packet begins, and that the port has admitted by `end`.
 #[inline(always)]
-fn begin(case: &Case, flow: &mut Flow, state: FlowState, grant: Grant, is_from_opener: bool) {
+fn begin(case: &Case, flow: &mut Flow, state: FlowState, is_from_opener: bool, end: FlowEnd) {
     let mut flags = if is_from_opener { 0 } else { Flow::ANSWERED };
     if is_from_opener != case.packet.is_from_first() {
         flags |= Flow::BEGUN_BY_SECOND;
@@ -202,7 +201,7 @@ fn begin(case: &Case, flow: &mut Flow, state: FlowState, grant: Grant, is_from_o
     // The port's own end: the one that has sent the packet on its way out, the other on its way in.
     let is_opener_here = is_from_opener == (case.direction == Direction::Egress);
     flow.ends = [NOBODY; 2];
-    flow.ends[usize::from(!is_opener_here)] = stamp(case, grant);
+    flow.ends[usize::from(!is_opener_here)] = end;
 }
 
 /// An end that is no port of this host, or has not admitted the flow yet.
@@ -244,22 +243,23 @@ pub fn is_admitted_here(case: &Case, flow: &mut Flow, packet: &Packet, sides: &S
     }
     let begun = if sides.here == 0 { Direction::Egress } else { Direction::Ingress };
     let question = Question::about(packet, begun, case.remote(), sides.is_from_opener);
+    let generation = maps::generation();
     let grant = policy::ask(case, &question);
     if grant.is_stateful() {
-        *end = stamp(case, grant);
+        *end = stamp(case, grant, generation);
     }
     grant.is_stateful()
 }
 
-/// The port's signature under a flow.
+/// The port's signature under a flow. The `generation` is that from before the rules were asked: a member may leave meanwhile.
 #[inline(always)]
-fn stamp(case: &Case, grant: Grant) -> FlowEnd {
+fn stamp(case: &Case, grant: Grant, generation: u32) -> FlowEnd {
     let is_checked = case.direction == Direction::Egress && case.has_own_mac();
     FlowEnd {
         ifindex: case.ifindex,
         policy: case.port.policy,
         revision: case.port.revision,
-        generation: if grant.is_by_member() { maps::generation() } else { 0 },
+        generation: if grant.is_by_member() { generation } else { 0 },
         rule: grant.rule(),
         flags: if is_checked { FlowEnd::SOURCE_ALLOWED } else { 0 },
     }

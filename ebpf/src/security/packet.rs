@@ -108,7 +108,7 @@ impl Packet {
         let ip: [u32; 5] = skb.read_words(EthHdr::LEN)?;
         let [version_and_len, _, len @ ..] = ip[0].to_ne_bytes();
         let header_len = usize::from(version_and_len & 0xf) * 4;
-        let end = EthHdr::LEN + usize::from(u16::from_be_bytes(len));
+        let end = end(skb, EthHdr::LEN, u16::from_be_bytes(len));
         if version_and_len >> 4 != 4 || header_len < Ipv4Hdr::LEN || end > skb.len() {
             return None;
         }
@@ -136,7 +136,7 @@ impl Packet {
         let [start, len_and_next, a, b, c, d, e, f, g, h]: [u32; 10] = skb.read_words(EthHdr::LEN)?;
         let transport = EthHdr::LEN + Ipv6Hdr::LEN;
         let [len_high, len_low, next, _] = len_and_next.to_ne_bytes();
-        let end = transport + usize::from(u16::from_be_bytes([len_high, len_low]));
+        let end = end(skb, transport, u16::from_be_bytes([len_high, len_low]));
         if u32::from_be(start) >> 28 != 6 || end > skb.len() {
             return None;
         }
@@ -256,6 +256,13 @@ impl Packet {
     pub fn destination(&self) -> Address {
         Address { octets: octets(self.destination) }
     }
+}
+
+/// Where a packet ends whose header counts `len` bytes from `from` on. A superpacket may be longer than a header can say; then
+/// it says nothing.
+#[inline(always)]
+fn end(skb: Skb, from: usize, len: u16) -> usize {
+    if len == 0 && skb.gso_size() != 0 { skb.len() } else { from + usize::from(len) }
 }
 
 /// The words of the IPv4-mapped form of an address that is a word.

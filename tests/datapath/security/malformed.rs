@@ -162,6 +162,12 @@ fn a_superpacket_is_judged_by_its_headers() {
     let mut world = World::open();
     let frame = talk(v4()).tcp(2800);
     world.datapath.expect_superpacket_pass(Hook::FromPort, &frame, 1400, Outcome::ForwardingOff);
+    // One that is too long for the length fields of IP has none.
+    for (frame, length) in [(frame.clone(), 2), (talk(v6()).tcp(2800), 4)] {
+        let long = frame.with_byte(ETHERNET + length, 0).with_byte(ETHERNET + length + 1, 0);
+        world.datapath.expect_superpacket_pass(Hook::FromPort, &long, 1400, Outcome::ForwardingOff);
+        world.may_not_send(&long, MALFORMED);
+    }
     world.allow(Direction::Egress, RuleKey::ANY_PROTOCOL, (0, 0), &[]);
     world.update(|port| port.revision += 1);
     let verdict = Verdict::Drop(DropReason::NoRuleEgress);
