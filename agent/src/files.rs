@@ -7,7 +7,7 @@ use std::{
 };
 
 use overlane_core::{
-    config::{Config, Control, Note, SystemDefaults, VxlanConfig},
+    config::{Config, Control, MulticastGroups, Note, SystemDefaults, VxlanConfig},
     desired::Desired,
     oslo_ini::Settings,
     problem::{Problem, Problems},
@@ -74,14 +74,14 @@ pub fn desired(file: &Path, config: &Config) -> anyhow::Result<Desired> {
 pub fn check(files: &[PathBuf], out: &mut impl Write) -> anyhow::Result<()> {
     let loaded = load(files)?;
     let Config { host, vxlan, control: Control::File(topology), .. } = &loaded.config;
-    let Config { physical_networks, unused_device_grace, fast_path, bpffs, debug, .. } = &loaded.config;
+    let Config { multicast, physical_networks, unused_device_grace, fast_path, bpffs, debug, .. } = &loaded.config;
     writeln!(out, "host            {host}")?;
     writeln!(out, "topology        {}", topology.display())?;
     for (name, device) in physical_networks {
         writeln!(out, "physical        {name} by {device}")?;
     }
     match vxlan {
-        Some(vxlan) => check_vxlan(vxlan, out)?,
+        Some(vxlan) => check_vxlan(vxlan, multicast.as_ref(), out)?,
         None => writeln!(out, "enable_vxlan    false")?,
     }
     writeln!(out, "unused devices  kept for {} s", unused_device_grace.as_secs())?;
@@ -111,13 +111,17 @@ fn check_segments(loaded: &Loaded, desired: &Desired) -> Result<(), Problems> {
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
 }
 
-fn check_vxlan(vxlan: &VxlanConfig, out: &mut impl Write) -> io::Result<()> {
+fn check_vxlan(vxlan: &VxlanConfig, multicast: Option<&MulticastGroups>, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "local_ip        {}", vxlan.local_ip)?;
     writeln!(out, "udp_dstport     {}", vxlan.udp_dstport)?;
     let source_ports =
         vxlan.source_ports.map_or("the kernel's local port range".to_owned(), |(a, b)| format!("{a} to {b}"));
     writeln!(out, "source ports    {source_ports}")?;
     writeln!(out, "ttl             {}", vxlan.ttl.map_or("the system's default".to_owned(), |ttl| ttl.to_string()))?;
+    match multicast {
+        Some(groups) => writeln!(out, "members         learned, by multicast to {groups}")?,
+        None => writeln!(out, "members         told by the control plane")?,
+    }
     writeln!(out, "dscp            {}", vxlan.dscp)?;
     writeln!(out, "arp_responder   {}", vxlan.arp_responder)?;
     Ok(())

@@ -44,7 +44,7 @@ impl LinuxHost {
     ///
     /// # Errors
     /// When the fast path is to be off, but programs of an earlier agent cannot be detached.
-    pub fn new((kernel, monitor): (Kernel, Monitor), config: &Config) -> anyhow::Result<Self> {
+    pub fn new((kernel, mut monitor): (Kernel, Monitor), config: &Config) -> anyhow::Result<Self> {
         let fast_lane = match config.fast_path {
             FastPath::Off => {
                 Datapath::remove(&config.bpffs).context("detaching the programs of an earlier agent")?;
@@ -53,6 +53,9 @@ impl LinuxHost {
             }
             FastPath::Auto => FastLane::open(config.bpffs.clone(), load_settings(config)),
         };
+        if config.multicast.is_some() {
+            monitor.follow_learned();
+        }
         Ok(Self { kernel, monitor, config: config.clone(), fast_lane })
     }
 }

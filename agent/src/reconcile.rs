@@ -13,7 +13,7 @@ use overlane_core::{
     config::Config,
     desired::{Desired, EntryKey},
     model::NetworkId,
-    observed::Observed,
+    observed::{FdbTable, Observed},
     plan::{self, Placement, Plan, Scope},
     update::Update,
 };
@@ -183,6 +183,12 @@ impl<H: Host> Reconciler<H> {
             // Most of what is heard is the echo of what was done.
             if is_news && let Some((network, _)) = self.settled.iter().find(|(_, place)| place.has(entry.ifindex)) {
                 self.dirty.insert(EntryKey::Mac(*network, entry.mac));
+            }
+            // How a tunnel endpoint that is new is reached is not known yet.
+            if let FdbTable::Learned { remote } = entry.table
+                && !self.observed.kernel.paths.contains_key(&remote)
+            {
+                self.look_at_least(Look::Devices);
             }
         }
     }

@@ -98,7 +98,9 @@ fn describe(view: &View, entry: &FdbEntry) -> String {
     let (mac, device) = (entry.mac, view.interface(entry.ifindex));
     match entry.table {
         FdbTable::Bridge => format!("the bridge's static entry for {mac} at {device}"),
-        FdbTable::Vxlan { remote } => format!("the entry of {device} for {mac} at {remote}"),
+        FdbTable::Vxlan { remote } | FdbTable::Learned { remote } => {
+            format!("the entry of {device} for {mac} at {remote}")
+        }
     }
 }
 

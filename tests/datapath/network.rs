@@ -82,7 +82,7 @@ pub(crate) fn host_with(outer: Family, config: &VxlanConfig) -> Datapath {
     let mut datapath = Datapath::load(outer.local_vtep);
     let port = Port { network: INDEX, vni: VNI, mac: HERE, flags: Port::RESPONDER };
     datapath.put(names::PORTS, IFINDEX, port);
-    datapath.put(names::NETWORKS, NetworkKey::vni(VNI), Network { index: INDEX, vni: VNI });
+    datapath.put(names::NETWORKS, NetworkKey::vni(VNI), Network { index: INDEX, vni: VNI, flags: 0 });
     datapath.put(names::FDB, FdbKey::new(INDEX, HERE), FdbEntry::local(IFINDEX));
     datapath.put(names::FDB, FdbKey::new(INDEX, NEIGHBOUR), FdbEntry::local(OTHER_IFINDEX));
     datapath.put(names::FDB, FdbKey::new(INDEX, THERE), FdbEntry::remote(outer.remote_vtep.into()));
@@ -99,7 +99,7 @@ pub(crate) fn host_with(outer: Family, config: &VxlanConfig) -> Datapath {
 /// As `host`, where the interface that test runs happen on is the network's vxlan device, or a flat network's NIC.
 pub(crate) fn host_at_its_segment(outer: Family) -> Datapath {
     let mut datapath = host(outer);
-    datapath.put(names::NETWORKS, NetworkKey::interface(IFINDEX), Network { index: INDEX, vni: VNI });
+    datapath.put(names::NETWORKS, NetworkKey::interface(IFINDEX), Network { index: INDEX, vni: VNI, flags: 0 });
     datapath
 }
 

@@ -7,6 +7,7 @@ mod demo;
 mod host_life;
 mod interop;
 mod lifecycle;
+mod multicast;
 mod offload;
 mod physical;
 mod trouble;

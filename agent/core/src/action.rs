@@ -141,6 +141,8 @@ pub struct VxlanSpec {
     pub vni: Vni,
     /// Source address of the tunnel.
     pub local: IpAddr,
+    /// The multicast group to join, and to send to what is for nobody that is known.
+    pub group: Option<IpAddr>,
     /// The link that carries it.
     pub underlay: u32,
     /// UDP destination port.
@@ -261,7 +263,8 @@ impl fmt::Display for KernelAction {
         match self {
             Self::CreateBridge { name, network } => write!(f, "create bridge {name} for network {network}"),
             Self::CreateVxlan { name, spec, .. } => {
-                write!(f, "create vxlan device {name}: local {} port {} mtu {}", spec.local, spec.port, spec.mtu)
+                write!(f, "create vxlan device {name}: local {} port {} mtu {}", spec.local, spec.port, spec.mtu)?;
+                spec.group.map_or(Ok(()), |group| write!(f, " group {group}"))
             }
             Self::CreateVlan { name, spec: VlanSpec { vid, mtu, tagging, .. }, .. } => {
                 let by = match tagging {
@@ -295,6 +298,7 @@ impl fmt::Display for FdbEntry {
         match self.table {
             FdbTable::Bridge => write!(f, " (bridge)"),
             FdbTable::Vxlan { remote } => write!(f, " to {remote}"),
+            FdbTable::Learned { remote } => write!(f, " to {remote} (learned)"),
         }
     }
 }

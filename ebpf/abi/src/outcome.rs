@@ -41,6 +41,8 @@ pub enum Outcome {
     UnknownNetwork = 16,
     /// Too big for the path: answered with ICMP "fragmentation needed" or "packet too big".
     TooBig = 17,
+    /// Left to the kernel, which learns from it where its sender is.
+    UnknownSource = 18,
 }
 
 impl Outcome {
@@ -64,10 +66,11 @@ impl Outcome {
         Self::Malformed,
         Self::UnknownNetwork,
         Self::TooBig,
+        Self::UnknownSource,
     ];
 
     /// How many there are.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 19;
 
     /// The name used in `show` and in metrics.
     pub const fn name(self) -> &'static str {
@@ -90,6 +93,7 @@ impl Outcome {
             Self::Malformed => "malformed",
             Self::UnknownNetwork => "unknown-network",
             Self::TooBig => "too-big",
+            Self::UnknownSource => "unknown-source",
         }
     }
 }

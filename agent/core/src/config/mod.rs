@@ -1,10 +1,12 @@
 //! The configuration: oslo.config entries in, a validated [`Config`] or every problem out.
 
+mod multicast;
 mod physical;
 mod read;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+pub use multicast::MulticastGroups;
 pub use physical::{PhysicalDevice, PhysicalNetwork};
 pub use read::SystemDefaults;
 
@@ -23,6 +25,9 @@ pub struct Config {
     pub physical_networks: BTreeMap<String, PhysicalNetwork>,
     /// VXLAN settings; `None` with `[vxlan] enable_vxlan = false`.
     pub vxlan: Option<VxlanConfig>,
+    /// The groups by which hosts find each other; `None`: the control plane says who is where
+    /// (`[vxlan] l2_population`).
+    pub multicast: Option<MulticastGroups>,
     /// How long a bridge or vxlan device is kept after its network has left the host
     /// (`[overlane] unused_device_grace_secs`).
     pub unused_device_grace: Duration,

@@ -29,6 +29,9 @@ const KNOWN: [(&str, &[&str]); 5] = [
             "ttl",
             "tos",
             "arp_responder",
+            "l2_population",
+            "vxlan_group",
+            "multicast_ranges",
         ],
     ),
     ("agent", &["dscp", "dscp_inherit"]),
@@ -54,6 +57,7 @@ impl Config {
         let control = reader.control();
         let physical_networks = reader.physical_networks();
         let vxlan = reader.boolean("vxlan", "enable_vxlan", true).then(|| reader.vxlan()).flatten();
+        let multicast = vxlan.and_then(|vxlan| reader.multicast(vxlan.local_ip));
         let fast_path = reader.fast_path();
         let bpffs = PathBuf::from(reader.text("overlane", "bpffs").unwrap_or_else(|| DEFAULT_BPFFS.to_owned()));
         if !bpffs.is_absolute() {
@@ -65,7 +69,17 @@ impl Config {
         let notes = reader.notes();
         match control {
             Some(control) if reader.problems.is_empty() => Ok((
-                Self { host, debug, control, physical_networks, vxlan, unused_device_grace, fast_path, bpffs },
+                Self {
+                    host,
+                    debug,
+                    control,
+                    physical_networks,
+                    vxlan,
+                    multicast,
+                    unused_device_grace,
+                    fast_path,
+                    bpffs,
+                },
                 notes,
             )),
             _ => Err(Problems(reader.problems)),
@@ -73,23 +87,23 @@ impl Config {
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     settings: &'a Settings,
     problems: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
-    fn entry(&self, section: &str, name: &str) -> Option<&'a Entry> {
+    pub(super) fn entry(&self, section: &str, name: &str) -> Option<&'a Entry> {
         self.settings.get(section, name)
     }
 
     /// The value of an option; empty counts as unset, as it does for oslo.config's numbers and addresses.
-    fn text(&self, section: &str, name: &str) -> Option<String> {
+    pub(super) fn text(&self, section: &str, name: &str) -> Option<String> {
         let entry = self.entry(section, name)?;
         Some(self.settings.value(entry)).filter(|value| !value.is_empty())
     }
 
-    fn problem(&mut self, section: &str, name: &str, message: impl Display) {
+    pub(super) fn problem(&mut self, section: &str, name: &str, message: impl Display) {
         let entry = self.entry(section, name);
         let value = self.text(section, name).map(|value| format!(" = {value}")).unwrap_or_default();
         self.problems.push(Problem {
@@ -99,7 +113,7 @@ impl<'a> Reader<'a> {
         });
     }
 
-    fn boolean(&mut self, section: &str, name: &str, default: bool) -> bool {
+    pub(super) fn boolean(&mut self, section: &str, name: &str, default: bool) -> bool {
         let Some(value) = self.text(section, name) else { return default };
         match value.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => true,
@@ -270,7 +284,7 @@ fn is_known(entry: &Entry) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use super::*;
@@ -279,7 +293,7 @@ mod tests {
         model::{Segment, Vid},
     };
 
-    fn read(text: &str) -> Result<(Config, Vec<Note>), Vec<String>> {
+    pub(crate) fn read(text: &str) -> Result<(Config, Vec<Note>), Vec<String>> {
         let mut settings = Settings::default();
         assert_eq!(settings.add_file(Path::new("/etc/o/a.ini"), text), []);
         let system = SystemDefaults { host_name: "thishost".to_owned() };
@@ -287,7 +301,7 @@ mod tests {
             .map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
     }
 
-    const MINIMAL: &str = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ntopology = t.toml\n";
+    pub(crate) const MINIMAL: &str = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ntopology = t.toml\n";
 
     #[test]
     fn a_minimal_configuration_has_sensible_defaults() {

@@ -59,9 +59,11 @@ fn identity(network: &Network, devices: &NetworkDevices) -> Option<abi::NetworkK
 
 fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkDevices, index: u32, config: &Config) {
     let vni = network.segment.vni().map_or(0, Vni::get);
+    let learns = vni != 0 && config.multicast.is_some();
+    let flags = if learns { abi::Network::LEARNS } else { 0 };
     let interfaces = devices.bridge.into_iter().chain(devices.segment).map(abi::NetworkKey::interface);
     for key in interfaces.chain(identity(network, devices)) {
-        target.networks.insert(key, abi::Network { index, vni });
+        target.networks.insert(key, abi::Network { index, vni, flags });
     }
     let hook = match network.segment {
         Segment::Vxlan(_) => Some(abi::Hook::FromOverlay),

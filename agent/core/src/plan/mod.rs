@@ -89,7 +89,8 @@ pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scop
         .iter()
         .map(|(id, devices)| {
             let index = indices.as_ref().and_then(|indices| indices.get(id)).copied();
-            (*id, Placement::new(&desired.networks[id], devices, index, &observed.kernel))
+            let multicast = config.multicast.as_ref();
+            (*id, Placement::new(&desired.networks[id], devices, index, &observed.kernel, multicast))
         })
         .collect();
     let entries = entries::plan(desired, observed, &plan.placements, scope);

@@ -34,6 +34,7 @@ pub(crate) fn config() -> Config {
         control: Control::File("t.toml".into()),
         physical_networks: [("provider".to_owned(), interface)].into(),
         vxlan: Some(vxlan),
+        multicast: None,
         unused_device_grace: Duration::from_secs(60),
         fast_path: FastPath::Auto,
         bpffs: "/sys/fs/bpf".into(),
@@ -93,6 +94,7 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
                 local: Some(spec.local),
                 underlay: Some(spec.underlay),
                 port: spec.port,
+                group: spec.group,
                 udp6_zero_checksum_rx: false,
             });
             let made = Link { up: true, mtu: spec.mtu, made_for: Some(*network), ..link(free, name, kind) };
