@@ -95,17 +95,21 @@ impl Datapath {
         check(hook, verdict, (frame, &output), &output, frame, "the frame was changed");
     }
 
-    /// As `expect_pass`, for a superpacket with segments of `segment_size` bytes of payload.
-    pub(crate) fn expect_superpacket_pass(&mut self, hook: Hook, frame: &Frame, segment_size: u32, outcome: Outcome) {
+    /// As `expect`, for a superpacket with segments of `segment_size` bytes of payload.
+    pub(crate) fn expect_superpacket(
+        &mut self,
+        hook: Hook,
+        frame: &Frame,
+        segment_size: u32,
+        verdict: Verdict,
+    ) -> Frame {
         // Offsets of `gso_segs` and `gso_size` in the kernel's `struct __sk_buff`, and its length.
         const SEGMENTS: usize = 164;
         const SEGMENT_SIZE: usize = 176;
         let mut context = [0; 192];
         context[SEGMENTS..SEGMENTS + 4].copy_from_slice(&2_u32.to_ne_bytes());
         context[SEGMENT_SIZE..SEGMENT_SIZE + 4].copy_from_slice(&segment_size.to_ne_bytes());
-        let verdict = Verdict::Pass(outcome);
-        let output = self.run(hook, frame, &context, verdict);
-        check(hook, verdict, (frame, &output), &output, frame, "the frame was changed");
+        self.run(hook, frame, &context, verdict)
     }
 
     /// Runs the program of `hook` on a frame that may mean anything: it is counted once, and what is passed on is

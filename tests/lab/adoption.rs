@@ -72,7 +72,7 @@ fn switching_the_fast_path_off_and_on_loses_no_packet() -> Result<()> {
         let agent = pair.host("left").start_agent(&pair.topology_file, lanes)?;
         pair.agents.insert(0, agent);
         nothing_to_do(pair.host("left"))?;
-        ensure!(pair.host("left").bpffs().join("v1").exists() == (lanes == Lanes::Both), "the pins tell another story");
+        ensure!(pair.host("left").pins().exists() == (lanes == Lanes::Both), "the pins tell another story");
     }
     stream.expect_no_loss()
 }
@@ -111,14 +111,11 @@ fn an_agent_with_another_map_version_is_replaced_without_losing_a_packet() -> Re
     ];
     for round in 0..5 {
         pair.agents.remove(0).stop(if round % 2 == 0 { Signal::SIGTERM } else { Signal::SIGKILL })?;
-        // To the agent that starts now, this is what an agent with another layout of the maps has left: programs that are
-        // attached, and maps that it must not read.
-        let pins = pair.host("left").bpffs();
-        std::fs::rename(pins.join("v1"), pins.join("v0")).context("making an old version")?;
+        pair.host("left").pretend_to_be_older()?;
         let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
         pair.agents.insert(0, agent);
         nothing_to_do(pair.host("left"))?;
-        ensure!(!pair.host("left").bpffs().join("v0").exists(), "the old version is still pinned");
+        ensure!(!pair.host("left").older_pins().exists(), "the old version is still pinned");
     }
     for stream in streams {
         stream.expect_no_loss()?;
@@ -134,8 +131,7 @@ fn an_agent_with_another_map_version_is_replaced_without_losing_a_packet() -> Re
 fn attachments_of_another_version_whose_interface_is_gone_or_not_ours_any_more_end() -> Result<()> {
     let mut pair = Pair::running(Lanes::Both)?;
     pair.agents.remove(0).stop(Signal::SIGTERM)?;
-    let pins = pair.host("left").bpffs().to_owned();
-    std::fs::rename(pins.join("v1"), pins.join("v0")).context("making an old version")?;
+    pair.host("left").pretend_to_be_older()?;
     pair.topology.ports.retain(|port| port.host != "left");
     pair.topology.write(&pair.topology_file)?;
     pair.host("left").run("ip link delete vxlan-10")?;
@@ -143,7 +139,7 @@ fn attachments_of_another_version_whose_interface_is_gone_or_not_ours_any_more_e
     nothing_to_do(pair.host("left"))?;
     let attached = pair.host("left").attached(&pair.ports[0].tap())?;
     ensure!(attached.is_empty(), "{attached:?}");
-    ensure!(!pins.join("v0").exists());
+    ensure!(!pair.host("left").older_pins().exists());
     drop(agent);
     Ok(())
 }

@@ -41,7 +41,7 @@ fn detach_gives_the_host_back_to_the_kernel_lane_without_losing_a_packet() -> Re
     for stream in streams {
         stream.expect_no_loss()?;
     }
-    ensure!(!pair.host("left").bpffs().join("v1").exists(), "something is still pinned");
+    ensure!(!pair.host("left").pins().exists(), "something is still pinned");
     for device in [pair.ports[0].tap().as_str(), "vxlan-10", UPLINK] {
         let attached = pair.host("left").attached(device)?;
         ensure!(attached.is_empty(), "{attached:?} at {device}");
@@ -124,7 +124,7 @@ fn verify_explains_every_difference_in_a_sentence() -> Result<()> {
     let (tap, bridge) = (pair.ports[0].tap(), pair.network.bridge());
     host.run(&format!("ip link set {tap} nomaster"))?;
     host.run("bridge fdb del 00:00:00:00:00:00 dev vxlan-10")?;
-    std::fs::remove_file(host.bpffs().join("v1/links").join(format!("from_uplink-{}", ifindex(&pair, "eth1")?)))?;
+    std::fs::remove_file(host.pins().join("links").join(format!("from_uplink-{}", ifindex(&pair, "eth1")?)))?;
     let expect = |expected: &[String]| -> Result<()> {
         let Err(error) = host.overlane("verify") else { anyhow::bail!("nothing was found") };
         let text = format!("{error:#}");

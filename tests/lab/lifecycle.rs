@@ -106,7 +106,7 @@ fn a_deleted_vxlan_device_comes_back() -> Result<()> {
     nothing_to_do(pair.host("left"))?;
     pair.ping_all(5)?;
     // The pins of its dead links are gone, too.
-    let pins = std::fs::read_dir(pair.host("left").bpffs().join("v1/links"))?.count();
+    let pins = std::fs::read_dir(pair.host("left").pins().join("links"))?.count();
     ensure!(pins == 4, "{pins} pins of from_port, to_port, from_uplink and from_overlay");
     Ok(())
 }
@@ -130,7 +130,7 @@ fn a_machine_that_is_started_anew_is_connected_anew() -> Result<()> {
 fn bpftool_shows_the_maps_with_their_field_names() -> Result<()> {
     let pair = Pair::running(Lanes::Both)?;
     let host = pair.host("left");
-    let pins = host.bpffs().join("v1");
+    let pins = host.pins();
     let fields = [
         ("fdb", "\"mac\""),
         ("ports", "\"vni\""),

@@ -84,7 +84,7 @@ fn taps_that_vanish_while_they_are_plugged_disturb_nobody() -> Result<()> {
     pair.machines[0].power_on(host)?;
     pair.machines[0].wait_for(pair.ports[1].ipv4())?;
     nothing_to_do(host)?;
-    let pins = std::fs::read_dir(host.bpffs().join("v1/links"))?.count();
+    let pins = std::fs::read_dir(host.pins().join("links"))?.count();
     ensure!(pins == 4, "{pins} pins of from_port, to_port, from_uplink and from_overlay");
     Ok(())
 }

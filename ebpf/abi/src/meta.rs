@@ -2,9 +2,9 @@
 
 use crate::map_types;
 
-/// Version of everything in this crate that ends up in a pinned map. It is part of the pin path (`v1`): raise it with
+/// Version of everything in this crate that ends up in a pinned map. It is part of the pin path (`v2`): raise it with
 /// every change of a key, a value, or the meaning of a field.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 map_types! {
     /// The one entry of the `meta` map.

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use aya::programs::{SchedClassifier, TcAttachType};
+use overlane_abi::ABI_VERSION;
 use serde_json::Value;
 
 use super::{Agent, Lanes, Namespace, Port, Process, World, overlane_binary};
@@ -65,6 +66,25 @@ impl Host {
     /// Where its maps and programs are pinned.
     pub fn bpffs(&self) -> &Path {
         &self.bpffs
+    }
+
+    /// Where an agent of this version pins its maps; its links are in `links` there.
+    pub fn pins(&self) -> PathBuf {
+        self.bpffs.join(format!("v{ABI_VERSION}"))
+    }
+
+    /// Where an agent of an older version would.
+    pub fn older_pins(&self) -> PathBuf {
+        self.bpffs.join("v0")
+    }
+
+    /// Makes what a stopped agent has pinned look like an older version's. To the agent that starts next, this is what one
+    /// with another layout of the maps has left: programs that are attached, and maps that it must not read.
+    ///
+    /// # Errors
+    /// When nothing is pinned.
+    pub fn pretend_to_be_older(&self) -> Result<()> {
+        fs::rename(self.pins(), self.older_pins()).context("making an old version")
     }
 
     /// Whether it stays when the program that made it ends.

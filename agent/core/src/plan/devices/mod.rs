@@ -23,6 +23,8 @@ pub(super) struct NetworkDevices {
     pub(super) segment: Option<u32>,
     /// Interface indices of taps, by port.
     pub(super) taps: BTreeMap<PortId, u32>,
+    /// The largest IP packet that passes all of them, in bytes; `None` while nothing says.
+    pub(super) mtu: Option<u32>,
 }
 
 /// Plans the devices of every network, and returns those that are already there; nothing for a network that is blocked.
@@ -107,7 +109,9 @@ impl<'a> NetworkPlan<'a, '_> {
         let ports = self.network.local_ports.keys();
         let taps = ports.filter_map(|port| Some((*port, self.tap(*port, bridge, mtu)?))).collect();
         let index = |link: Option<&Link>| link.map(|link| link.ifindex);
-        Some(NetworkDevices { bridge: index(bridge), segment: index(segment), taps })
+        // What a device is to have is not what it takes now. A bridge has the least MTU of its ports.
+        let limits = mtu.into_iter().chain(segment.or(bridge).map(|link| link.mtu));
+        Some(NetworkDevices { bridge: index(bridge), segment: index(segment), taps, mtu: limits.min() })
     }
 
     /// Bridge, what leads to the other hosts, and the network's MTU if anything says what it is.
