@@ -74,7 +74,7 @@ pub fn desired(file: &Path, config: &Config) -> anyhow::Result<Desired> {
 pub fn check(files: &[PathBuf], out: &mut impl Write) -> anyhow::Result<()> {
     let loaded = load(files)?;
     let Config { host, vxlan, control: Control::File(topology), .. } = &loaded.config;
-    let Config { physical_networks, unused_device_grace, fast_path, bpffs, debug, .. } = &loaded.config;
+    let Config { physical_networks, unused_device_grace, compute_taps, fast_path, bpffs, debug, .. } = &loaded.config;
     writeln!(out, "host            {host}")?;
     writeln!(out, "topology        {}", topology.display())?;
     for (name, device) in physical_networks {
@@ -85,6 +85,7 @@ pub fn check(files: &[PathBuf], out: &mut impl Write) -> anyhow::Result<()> {
         None => writeln!(out, "enable_vxlan    false")?,
     }
     writeln!(out, "unused devices  kept for {} s", unused_device_grace.as_secs())?;
+    writeln!(out, "compute_taps    {compute_taps}")?;
     writeln!(out, "fast_path       {fast_path}")?;
     writeln!(out, "bpffs           {}", bpffs.display())?;
     writeln!(out, "debug           {debug}")?;

@@ -7,6 +7,7 @@ pub mod datapath;
 pub mod detach;
 mod drift;
 pub mod files;
+mod grace;
 pub mod host;
 pub mod instance;
 pub mod kernel;

@@ -21,12 +21,16 @@ use overlane_core::{
 use crate::{
     backoff::Backoff,
     drift::Drift,
+    grace::Grace,
     kernel::{Changes, FdbChange},
 };
 
 /// A plan can only name interfaces that exist, so a new network takes three passes: its devices, what goes on top of
 /// them, and the proof that nothing is left. More than this many means that something fights back.
 const PASSES_MAX: usize = 8;
+
+/// libvirt connects a tap within milliseconds of making it, if it does at all.
+const TAP_GRACE: Duration = Duration::from_secs(2);
 
 /// Time for slow steps in one pass, so that a new tap does not wait for them: at least this, and more on a large host, where
 /// looking takes longer as well. The kernel lane carries everything in the meantime.
@@ -103,7 +107,8 @@ pub struct Reconciler<H> {
     dirty: BTreeSet<EntryKey>,
     obstacles: BTreeSet<String>,
     said: BTreeSet<String>,
-    unused_since: BTreeMap<u32, Instant>,
+    unused: Grace,
+    in_the_making: Grace,
     backoff: Backoff,
     drift: Drift,
 }
@@ -126,6 +131,7 @@ pub struct Report {
 impl<H: Host> Reconciler<H> {
     /// A reconciler of `host`.
     pub fn new(host: H, config: Config) -> Self {
+        let unused = Grace::of(config.unused_device_grace);
         Self {
             host,
             config,
@@ -137,7 +143,8 @@ impl<H: Host> Reconciler<H> {
             dirty: BTreeSet::new(),
             obstacles: BTreeSet::new(),
             said: BTreeSet::new(),
-            unused_since: BTreeMap::new(),
+            unused,
+            in_the_making: Grace::of(TAP_GRACE),
             backoff: Backoff::default(),
             drift: Drift::default(),
         }
@@ -200,7 +207,8 @@ impl<H: Host> Reconciler<H> {
         let begun = Instant::now();
         let mut report = Report { is_degraded: self.host.is_degraded(), ..Report::default() };
         let mut failures = BTreeSet::new();
-        if self.backoff.next_try().is_some() || self.next_retirement().is_some() {
+        let is_grace_over = self.unused.has_ended(begun) || self.in_the_making.has_ended(begun);
+        if self.backoff.next_try().is_some() || is_grace_over {
             self.look_at_least(Look::Devices);
         }
         for pass in 1..=PASSES_MAX {
@@ -265,13 +273,13 @@ impl<H: Host> Reconciler<H> {
             self.look_at_least(Look::Everything);
             return Err(error);
         }
-        self.observed.retired = self.retire();
+        self.note_what_waits();
         let scope = if look == Look::Everything || !self.has_settled {
             Scope::Everything
         } else {
             Scope::Changes { settled: &self.settled, entries: &self.dirty }
         };
-        let Plan { actions, obstacles, placements } =
+        let Plan { actions, obstacles, placements, .. } =
             plan::plan_within(&self.desired, &self.observed, &self.config, scope);
         self.obstacles = obstacles.iter().map(ToString::to_string).collect();
         Ok((actions, Some(placements)))
@@ -315,26 +323,16 @@ impl<H: Host> Reconciler<H> {
 
     /// When the loop must look again even if nothing happens.
     pub fn next_wake(&self) -> Option<Instant> {
-        self.next_retirement().into_iter().chain(self.backoff.next_try()).min()
+        let ends = self.unused.next_end().into_iter().chain(self.in_the_making.next_end());
+        ends.chain(self.backoff.next_try()).min()
     }
 
-    /// The devices whose grace period is over.
-    fn retire(&mut self) -> BTreeSet<u32> {
+    /// Adds to what was observed for which devices a grace period is over.
+    fn note_what_waits(&mut self) {
         let now = Instant::now();
-        let unused = plan::unused_devices(&self.desired, &self.observed.kernel);
-        self.unused_since.retain(|ifindex, _| unused.contains(ifindex));
-        for ifindex in unused {
-            self.unused_since.entry(ifindex).or_insert(now);
-        }
-        let is_over = |since: &Instant| now.duration_since(*since) >= self.config.unused_device_grace;
-        self.unused_since.iter().filter(|(_, since)| is_over(since)).map(|(ifindex, _)| *ifindex).collect()
-    }
-
-    /// When the next grace period will be over.
-    fn next_retirement(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let ends = self.unused_since.values().map(|since| *since + self.config.unused_device_grace);
-        ends.filter(|end| *end > now).min()
+        self.observed.retired = self.unused.over(now, &plan::unused_devices(&self.desired, &self.observed.kernel));
+        let taps = plan::taps_in_the_making(&self.desired, &self.observed.kernel, &self.config);
+        self.observed.abandoned = self.in_the_making.over(now, &taps);
     }
 
     /// Logs what is new among the complaints, and what is over; an operator reads each once.

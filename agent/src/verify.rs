@@ -22,7 +22,7 @@ struct Document {
 /// When `out` cannot be written to.
 pub fn verify(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result<usize> {
     let plan = view.plan();
-    let obstacles = plan.obstacles.iter().map(ToString::to_string);
+    let obstacles = plan.obstacles.iter().chain(&plan.waiting).map(ToString::to_string);
     let differences: Vec<String> = obstacles.chain(plan.actions.iter().map(|action| explain(view, action))).collect();
     let count = differences.len();
     if format == Format::Json {

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod bad_input;
+mod compute_taps;
 mod connectivity;
 mod demo;
 mod host_life;

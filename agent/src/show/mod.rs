@@ -55,6 +55,7 @@ pub fn show(subject: Subject, view: &View, format: Format, out: &mut impl Write)
 struct PlanDocument {
     actions: Vec<String>,
     obstacles: Vec<String>,
+    waiting: Vec<String>,
 }
 
 /// Prints what the agent would do.
@@ -65,8 +66,9 @@ pub fn plan(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result
     let actions: Vec<String> =
         view.plan.actions.iter().map(|action| view.name_interfaces(&action.to_string())).collect();
     let obstacles: Vec<String> = view.plan.obstacles.iter().map(ToString::to_string).collect();
+    let waiting: Vec<String> = view.plan.waiting.iter().map(ToString::to_string).collect();
     if format == Format::Json {
-        return table::print_json(&PlanDocument { actions, obstacles }, out);
+        return table::print_json(&PlanDocument { actions, obstacles, waiting }, out);
     }
     if actions.is_empty() {
         writeln!(out, "Nothing to do.")?;
@@ -76,6 +78,9 @@ pub fn plan(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result
     }
     for obstacle in obstacles {
         writeln!(out, "obstacle: {obstacle}")?;
+    }
+    for reason in waiting {
+        writeln!(out, "waiting: {reason}")?;
     }
     if view.plan.creates_devices() {
         writeln!(out, "More steps follow once the new devices exist.")?;

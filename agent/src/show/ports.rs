@@ -21,7 +21,7 @@ pub(super) struct PortRow {
     mac_address: String,
     fixed_ips: Vec<String>,
     device_owner: String,
-    /// `active`, `waiting` (for its tap), `pending` (the agent has yet to act) or `blocked`.
+    /// `active`, `waiting` (for its tap, or for somebody to connect it), `pending` (the agent has yet to act) or `blocked`.
     state: &'static str,
     /// Why the port is not active.
     reason: Option<String>,
@@ -115,6 +115,8 @@ fn state(view: &View, network: NetworkId, port: PortId, has_tap: bool) -> (&'sta
     };
     if let Some(obstacle) = view.plan.obstacles.iter().find(|obstacle| concerns_port(obstacle.subject)) {
         ("blocked", Some(obstacle.message.clone()))
+    } else if let Some(reason) = view.plan.waiting.iter().find(|reason| concerns_port(reason.subject)) {
+        ("waiting", Some(reason.message.clone()))
     } else if !has_tap {
         ("waiting", Some(format!("no device is called {}: has the machine been started?", port.tap_name())))
     } else if view.plan.actions.is_empty() {

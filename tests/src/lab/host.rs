@@ -171,11 +171,20 @@ impl Host {
         Ok(machine)
     }
 
-    /// Makes the tap of a port, and its other end as `interface` of `inside`, with the port's addresses.
+    /// Makes the tap of a port, sets it up, and gives its other end, `interface` of `inside`, the port's addresses.
     ///
     /// # Errors
     /// When the devices cannot be made.
     pub fn plug(&self, inside: &Namespace, port: &Port, interface: &str) -> Result<()> {
+        self.make_tap(inside, port, interface)?;
+        self.run(&format!("ip link set {} up", port.tap())).map(drop)
+    }
+
+    /// As `plug`, but the tap stays down: whoever makes it for a machine has more to do with it.
+    ///
+    /// # Errors
+    /// When the devices cannot be made.
+    pub fn make_tap(&self, inside: &Namespace, port: &Port, interface: &str) -> Result<()> {
         let (tap, mac, name) = (port.tap(), &port.mac_address, inside.name());
         self.run(&format!("ip link add {tap} type veth peer name {interface} netns {name} address {mac}"))?;
         // The room that the tunnel leaves: a guest learns it by DHCP.

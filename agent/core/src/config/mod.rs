@@ -1,5 +1,6 @@
 //! The configuration: oslo.config entries in, a validated [`Config`] or every problem out.
 
+mod mappings;
 mod read;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
@@ -25,6 +26,8 @@ pub struct Config {
     /// How long a bridge or vxlan device is kept after its network has left the host
     /// (`[overlane] unused_device_grace_secs`).
     pub unused_device_grace: Duration,
+    /// Who puts the taps of Nova's machines into their bridges (`[overlane] compute_taps`).
+    pub compute_taps: ComputeTaps,
     /// Whether the eBPF programs may be used (`[overlane] fast_path`).
     pub fast_path: FastPath,
     /// Directory in a BPF file system for maps and links (`[overlane] bpffs`, default `/sys/fs/bpf/overlane`).
@@ -45,6 +48,17 @@ pub enum PhysicalDevice {
     Interface(String),
     /// A bridge that somebody else has made; taps are put into it.
     Bridge(String),
+}
+
+/// Who puts the taps of Nova's machines, those whose owner begins with `compute:`, into their bridges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComputeTaps {
+    /// Whoever made them, if that happens within a grace period; else Overlane.
+    Auto,
+    /// Overlane, at once.
+    Connect,
+    /// Never Overlane.
+    Leave,
 }
 
 /// Whether the eBPF programs may be used.
@@ -127,6 +141,16 @@ impl fmt::Display for PhysicalDevice {
             Self::Interface(name) => write!(f, "interface {name}"),
             Self::Bridge(name) => write!(f, "bridge {name}"),
         }
+    }
+}
+
+impl fmt::Display for ComputeTaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Connect => "connect",
+            Self::Leave => "leave",
+        })
     }
 }
 

@@ -1,9 +1,9 @@
 //! From oslo.config entries to a [`Config`]: every option named, every problem reported at once.
 
-use std::{collections::BTreeMap, fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
-    config::{Config, Control, Dscp, FastPath, Note, PhysicalDevice, VxlanConfig},
+    config::{ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig},
     oslo_ini::{Entry, Settings},
     problem::{Problem, Problems},
 };
@@ -32,7 +32,7 @@ const KNOWN: [(&str, &[&str]); 5] = [
         ],
     ),
     ("agent", &["dscp", "dscp_inherit"]),
-    ("overlane", &["control", "topology", "fast_path", "bpffs", "unused_device_grace_secs"]),
+    ("overlane", &["control", "topology", "fast_path", "bpffs", "unused_device_grace_secs", "compute_taps"]),
 ];
 
 /// What the system says where the configuration does not.
@@ -54,7 +54,9 @@ impl Config {
         let control = reader.control();
         let physical_networks = reader.physical_networks();
         let vxlan = reader.boolean("vxlan", "enable_vxlan", true).then(|| reader.vxlan()).flatten();
-        let fast_path = reader.fast_path();
+        let fast_path = reader.choice("fast_path", &[FastPath::Auto, FastPath::Off]);
+        let compute_taps = [ComputeTaps::Auto, ComputeTaps::Connect, ComputeTaps::Leave];
+        let compute_taps = reader.choice("compute_taps", &compute_taps);
         let bpffs = PathBuf::from(reader.text("overlane", "bpffs").unwrap_or_else(|| DEFAULT_BPFFS.to_owned()));
         if !bpffs.is_absolute() {
             reader.problem("overlane", "bpffs", "must be an absolute path");
@@ -65,7 +67,17 @@ impl Config {
         let notes = reader.notes();
         match control {
             Some(control) if reader.problems.is_empty() => Ok((
-                Self { host, debug, control, physical_networks, vxlan, unused_device_grace, fast_path, bpffs },
+                Self {
+                    host,
+                    debug,
+                    control,
+                    physical_networks,
+                    vxlan,
+                    unused_device_grace,
+                    compute_taps,
+                    fast_path,
+                    bpffs,
+                },
                 notes,
             )),
             _ => Err(Problems(reader.problems)),
@@ -73,7 +85,7 @@ impl Config {
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     settings: &'a Settings,
     problems: Vec<Problem>,
 }
@@ -84,12 +96,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of an option; empty counts as unset, as it does for oslo.config's numbers and addresses.
-    fn text(&self, section: &str, name: &str) -> Option<String> {
+    pub(super) fn text(&self, section: &str, name: &str) -> Option<String> {
         let entry = self.entry(section, name)?;
         Some(self.settings.value(entry)).filter(|value| !value.is_empty())
     }
 
-    fn problem(&mut self, section: &str, name: &str, message: impl Display) {
+    pub(super) fn problem(&mut self, section: &str, name: &str, message: impl Display) {
         let entry = self.entry(section, name);
         let value = self.text(section, name).map(|value| format!(" = {value}")).unwrap_or_default();
         self.problems.push(Problem {
@@ -154,50 +166,18 @@ impl<'a> Reader<'a> {
         Some(Control::File(folder.map_or_else(|| topology.clone(), |folder| folder.join(&topology))))
     }
 
-    fn fast_path(&mut self) -> FastPath {
-        match self.text("overlane", "fast_path").as_deref() {
-            None | Some("auto") => FastPath::Auto,
-            Some("off") => FastPath::Off,
-            Some(_) => {
-                self.problem("overlane", "fast_path", "expected auto or off");
-                FastPath::Auto
+    /// One of several words of `[overlane]`, of which the first is the default.
+    fn choice<T: Copy + Display>(&mut self, name: &str, values: &[T]) -> T {
+        let text = self.text("overlane", name);
+        let chosen = text.and_then(|text| {
+            let found = values.iter().find(|value| value.to_string() == text);
+            if found.is_none() {
+                let words: Vec<String> = values.iter().map(ToString::to_string).collect();
+                self.problem("overlane", name, format_args!("expected {}", words.join(" or ")));
             }
-        }
-    }
-
-    /// Both mappings; a bridge wins over an interface of the same physical network.
-    fn physical_networks(&mut self) -> BTreeMap<String, PhysicalDevice> {
-        let mut devices = BTreeMap::new();
-        for (name, bridge) in self.mappings("physical_interface_mappings") {
-            devices.insert(name, PhysicalDevice::Interface(bridge));
-        }
-        for (name, bridge) in self.mappings("bridge_mappings") {
-            devices.insert(name, PhysicalDevice::Bridge(bridge));
-        }
-        devices
-    }
-
-    /// `label:device, …`; labels and devices are unique, as the Linux bridge agent wants them.
-    fn mappings(&mut self, name: &str) -> Vec<(String, String)> {
-        let text = self.text("linux_bridge", name).unwrap_or_default();
-        let mut mappings: Vec<(String, String)> = Vec::new();
-        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-            let parts: Vec<&str> = item.split(':').map(str::trim).collect();
-            let [label, device] = parts[..] else {
-                self.problem("linux_bridge", name, format_args!("{item:?}: expected label:device"));
-                continue;
-            };
-            if label.is_empty() || !is_interface_name(device) {
-                self.problem("linux_bridge", name, format_args!("{item:?}: expected label:device, {INTERFACE_NAME}"));
-            } else if mappings.iter().any(|(known, _)| known == label) {
-                self.problem("linux_bridge", name, format_args!("physical network {label} is mapped twice"));
-            } else if mappings.iter().any(|(_, known)| known == device) {
-                self.problem("linux_bridge", name, format_args!("device {device} is mapped twice"));
-            } else {
-                mappings.push((label.to_owned(), device.to_owned()));
-            }
-        }
-        mappings
+            found
+        });
+        *chosen.unwrap_or(&values[0])
     }
 
     fn vxlan(&mut self) -> Option<VxlanConfig> {
@@ -281,25 +261,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What the kernel takes for the name of a device (`dev_valid_name`).
-const INTERFACE_NAME: &str = "a device name of at most 15 characters";
-
-fn is_interface_name(name: &str) -> bool {
-    let has_odd_character = name.contains(|c: char| c == '/' || c.is_whitespace());
-    (1..=15).contains(&name.len()) && !has_odd_character && name != "." && name != ".."
-}
-
 fn is_known(entry: &Entry) -> bool {
     KNOWN.iter().any(|(section, names)| *section == entry.section && names.contains(&entry.name.as_str()))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use super::*;
 
-    fn read(text: &str) -> Result<(Config, Vec<Note>), Vec<String>> {
+    pub(crate) fn read(text: &str) -> Result<(Config, Vec<Note>), Vec<String>> {
         let mut settings = Settings::default();
         assert_eq!(settings.add_file(Path::new("/etc/o/a.ini"), text), []);
         let system = SystemDefaults { host_name: "thishost".to_owned() };
@@ -307,7 +279,7 @@ mod tests {
             .map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
     }
 
-    const MINIMAL: &str = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ntopology = t.toml\n";
+    pub(crate) const MINIMAL: &str = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ntopology = t.toml\n";
 
     #[test]
     fn a_minimal_configuration_has_sensible_defaults() {
@@ -337,7 +309,7 @@ mod tests {
                 "/etc/o/a.ini:7: [agent] dscp = 64: expected a DSCP, 0 to 63",
                 "/etc/o/a.ini:10: [overlane] fast_path = sometimes: expected auto or off",
                 "/etc/o/a.ini:12: [overlane] bpffs = here: must be an absolute path",
-                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs",
+                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs, compute_taps",
             ]
         );
     }
@@ -355,28 +327,6 @@ mod tests {
         let (_, notes) = read(&format!("[securitygroup]\nfirewall_driver = iptables\n{MINIMAL}")).expect("valid");
         let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
         assert_eq!(notes, ["/etc/o/a.ini:2: [securitygroup] firewall_driver is not used"]);
-    }
-
-    #[test]
-    fn a_bridge_mapping_wins_over_an_interface_mapping() {
-        let text = "[linux_bridge]\nphysical_interface_mappings = a:eth2, b:eth3,\nbridge_mappings = b:br-ex\n";
-        let (config, _) = read(&format!("{text}{MINIMAL}")).expect("valid");
-        let expected = [
-            ("a".to_owned(), PhysicalDevice::Interface("eth2".to_owned())),
-            ("b".to_owned(), PhysicalDevice::Bridge("br-ex".to_owned())),
-        ];
-        assert_eq!(config.physical_networks, expected.into());
-    }
-
-    #[test]
-    fn mappings_that_are_malformed_or_ambiguous_are_refused() {
-        let text = "[linux_bridge]\nphysical_interface_mappings = a:eth2,b:eth2,a:eth3,c,d:much-too-long-name\n";
-        let problems = read(&format!("{text}{MINIMAL}")).expect_err("invalid");
-        let expected = ["device eth2 is mapped twice", "a is mapped twice", "\"c\"", "\"d:much-too-long-name\""];
-        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
-        for (problem, expected) in problems.iter().zip(expected) {
-            assert!(problem.contains(expected), "{problem}");
-        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::{
     plan::vteps::Vteps,
 };
 
+pub use devices::taps_in_the_making;
 pub use entries::{Placement, Scope};
 
 /// What to do, and what stands in the way of the rest.
@@ -35,6 +36,8 @@ pub struct Plan {
     pub obstacles: Vec<Obstacle>,
     /// Where the entries of each network go. Once every step is taken, all of them are there.
     pub placements: BTreeMap<NetworkId, Placement>,
+    /// What is not planned because somebody else is expected to do it.
+    pub waiting: Vec<Obstacle>,
 }
 
 /// Something that keeps a part of what is desired from being planned. Everything else goes on.
@@ -79,7 +82,7 @@ pub fn plan(desired: &Desired, observed: &Observed, config: &Config) -> Plan {
 /// As [`plan`], comparing only some of the entries of the big tables.
 pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scope: Scope) -> Plan {
     let mut plan = Plan::default();
-    let devices = devices::plan(desired, &observed.kernel, config, &mut plan);
+    let devices = devices::plan(desired, observed, config, &mut plan);
     let vteps = match &config.vxlan {
         Some(vxlan) => vteps::plan(desired, &observed.kernel, vxlan, &mut plan),
         None => Vteps::default(),

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use overlane_core::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
-    config::{Config, Control, Dscp, FastPath, PhysicalDevice, VxlanConfig},
+    config::{ComputeTaps, Config, Control, Dscp, FastPath, PhysicalDevice, VxlanConfig},
     desired::Desired,
     model::Mac,
     observed::{Link, LinkKind, Observed, Vxlan},
@@ -35,6 +35,7 @@ pub(crate) fn config() -> Config {
         physical_networks: [("provider".to_owned(), interface)].into(),
         vxlan: Some(vxlan),
         unused_device_grace: Duration::from_secs(60),
+        compute_taps: ComputeTaps::Auto,
         fast_path: FastPath::Auto,
         bpffs: "/sys/fs/bpf".into(),
     }

@@ -1,5 +1,6 @@
 //! Bridges, what carries networks between hosts, and taps: made, adopted, connected; never taken from somebody else.
 
+mod compute;
 mod physical;
 mod vxlan;
 
@@ -10,9 +11,11 @@ use crate::{
     config::Config,
     desired::{Desired, Network},
     model::{NetworkId, PortId, Segment},
-    observed::{KernelState, Link, LinkKind},
-    plan::{Plan, Subject},
+    observed::{KernelState, Link, LinkKind, Observed},
+    plan::{Obstacle, Plan, Subject},
 };
+
+pub use compute::taps_in_the_making;
 
 /// The devices of one network that exist and may be used.
 #[derive(Debug)]
@@ -30,10 +33,11 @@ pub(super) struct NetworkDevices {
 /// Plans the devices of every network, and returns those that are already there; nothing for a network that is blocked.
 pub(super) fn plan(
     desired: &Desired,
-    kernel: &KernelState,
+    observed: &Observed,
     config: &Config,
     plan: &mut Plan,
 ) -> BTreeMap<NetworkId, NetworkDevices> {
+    let kernel = &observed.kernel;
     let is_tunnelled = |network: &Network| network.segment.vni().is_some();
     if let Some(vxlan) = &config.vxlan
         && kernel.link_with_address(vxlan.local_ip).is_none()
@@ -43,7 +47,8 @@ pub(super) fn plan(
         plan.obstacle(Subject::Host, message);
     }
     let planned = desired.networks.iter().filter_map(|(id, network)| {
-        let devices = NetworkPlan { id: *id, network, kernel, config, plan: &mut *plan }.devices()?;
+        let abandoned = &observed.abandoned;
+        let devices = NetworkPlan { id: *id, network, kernel, abandoned, config, plan: &mut *plan }.devices()?;
         Some((*id, devices))
     });
     planned.collect()
@@ -92,6 +97,7 @@ struct NetworkPlan<'a, 'p> {
     id: NetworkId,
     network: &'a Network,
     kernel: &'a KernelState,
+    abandoned: &'a BTreeSet<u32>,
     config: &'a Config,
     plan: &'p mut Plan,
 }
@@ -161,6 +167,12 @@ impl<'a> NetworkPlan<'a, '_> {
         if !matches!(tap.kind, LinkKind::Other(_)) {
             let message = format!("{} is a {}, not a tap: rename it, the name is needed", tap.name, kind_name(tap));
             self.plan.obstacle(Subject::Port(port), message);
+            return None;
+        }
+        if let Some(reason) =
+            compute::why_left_alone(tap, &self.network.local_ports[&port], self.abandoned, self.config)
+        {
+            self.plan.waiting.push(Obstacle { subject: Subject::Port(port), message: reason });
             return None;
         }
         self.set_mtu(tap, mtu);
