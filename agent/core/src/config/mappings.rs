@@ -4,17 +4,27 @@ use std::collections::BTreeMap;
 
 use super::{PhysicalDevice, read::Reader};
 
+const INTERFACES: &str = "physical_interface_mappings";
+const BRIDGES: &str = "bridge_mappings";
+
 impl Reader<'_> {
     /// Both mappings; a bridge wins over an interface of the same physical network.
     pub(super) fn physical_networks(&mut self) -> BTreeMap<String, PhysicalDevice> {
-        let mut devices = BTreeMap::new();
-        for (name, bridge) in self.mappings("physical_interface_mappings") {
-            devices.insert(name, PhysicalDevice::Interface(bridge));
+        let interfaces = self.mappings(INTERFACES);
+        let bridges = self.mappings(BRIDGES);
+        for (_, device) in bridges.iter().filter(|(_, bridge)| interfaces.iter().any(|(_, nic)| nic == bridge)) {
+            let message = format!("device {device} is in {INTERFACES} as well: it is a bridge or a NIC, not both");
+            self.problem("linux_bridge", BRIDGES, message);
         }
-        for (name, bridge) in self.mappings("bridge_mappings") {
-            devices.insert(name, PhysicalDevice::Bridge(bridge));
+        for (label, bridge) in &bridges {
+            if let Some((_, nic)) = interfaces.iter().find(|(known, _)| known == label) {
+                let message =
+                    format!("physical network {label} is mapped to interface {nic}, too; bridge {bridge} wins");
+                self.note("linux_bridge", BRIDGES, message);
+            }
         }
-        devices
+        let interfaces = interfaces.into_iter().map(|(label, nic)| (label, PhysicalDevice::Interface(nic)));
+        interfaces.chain(bridges.into_iter().map(|(label, bridge)| (label, PhysicalDevice::Bridge(bridge)))).collect()
     }
 
     /// `label:device, …`; labels and devices are unique, as the Linux bridge agent wants them.
@@ -66,13 +76,32 @@ mod tests {
     }
 
     #[test]
-    fn mappings_that_are_malformed_or_ambiguous_are_refused() {
-        let text = "[linux_bridge]\nphysical_interface_mappings = a:eth2,b:eth2,a:eth3,c,d:much-too-long-name\n";
-        let problems = read(&format!("{text}{MINIMAL}")).expect_err("invalid");
-        let expected = ["device eth2 is mapped twice", "a is mapped twice", "\"c\"", "\"d:much-too-long-name\""];
-        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
-        for (problem, expected) in problems.iter().zip(expected) {
-            assert!(problem.contains(expected), "{problem}");
+    fn mappings_that_are_malformed_or_ambiguous_are_refused_one_by_one() {
+        for (mappings, expected) in [
+            ("physical_interface_mappings = a:eth2,b:eth2", ":2: … device eth2 is mapped twice"),
+            ("physical_interface_mappings = a:eth2,a:eth3", ":2: … physical network a is mapped twice"),
+            ("bridge_mappings = a:br0,a:br1", ":2: … physical network a is mapped twice"),
+            ("bridge_mappings = a:br0,b:br0", ":2: … device br0 is mapped twice"),
+            ("physical_interface_mappings = a", ":2: … \"a\": expected label:device"),
+            ("physical_interface_mappings = a:b:c", ":2: … \"a:b:c\": expected label:device"),
+            ("physical_interface_mappings = :eth2", ":2: … \":eth2\": expected label:device, a device name"),
+            ("physical_interface_mappings = a:much-too-long-name", "a device name of at most 15 characters"),
+            (
+                "physical_interface_mappings = a:eth2\nbridge_mappings = b:eth2",
+                ":3: … device eth2 is in physical_interface_mappings as well",
+            ),
+        ] {
+            let problems = read(&format!("[linux_bridge]\n{mappings}\n{MINIMAL}")).expect_err(mappings);
+            let found = |part| problems.iter().any(|problem| problem.contains(part));
+            assert!(expected.split(" … ").all(found) && problems.len() == 1, "{mappings}: {problems:#?}");
         }
+    }
+
+    #[test]
+    fn a_physical_network_in_both_options_is_noted() {
+        let text = "[linux_bridge]\nphysical_interface_mappings = a:eth2\nbridge_mappings = a:br-ex\n";
+        let (_, notes) = read(&format!("{text}{MINIMAL}")).expect("valid");
+        let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
+        assert_eq!(notes, ["/etc/o/a.ini:3: physical network a is mapped to interface eth2, too; bridge br-ex wins"]);
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration
 
 pub use read::SystemDefaults;
 
-use crate::model::Segment;
+use crate::model::{NetworkId, Segment, vxlan_name};
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +118,19 @@ impl Config {
     /// This host's tunnel endpoint, if there are to be tunnels.
     pub fn local_ip(&self) -> Option<IpAddr> {
         self.vxlan.map(|vxlan| vxlan.local_ip)
+    }
+
+    /// Names of the devices that a network must have for itself: its bridge, and what leads to the other hosts.
+    pub fn devices_of(&self, id: NetworkId, segment: &Segment) -> Vec<String> {
+        match segment {
+            Segment::Vxlan(vni) => vec![id.bridge_name(), vxlan_name(*vni)],
+            Segment::Flat { physical_network } => match self.physical_networks.get(physical_network) {
+                Some(PhysicalDevice::Bridge(bridge)) => vec![bridge.clone()],
+                Some(PhysicalDevice::Interface(nic)) => vec![id.bridge_name(), nic.clone()],
+                None => Vec::new(),
+            },
+            Segment::Local => vec![id.bridge_name()],
+        }
     }
 
     /// Why a network with this segment cannot work with this configuration.

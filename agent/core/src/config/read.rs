@@ -48,7 +48,7 @@ impl Config {
     /// # Errors
     /// [`Problems`]: all of them.
     pub fn from_settings(settings: &Settings, system: &SystemDefaults) -> Result<(Self, Vec<Note>), Problems> {
-        let mut reader = Reader { settings, problems: Vec::new() };
+        let mut reader = Reader { settings, problems: Vec::new(), notes: Vec::new() };
         let host = reader.text("DEFAULT", "host").unwrap_or_else(|| system.host_name.clone());
         let debug = reader.boolean("DEFAULT", "debug", false);
         let control = reader.control();
@@ -64,7 +64,7 @@ impl Config {
         let grace = reader.parsed("overlane", "unused_device_grace_secs", "a number of seconds");
         let unused_device_grace = grace.map_or(DEFAULT_GRACE, Duration::from_secs);
         reader.refuse_unknown_own_options();
-        let notes = reader.notes();
+        reader.note_what_is_not_used();
         match control {
             Some(control) if reader.problems.is_empty() => Ok((
                 Self {
@@ -78,7 +78,7 @@ impl Config {
                     fast_path,
                     bpffs,
                 },
-                notes,
+                reader.notes,
             )),
             _ => Err(Problems(reader.problems)),
         }
@@ -88,6 +88,7 @@ impl Config {
 pub(super) struct Reader<'a> {
     settings: &'a Settings,
     problems: Vec<Problem>,
+    notes: Vec<Note>,
 }
 
 impl<'a> Reader<'a> {
@@ -109,6 +110,13 @@ impl<'a> Reader<'a> {
             line: entry.map(|entry| entry.line),
             message: format!("[{section}] {name}{value}: {message}"),
         });
+    }
+
+    /// Something worth knowing about an option that is there.
+    pub(super) fn note(&mut self, section: &str, name: &str, message: String) {
+        if let Some(entry) = self.entry(section, name) {
+            self.notes.push(Note { file: entry.file.clone(), line: entry.line, message });
+        }
     }
 
     fn boolean(&mut self, section: &str, name: &str, default: bool) -> bool {
@@ -249,15 +257,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn notes(&self) -> Vec<Note> {
+    fn note_what_is_not_used(&mut self) {
         let ignored = self.settings.entries().iter().filter(|entry| entry.section != "overlane" && !is_known(entry));
-        ignored
-            .map(|entry| Note {
-                file: entry.file.clone(),
-                line: entry.line,
-                message: format!("[{}] {} is not used", entry.section, entry.name),
-            })
-            .collect()
+        self.notes.extend(ignored.map(|entry| Note {
+            file: entry.file.clone(),
+            line: entry.line,
+            message: format!("[{}] {} is not used", entry.section, entry.name),
+        }));
     }
 }
 

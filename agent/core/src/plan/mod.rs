@@ -3,6 +3,7 @@
 //! One plan need not reach the goal. What depends on an interface that does not exist yet is planned once it does, so
 //! the caller observes and plans again until a plan brings nothing new.
 
+mod claims;
 mod datapath;
 mod devices;
 mod entries;

@@ -2,6 +2,7 @@
 
 mod changes;
 mod compute_taps;
+mod conflicts;
 mod goldens;
 mod laws;
 mod simulated;

@@ -12,7 +12,10 @@ use crate::{
     desired::{Desired, Network},
     model::{NetworkId, PortId, Segment},
     observed::{KernelState, Link, LinkKind, Observed},
-    plan::{Obstacle, Plan, Subject},
+    plan::{
+        Obstacle, Plan, Subject,
+        claims::{self, Refused},
+    },
 };
 
 pub use compute::taps_in_the_making;
@@ -46,9 +49,11 @@ pub(super) fn plan(
         let message = format!("no interface has the address {}, which [vxlan] local_ip names", vxlan.local_ip);
         plan.obstacle(Subject::Host, message);
     }
+    let refused = claims::settle(desired, kernel, config);
     let planned = desired.networks.iter().filter_map(|(id, network)| {
         let abandoned = &observed.abandoned;
-        let devices = NetworkPlan { id: *id, network, kernel, abandoned, config, plan: &mut *plan }.devices()?;
+        let plan = &mut *plan;
+        let devices = NetworkPlan { id: *id, network, kernel, abandoned, refused: &refused, config, plan }.devices()?;
         Some((*id, devices))
     });
     planned.collect()
@@ -98,6 +103,7 @@ struct NetworkPlan<'a, 'p> {
     network: &'a Network,
     kernel: &'a KernelState,
     abandoned: &'a BTreeSet<u32>,
+    refused: &'a Refused,
     config: &'a Config,
     plan: &'p mut Plan,
 }
@@ -123,7 +129,8 @@ impl<'a> NetworkPlan<'a, '_> {
     /// Bridge, what leads to the other hosts, and the network's MTU if anything says what it is.
     #[expect(clippy::type_complexity, reason = "three things that come together only here")]
     fn bridge_and_segment(&mut self) -> Result<(Option<&'a Link>, Option<&'a Link>, Option<u32>), Unusable> {
-        if let Some(reason) = self.config.why_unusable(&self.network.segment) {
+        let refused = self.refused.networks.get(&self.id).cloned();
+        if let Some(reason) = self.config.why_unusable(&self.network.segment).or(refused) {
             return Err(self.unusable(reason));
         }
         let own_mtu = self.network.mtu.map(u32::from);
@@ -153,17 +160,43 @@ impl<'a> NetworkPlan<'a, '_> {
                 self.plan.action(KernelAction::CreateBridge { name, network: self.id });
                 Ok(None)
             }
-            Some(link) if link.kind == LinkKind::Bridge => {
-                self.set_up(link);
-                Ok(Some(link))
-            }
+            Some(link) if link.kind == LinkKind::Bridge => match self.foreign_user(link) {
+                Some(message) => Err(self.unusable(message)),
+                None => {
+                    self.set_up(link);
+                    Ok(Some(link))
+                }
+            },
             Some(link) => Err(self.name_taken(link, "bridge")),
         }
+    }
+
+    /// Whether a bridge, although it has the right name, carries another network. Nova's and the Linux bridge agent's bridges
+    /// cannot be told from anybody else's, but what leads out of them can.
+    fn foreign_user(&self, bridge: &Link) -> Option<String> {
+        if let Some(other) = bridge.made_for.filter(|other| *other != self.id) {
+            return Some(format!("{} has been made for network {other}: delete it if that is gone", bridge.name));
+        }
+        let own = self.network.segment.vni()?;
+        let ports = self.kernel.links.values().filter(|port| port.master == Some(bridge.ifindex));
+        let mut tunnels = ports.filter_map(|port| match &port.kind {
+            LinkKind::Vxlan(vxlan) if vxlan.vni != own => Some((&port.name, vxlan.vni)),
+            _ => None,
+        });
+        let (port, vni) = tunnels.next()?;
+        Some(format!(
+            "{} carries another network, with VNI {vni} by {port}: take that out with: ip link set {port} nomaster",
+            bridge.name
+        ))
     }
 
     /// The port's tap, if it is there and nobody else's.
     fn tap(&mut self, port: PortId, bridge: Option<&'a Link>, mtu: Option<u32>) -> Option<u32> {
         let tap = self.kernel.link_named(&port.tap_name())?;
+        if let Some(reason) = self.refused.ports.get(&port) {
+            self.plan.obstacle(Subject::Port(port), reason);
+            return None;
+        }
         if !matches!(tap.kind, LinkKind::Other(_)) {
             let message = format!("{} is a {}, not a tap: rename it, the name is needed", tap.name, kind_name(tap));
             self.plan.obstacle(Subject::Port(port), message);
