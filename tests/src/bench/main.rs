@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what the project measures of itself.
 
+mod bytes;
 mod control;
 mod figures;
 mod scale;
