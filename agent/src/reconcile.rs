@@ -88,8 +88,8 @@ pub trait Host {
     fn settled(&mut self) -> anyhow::Result<()>;
     /// Whether something that is wanted cannot be had for the moment.
     fn is_degraded(&self) -> bool;
-    /// Tries again to get hold of it.
-    fn retry_unavailable(&mut self);
+    /// Tries again to get hold of it, and looks after what no event tells of.
+    fn look_closer(&mut self);
 }
 
 /// What the loop knows.
@@ -168,6 +168,7 @@ impl<H: Host> Reconciler<H> {
     /// Takes in what the kernel reports.
     pub fn hear(&mut self, changes: &Changes) {
         if changes.overflow {
+            tracing::warn!("the kernel had more to tell than there was room for: looking at everything");
             self.look_at_least(Look::Everything);
         } else if changes.devices {
             self.look_at_least(Look::Devices);
@@ -185,16 +186,21 @@ impl<H: Host> Reconciler<H> {
         }
     }
 
+    /// Takes in that a pin has been removed.
+    pub fn pins_have_changed(&mut self) {
+        self.look_at_least(Look::Devices);
+    }
+
     fn look_at_least(&mut self, look: Look) {
         self.look = self.look.max(look);
     }
 
-    /// A full pass: looks at everything, and also tries again what was unavailable.
+    /// A full pass: looks at everything, also at what no event tells of, and tries again what was unavailable.
     ///
     /// # Errors
     /// When the host cannot be observed; single steps that fail are logged, counted, and hold nothing else back.
     pub async fn reconcile_fully(&mut self) -> anyhow::Result<Report> {
-        self.host.retry_unavailable();
+        self.host.look_closer();
         self.look_at_least(Look::Everything);
         self.reconcile().await
     }
@@ -240,7 +246,7 @@ impl<H: Host> Reconciler<H> {
                 }
                 if due.is_empty() && look > Look::Nothing && self.desired.complete {
                     self.host.settled()?;
-                    self.drift.in_order(&self.observed.kernel);
+                    self.drift.in_order(&self.observed);
                 }
             }
             // A program that is being detached counts on for a few milliseconds: not a reason to insist, only to look again.

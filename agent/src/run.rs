@@ -11,6 +11,7 @@ use tokio::{
 
 use crate::{
     control::file::TopologyFile,
+    datapath::PinWatch,
     files::{self, Loaded},
     host::LinuxHost,
     instance::Instance,
@@ -46,6 +47,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let mut topology = TopologyFile::open(topology, config)?;
     let (kernel, mut monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
     let host = LinuxHost::new(kernel, config)?;
+    let mut pins = PinWatch::over(&config.bpffs).context("watching the pins")?;
     let mut reconciler = Reconciler::new(host, config.clone());
     let local_ip = config.local_ip().map(tracing::field::display);
     tracing::info!(host = config.host, local_ip, "agent started");
@@ -67,12 +69,14 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
             report_progress(left == 0 && !is_ready);
             is_ready |= left == 0;
         }
+        pins.renew();
         tokio::select! {
             // In this order: work that is left does not keep the agent from hearing what is new.
             biased;
             () = stop.requested() => break,
             update = topology.update() => reconciler.accept(update),
             changes = monitor.changed() => reconciler.hear(&changes),
+            () = pins.removed() => reconciler.pins_have_changed(),
             () = tokio::time::sleep_until(next_full_pass) => (),
             () = wait_until(reconciler.next_wake()) => (),
             () = std::future::ready(()), if left > 0 => (),

@@ -1,6 +1,6 @@
 //! `from_uplink` and `from_overlay`: from other hosts.
 
-use overlane_abi::{DropReason, Hook, Outcome};
+use overlane_abi::{ABI_VERSION, DropReason, Hook, Meta, Outcome};
 use overlane_tests::packet::{BROADCAST, ETHERNET, Ends, Frame, Vxlan};
 
 use crate::{
@@ -90,6 +90,15 @@ fn vxlan_from_an_address_that_is_no_known_host_is_dropped() {
         let verdict = Verdict::Drop(DropReason::UnknownVtep);
         let _ = host(outer).expect(Hook::FromUplink, &tunnel.wrap(&frame), verdict);
     }
+}
+
+#[test]
+fn while_not_every_host_fits_into_the_map_vxlan_from_an_unknown_one_is_left_to_the_kernel() {
+    let mut datapath = host(v4());
+    datapath.set_meta(Meta { abi_version: ABI_VERSION, flags: Meta::VTEPS_INCOMPLETE });
+    let (mut tunnel, frame) = inbound(v4(), v4());
+    tunnel.outer.source = address("10.10.10.99");
+    datapath.expect_pass(Hook::FromUplink, &tunnel.wrap(&frame), Outcome::UnresolvedVtep);
 }
 
 #[test]

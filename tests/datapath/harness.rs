@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, env, fmt::Debug, fs, net::IpAddr, path::PathBuf
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{HashMap, MapData, PerCpuHashMap},
+    maps::{Array, HashMap, MapData, PerCpuHashMap},
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
-use overlane_abi::{Address, CounterKey, DropKey, DropReason, Hook, HookCounters, Outcome, Tally, names};
+use overlane_abi::{Address, CounterKey, DropKey, DropReason, Hook, HookCounters, Meta, Outcome, Tally, names};
 use overlane_tests::packet::{Frame, write_pcap};
 
 /// The interface that test runs happen on: the loopback of whoever runs them.
@@ -79,6 +79,12 @@ impl Datapath {
         let map = self.ebpf.map_mut(map).expect("the map exists");
         let mut map = HashMap::<&mut MapData, K, V>::try_from(map).expect("the map has these types");
         map.insert(key, value, 0).expect("the map has room");
+    }
+
+    /// Writes the one entry of `meta`.
+    pub(crate) fn set_meta(&mut self, meta: Meta) {
+        let map = self.ebpf.map_mut(names::META).expect("the map exists");
+        Array::<&mut MapData, Meta>::try_from(map).expect("its type").set(0, meta, 0).expect("it has an entry");
     }
 
     /// Runs the program of `hook` on `frame`, expects `verdict`, and returns the frame that came out.

@@ -5,6 +5,8 @@ mod bad_input;
 mod compute_taps;
 mod connectivity;
 mod demo;
+mod faults;
+mod full_maps;
 mod host_life;
 mod interop;
 mod lifecycle;

@@ -191,6 +191,46 @@ pub enum MapKey {
     Neighbor(abi::NeighborKey),
 }
 
+impl Action {
+    /// The interface that the step is about, by index; `None` when there is none yet, or it is about something else.
+    pub fn interface(&self) -> Option<u32> {
+        match self {
+            Self::Kernel(action) => action.interface(),
+            Self::Datapath(action) => action.interface(),
+        }
+    }
+}
+
+impl KernelAction {
+    fn interface(&self) -> Option<u32> {
+        match self {
+            Self::CreateBridge { .. } | Self::CreateVxlan { .. } => None,
+            Self::SetUp { ifindex, .. }
+            | Self::SetMtu { ifindex, .. }
+            | Self::SetMaster { ifindex, .. }
+            | Self::MoveIntoBridge { ifindex, .. }
+            | Self::GiveBack { ifindex, .. }
+            | Self::SetVxlanUnderlay { ifindex, .. }
+            | Self::DeleteLink { ifindex, .. }
+            | Self::ResolveNeighbor { uplink: ifindex, .. } => Some(*ifindex),
+            Self::AddFdb(entry) | Self::DeleteFdb(entry) => Some(entry.ifindex),
+        }
+    }
+}
+
+impl DatapathAction {
+    fn interface(&self) -> Option<u32> {
+        match self {
+            Self::Put(MapEntry::Fdb(_, entry)) => Some(entry.ifindex).filter(|ifindex| *ifindex != 0),
+            Self::Put(entry) => entry.key().interface(),
+            Self::Delete(key) => key.interface(),
+            Self::Attach { ifindex, .. } | Self::Detach { ifindex, .. } | Self::ForgetCounters { ifindex, .. } => {
+                Some(*ifindex)
+            }
+        }
+    }
+}
+
 impl From<KernelAction> for Action {
     fn from(action: KernelAction) -> Self {
         Self::Kernel(action)
@@ -277,6 +317,16 @@ impl MapEntry {
 impl fmt::Display for MapEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.key().fmt(f)
+    }
+}
+
+impl MapKey {
+    fn interface(&self) -> Option<u32> {
+        match self {
+            Self::Port(ifindex) => Some(*ifindex),
+            Self::Network(key) if key.kind == abi::NetworkKey::INTERFACE => Some(key.id),
+            Self::Network(_) | Self::Fdb(_) | Self::Vtep(_) | Self::Neighbor(_) => None,
+        }
     }
 }
 

@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sys::statfs::{FsType, statfs};
+use aya::maps::MapError;
+use nix::{
+    errno::Errno,
+    sys::statfs::{FsType, statfs},
+};
 
 /// `BPF_FS_MAGIC` of the kernel's `uapi/linux/magic.h`.
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
@@ -55,8 +59,11 @@ pub enum DatapathError {
         map: &'static str,
         /// Why.
         #[source]
-        source: Box<aya::maps::MapError>,
+        source: Box<MapError>,
     },
+    /// A map has no room for another entry.
+    #[error("map {0} is full (its capacity is in ebpf/abi/src/limits.rs); the kernel lane carries what does not fit")]
+    Full(&'static str),
     /// The pin directory could not be read or changed.
     #[error("accessing {path}")]
     Pins {
@@ -69,10 +76,15 @@ pub enum DatapathError {
 }
 
 impl DatapathError {
-    pub(super) fn map(map: &'static str) -> impl Fn(aya::maps::MapError) -> Self {
+    pub(super) fn map(map: &'static str) -> impl Fn(MapError) -> Self {
         move |source| {
             if is_permission_denied(&source) { Self::NoPermission } else { Self::Map { map, source: Box::new(source) } }
         }
+    }
+
+    /// As `map`, for a new entry.
+    pub(super) fn put(map: &'static str) -> impl Fn(MapError) -> Self {
+        move |source| if is_full(&source) { Self::Full(map) } else { Self::map(map)(source) }
     }
 
     pub(super) fn load(source: aya::EbpfError) -> Self {
@@ -82,6 +94,12 @@ impl DatapathError {
     pub(super) fn pins(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::Pins { path: path.to_owned(), source }
     }
+}
+
+/// What a hash map without room says (kernel `Documentation/bpf/map_hash.rst`).
+fn is_full(error: &MapError) -> bool {
+    let MapError::SyscallError(error) = error else { return false };
+    error.io_error.raw_os_error() == Some(Errno::E2BIG as i32)
 }
 
 /// Permission problems hide deep in aya's errors; they deserve words of their own.

@@ -29,7 +29,7 @@ pub enum Outcome {
     Oversize = 10,
     /// Left to the kernel: a segmentation-offload packet, which only the kernel can decapsulate intact.
     Gso = 11,
-    /// Left to the kernel: the underlay next hop has no link-layer address yet.
+    /// Left to the kernel: the underlay next hop has no link-layer address yet, or the endpoint did not fit into its map.
     UnresolvedVtep = 12,
     /// Left to the kernel: a kernel helper refused, for instance because the packet is already encapsulated.
     HelperRefused = 13,
