@@ -71,6 +71,11 @@ impl Drift {
         }
     }
 
+    /// Repairs since the agent started.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Logs repairs, and how many there have been since the agent started.
     pub(crate) fn report(&mut self, repairs: &[&Action]) {
         self.total += repairs.len() as u64;

@@ -97,6 +97,14 @@ impl Host for LinuxHost {
         }
     }
 
+    fn fast_path(&self) -> String {
+        match &self.fast_lane {
+            FastLane::Off => "off".to_owned(),
+            FastLane::On(_) => "on".to_owned(),
+            FastLane::Unavailable { reason, .. } => reason.clone(),
+        }
+    }
+
     fn is_degraded(&self) -> bool {
         matches!(self.fast_lane, FastLane::Unavailable { .. })
     }

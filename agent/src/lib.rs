@@ -15,4 +15,5 @@ pub mod logs;
 pub mod reconcile;
 pub mod run;
 pub mod show;
+pub mod status;
 pub mod verify;

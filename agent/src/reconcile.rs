@@ -23,6 +23,7 @@ use crate::{
     drift::Drift,
     grace::Grace,
     kernel::{Changes, FdbChange},
+    status::{FAILURES_MAX, Failure, Status},
 };
 
 /// A plan can only name interfaces that exist, so a new network takes three passes: its devices, what goes on top of
@@ -86,6 +87,8 @@ pub trait Host {
     fn apply(&mut self, actions: &[&Action]) -> impl Future<Output = Vec<anyhow::Result<()>>>;
     /// Everything that is desired is in place: what was kept until then can go.
     fn settled(&mut self) -> anyhow::Result<()>;
+    /// Whether the fast path is `on`, `off`, or why it cannot be had for the moment.
+    fn fast_path(&self) -> String;
     /// Whether something that is wanted cannot be had for the moment.
     fn is_degraded(&self) -> bool;
     /// Tries again to get hold of it, and looks after what no event tells of.
@@ -111,6 +114,8 @@ pub struct Reconciler<H> {
     in_the_making: Grace,
     backoff: Backoff,
     drift: Drift,
+    /// How often the kernel had more to tell than there was room for.
+    overflows: u64,
 }
 
 /// What a reconciliation came to.
@@ -147,6 +152,7 @@ impl<H: Host> Reconciler<H> {
             in_the_making: Grace::of(TAP_GRACE),
             backoff: Backoff::default(),
             drift: Drift::default(),
+            overflows: 0,
         }
     }
 
@@ -168,6 +174,7 @@ impl<H: Host> Reconciler<H> {
     /// Takes in what the kernel reports.
     pub fn hear(&mut self, changes: &Changes) {
         if changes.overflow {
+            self.overflows += 1;
             tracing::warn!("the kernel had more to tell than there was room for: looking at everything");
             self.look_at_least(Look::Everything);
         } else if changes.devices {
@@ -325,6 +332,24 @@ impl<H: Host> Reconciler<H> {
 
     fn describe_failure(&self, action: &Action, now: Instant) -> String {
         format!("could not {action}: {}", self.backoff.waits(action, now).unwrap_or("it is tried again"))
+    }
+
+    /// What only this loop knows, in an order that does not change by itself.
+    pub fn status(&self) -> Status {
+        let failure =
+            |(action, error): (&Action, &str)| Failure { action: action.to_string(), error: error.to_owned() };
+        let mut failures: Vec<Failure> = self.backoff.failures().map(failure).collect();
+        failures.sort_by(|a, b| a.action.cmp(&b.action));
+        let (failing, repairs) = (failures.len(), self.drift.total());
+        failures.truncate(FAILURES_MAX);
+        Status {
+            fast_path: self.host.fast_path(),
+            repairs,
+            overflows: self.overflows,
+            failing,
+            failures,
+            ..Status::default()
+        }
     }
 
     /// When the loop must look again even if nothing happens.

@@ -18,6 +18,7 @@ use crate::{
     kernel::Kernel,
     logs,
     reconcile::{Reconciler, Report},
+    status::Status,
 };
 
 /// Events drive the agent; this is the safety net under them.
@@ -42,7 +43,7 @@ pub fn agent(config_files: &[PathBuf]) -> anyhow::Result<()> {
 async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let config = &loaded.config;
     let Control::File(topology) = &config.control;
-    let _instance = Instance::claim()?;
+    let instance = Instance::claim()?;
     let mut stop = Stop::listen()?;
     let mut topology = TopologyFile::open(topology, config)?;
     let (kernel, mut monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
@@ -69,6 +70,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
             report_progress(left == 0 && !is_ready);
             is_ready |= left == 0;
         }
+        instance.publish(Status { pid: std::process::id(), ..reconciler.status() });
         pins.renew();
         tokio::select! {
             // In this order: work that is left does not keep the agent from hearing what is new.

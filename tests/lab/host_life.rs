@@ -124,6 +124,7 @@ fn verify_explains_every_difference_in_a_sentence() -> Result<()> {
     let (tap, bridge) = (pair.ports[0].tap(), pair.network.bridge());
     host.run(&format!("ip link set {tap} nomaster"))?;
     host.run("bridge fdb del 00:00:00:00:00:00 dev vxlan-10")?;
+    host.run("ip link add tapdeadbeef-00 type veth peer name other")?;
     std::fs::remove_file(host.pins().join("links").join(format!("from_uplink-{}", ifindex(&pair, "eth1")?)))?;
     let expect = |expected: &[String]| -> Result<()> {
         let Err(error) = host.overlane("verify") else { anyhow::bail!("nothing was found") };
@@ -137,6 +138,7 @@ fn verify_explains_every_difference_in_a_sentence() -> Result<()> {
         format!("{tap} is not in bridge {bridge}"),
         "the entry of vxlan-10 for 00:00:00:00:00:00 at 10.10.10.12 is missing".to_owned(),
         "program from_uplink is not attached to eth1".to_owned(),
+        "note: tapdeadbeef-00 is here, but the control plane has no port of that name on this host".to_owned(),
     ])?;
     host.run(&format!("ip link delete {bridge}"))?;
     expect(&[format!("bridge {bridge} does not exist; network net10 needs it for {tap} (there)")])

@@ -1,7 +1,10 @@
 //! What the agent does as its topology changes, as it stops, and what its tools say.
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use overlane_tests::{
     lab::{Lanes, Pair, UPLINK, nothing_to_do},
     wait::wait_until,
@@ -20,6 +23,19 @@ fn a_stopped_agent_leaves_forwarding_and_the_tools_untouched() -> Result<()> {
     let carried = pair.host("left").counted("from_port", "tap", "encapsulated")? - before;
     ensure!(carried >= 80, "the fast lane carried {carried}");
     ensure!(pair.host("left").show("ports")?[0]["state"] == "active");
+    ensure!(pair.host("left").show("agent")?[0]["state"] == "absent");
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_does_not_answer_is_shown_as_silent() -> Result<()> {
+    let pair = Pair::running(Lanes::Both)?;
+    let pid = pair.agents[0].pid();
+    let agent = &pair.host("left").show("agent")?[0];
+    ensure!(agent["state"] == "running" && agent["pid"] == pid && agent["fast_path"] == "on", "{agent}");
+    kill(Pid::from_raw(pid.try_into()?), Signal::SIGSTOP)?;
+    let agent = &pair.host("left").show("agent")?[0];
+    ensure!(agent["state"] == "silent" && agent["pid"] == pid, "{agent}");
     Ok(())
 }
 

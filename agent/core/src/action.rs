@@ -199,6 +199,16 @@ impl Action {
             Self::Datapath(action) => action.interface(),
         }
     }
+
+    /// The network that the step makes a device for.
+    pub fn network(&self) -> Option<NetworkId> {
+        match self {
+            Self::Kernel(KernelAction::CreateBridge { network, .. } | KernelAction::CreateVxlan { network, .. }) => {
+                Some(*network)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl KernelAction {

@@ -1,6 +1,7 @@
 //! What `overlane show` and `overlane plan` print: read from the kernel and the pinned maps, so that it is true with
 //! the agent running, stopped or dead.
 
+mod agent;
 mod counters;
 mod ports;
 mod table;
@@ -33,6 +34,8 @@ pub enum Subject {
     Drops,
     /// What became of every packet, by interface and program.
     Counters,
+    /// The agent: whether it runs, which lanes it may use, what it has repaired, and what it fails to do.
+    Agent,
 }
 
 /// Prints one subject.
@@ -48,6 +51,7 @@ pub fn show(subject: Subject, view: &View, format: Format, out: &mut impl Write)
         Subject::Vteps => table::print(&tunnels::vteps(view), format, out),
         Subject::Drops => table::print(&counters::drops(view), format, out),
         Subject::Counters => table::print(&counters::counters(view), format, out),
+        Subject::Agent => table::print(&agent::agent(view), format, out),
     }
 }
 
