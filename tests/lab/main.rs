@@ -12,5 +12,6 @@ mod interop;
 mod lifecycle;
 mod offload;
 mod physical;
+mod service;
 mod trouble;
 mod underlay;

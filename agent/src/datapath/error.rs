@@ -1,11 +1,11 @@
 //! What can go wrong with the fast lane, and in which words.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use aya::maps::MapError;
+use aya::{maps::MapError, programs::ProgramError};
 use nix::{
     errno::Errno,
     sys::statfs::{FsType, statfs},
@@ -39,7 +39,7 @@ pub enum DatapathError {
         program: &'static str,
         /// Why.
         #[source]
-        source: Box<aya::programs::ProgramError>,
+        source: Box<ProgramError>,
     },
     /// A program could not be attached or its attachment could not be kept.
     #[error("attaching {program} to interface {ifindex}")]
@@ -91,6 +91,17 @@ impl DatapathError {
         if is_permission_denied(&source) { Self::NoPermission } else { Self::Load(Box::new(source)) }
     }
 
+    /// The verifier is stricter with a process that lacks a capability, and refuses programs with the same error as bad ones.
+    pub(super) fn program(program: &'static str) -> impl Fn(ProgramError) -> Self {
+        move |source| {
+            if is_permission_denied(&source) && lacks_a_capability() {
+                Self::NoPermission
+            } else {
+                Self::Program { program, source: Box::new(source) }
+            }
+        }
+    }
+
     pub(super) fn pins(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::Pins { path: path.to_owned(), source }
     }
@@ -112,6 +123,18 @@ fn is_permission_denied(error: &(dyn std::error::Error + 'static)) -> bool {
         cause = current.source();
     }
     false
+}
+
+/// Whether this process has less than loading programs needs (capabilities(7); numbers from `uapi/linux/capability.h`).
+fn lacks_a_capability() -> bool {
+    const NET_ADMIN: u64 = 1 << 12;
+    const SYS_ADMIN: u64 = 1 << 21;
+    const PERFMON_AND_BPF: u64 = 1 << 38 | 1 << 39;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let Some(effective) = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()) else { return false };
+    let has_all_of = |set: u64| effective & set == set;
+    !has_all_of(NET_ADMIN) || !(has_all_of(PERFMON_AND_BPF) || has_all_of(SYS_ADMIN))
 }
 
 /// Refuses a `bpffs` that could not hold pins.
