@@ -103,8 +103,16 @@ impl Host for LinuxHost {
 
     fn settled(&mut self) -> anyhow::Result<()> {
         match &mut self.fast_lane {
-            FastLane::On(datapath) => datapath.retire_other_versions().context("removing maps of another version"),
+            FastLane::On(datapath) => datapath.settle().context("completing the datapath"),
             FastLane::Off | FastLane::Unavailable { .. } => Ok(()),
+        }
+    }
+
+    fn fast_path(&self) -> String {
+        match &self.fast_lane {
+            FastLane::Off => "off".to_owned(),
+            FastLane::On(_) => "on".to_owned(),
+            FastLane::Unavailable { reason, .. } => reason.clone(),
         }
     }
 
@@ -112,15 +120,21 @@ impl Host for LinuxHost {
         matches!(self.fast_lane, FastLane::Unavailable { .. })
     }
 
-    fn retry_unavailable(&mut self) {
-        if let FastLane::Unavailable { bpffs, settings, reason } = &mut self.fast_lane {
-            match Datapath::open(bpffs, settings) {
+    fn look_closer(&mut self) {
+        match &mut self.fast_lane {
+            FastLane::Off => (),
+            FastLane::On(datapath) => {
+                if let Err(error) = datapath.look_for_dead_links() {
+                    tracing::warn!(error = describe(error), "could not look for dead attachments");
+                }
+            }
+            FastLane::Unavailable { bpffs, settings, reason } => match Datapath::open(bpffs, settings) {
                 Ok(datapath) => {
                     tracing::info!("fast path available again");
                     self.fast_lane = FastLane::On(Box::new(datapath));
                 }
                 Err(error) => reason.clone_from(&describe(error)),
-            }
+            },
         }
     }
 }

@@ -1,8 +1,16 @@
 //! Ingress of a tap: what the port sends.
 
-use overlane_abi::Outcome;
+use network_types::eth::EthHdr;
+use overlane_abi::{Outcome, Port};
 
-use crate::{encap, maps, parse::Ethernet, respond, skb::Skb, verdict::Verdict};
+use crate::{
+    encap, maps,
+    parse::{Ethernet, InnerIp},
+    respond, size,
+    skb::Skb,
+    too_big,
+    verdict::Verdict,
+};
 
 /// Answers, switches locally, encapsulates, or leaves the packet to the bridge.
 #[inline(always)]
@@ -19,6 +27,9 @@ pub fn forward(skb: Skb) -> Verdict {
     if frame.is_group() {
         return respond::answer(skb, &frame, port).unwrap_or(Verdict::Pass(Outcome::Flood));
     }
+    if let Some(verdict) = refuse_what_the_network_does_not_take(skb, &frame, port) {
+        return verdict;
+    }
     let Some(owner) = maps::fdb(port.network, frame.destination) else {
         return Verdict::Pass(Outcome::UnknownDestination);
     };
@@ -29,4 +40,18 @@ pub fn forward(skb: Skb) -> Verdict {
         return Verdict::Redirect(Outcome::Delivered, owner.ifindex);
     }
     encap::encapsulate(skb, &frame, port.vni, &owner.vtep)
+}
+
+/// What is too big for the network is so whichever lane it would take, and whether or not its destination is known: a bridge
+/// would drop it without a word.
+#[inline(always)]
+fn refuse_what_the_network_does_not_take(skb: Skb, frame: &Ethernet, port: &Port) -> Option<Verdict> {
+    let mtu = port.mtu as usize;
+    // All that a packet of usual size costs. A superpacket is longer, though its segments fit.
+    if mtu == 0 || size::of_packet(skb) <= mtu {
+        return None;
+    }
+    let ip = InnerIp::at(skb, frame, EthHdr::LEN)?;
+    let is_too_big = size::on_the_wire(skb, &ip)? > mtu;
+    is_too_big.then(|| too_big::answer(skb, frame, &ip, port.mtu))
 }

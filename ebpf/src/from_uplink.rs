@@ -41,7 +41,11 @@ fn from_tunnel(skb: Skb, overlay: &Overlay) -> Verdict {
     };
     let learns = network.flags & Network::LEARNS != 0;
     if !learns && maps::vtep(&overlay.source).is_none() {
-        return Verdict::Drop(DropReason::UnknownVtep);
+        return if maps::vteps_are_incomplete() {
+            Verdict::Pass(Outcome::UnresolvedVtep)
+        } else {
+            Verdict::Drop(DropReason::UnknownVtep)
+        };
     }
     if skb.gso_size() != 0 {
         return Verdict::Pass(Outcome::Gso);

@@ -15,6 +15,7 @@ mod from_uplink;
 mod maps;
 mod parse;
 mod respond;
+mod size;
 mod skb;
 mod switch;
 mod to_port;

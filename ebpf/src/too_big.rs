@@ -1,5 +1,5 @@
-//! Telling a port that its packet is too big for the path. Left to the bridge, the packet would vanish there without a word:
-//! a bridge is no router.
+//! Telling a port that its packet is too big for its network or the path. Left to the bridge, the packet would vanish there
+//! without a word: a bridge is no router.
 
 use network_types::{
     eth::{EthHdr, EtherType},
@@ -31,7 +31,7 @@ const QUOTE_V4: usize = Ipv4Hdr::LEN + TRANSPORT_QUOTE;
 const QUOTE_V6: usize = Ipv6Hdr::LEN + TRANSPORT_QUOTE;
 const TTL: u8 = 64;
 
-/// Sends the port an error that names the largest IP packet which the path takes, in bytes.
+/// Sends the port an error that names the largest IP packet that fits, in bytes.
 #[inline(always)]
 pub fn answer(skb: Skb, frame: &Ethernet, ip: &InnerIp, mtu: u32) -> Verdict {
     let answered = match ip.family {

@@ -134,7 +134,7 @@ fn unusual_questions_are_flooded() {
 #[test]
 fn a_port_whose_responder_is_off_gets_no_answers() {
     let mut datapath = host(v4());
-    datapath.put(names::PORTS, IFINDEX, Port { network: INDEX, vni: VNI, mac: HERE, flags: 0 });
+    datapath.put(names::PORTS, IFINDEX, Port { network: INDEX, vni: VNI, mac: HERE, flags: 0, mtu: 0 });
     expect_silence(&mut datapath, &arp(&who_has(v4().there), REQUEST, UNKNOWN));
     expect_silence(&mut datapath, &solicitation(v6().here, v6().there));
 }

@@ -2,14 +2,18 @@
 
 mod adoption;
 mod bad_input;
+mod compute_taps;
 mod connectivity;
 mod demo;
+mod faults;
+mod full_maps;
 mod host_life;
 mod interop;
 mod lifecycle;
 mod multicast;
 mod offload;
 mod physical;
+mod service;
 mod trouble;
 mod underlay;
 mod vlan;

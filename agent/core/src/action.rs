@@ -1,12 +1,14 @@
 //! What the plan wants done, as data: printed by `overlane plan`, compared by tests, executed by the adapters.
 
-use std::{fmt, net::IpAddr};
+mod display;
+
+use std::net::IpAddr;
 
 use overlane_abi as abi;
 
 use crate::{
     model::{Mac, NetworkId, Vid, Vni},
-    observed::{FdbEntry, FdbTable},
+    observed::FdbEntry,
 };
 
 /// One step. Every step is idempotent: made-already and gone-already are success.
@@ -237,6 +239,59 @@ pub enum MapKey {
     VlanDevice(u32),
 }
 
+impl Action {
+    /// The interface that the step is about, by index; `None` when there is none yet, or it is about something else.
+    pub fn interface(&self) -> Option<u32> {
+        match self {
+            Self::Kernel(action) => action.interface(),
+            Self::Datapath(action) => action.interface(),
+        }
+    }
+
+    /// The network that the step makes a device for.
+    pub fn network(&self) -> Option<NetworkId> {
+        match self {
+            Self::Kernel(
+                KernelAction::CreateBridge { network, .. }
+                | KernelAction::CreateVxlan { network, .. }
+                | KernelAction::CreateVlan { network, .. },
+            ) => Some(*network),
+            _ => None,
+        }
+    }
+}
+
+impl KernelAction {
+    fn interface(&self) -> Option<u32> {
+        match self {
+            Self::CreateBridge { .. } | Self::CreateVxlan { .. } | Self::CreateVlan { .. } => None,
+            Self::SetUp { ifindex, .. }
+            | Self::SetMtu { ifindex, .. }
+            | Self::SetPromiscuous { ifindex, .. }
+            | Self::SetMaster { ifindex, .. }
+            | Self::MoveIntoBridge { ifindex, .. }
+            | Self::GiveBack { ifindex, .. }
+            | Self::SetVxlanUnderlay { ifindex, .. }
+            | Self::DeleteLink { ifindex, .. }
+            | Self::ResolveNeighbor { uplink: ifindex, .. } => Some(*ifindex),
+            Self::AddFdb(entry) | Self::DeleteFdb(entry) => Some(entry.ifindex),
+        }
+    }
+}
+
+impl DatapathAction {
+    fn interface(&self) -> Option<u32> {
+        match self {
+            Self::Put(MapEntry::Fdb(_, entry)) => Some(entry.ifindex).filter(|ifindex| *ifindex != 0),
+            Self::Put(entry) => entry.key().interface(),
+            Self::Delete(key) => key.interface(),
+            Self::Attach { ifindex, .. } | Self::Detach { ifindex, .. } | Self::ForgetCounters { ifindex, .. } => {
+                Some(*ifindex)
+            }
+        }
+    }
+}
+
 impl From<KernelAction> for Action {
     fn from(action: KernelAction) -> Self {
         Self::Kernel(action)
@@ -246,74 +301,6 @@ impl From<KernelAction> for Action {
 impl From<DatapathAction> for Action {
     fn from(action: DatapathAction) -> Self {
         Self::Datapath(action)
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kernel(action) => action.fmt(f),
-            Self::Datapath(action) => action.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for KernelAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CreateBridge { name, network } => write!(f, "create bridge {name} for network {network}"),
-            Self::CreateVxlan { name, spec, .. } => {
-                write!(f, "create vxlan device {name}: local {} port {} mtu {}", spec.local, spec.port, spec.mtu)?;
-                spec.group.map_or(Ok(()), |group| write!(f, " group {group}"))
-            }
-            Self::CreateVlan { name, spec: VlanSpec { vid, mtu, tagging, .. }, .. } => {
-                let by = match tagging {
-                    Tagging::Kernel => "",
-                    Tagging::Programs => ", tagged by eBPF because the kernel has no 8021q module",
-                };
-                write!(f, "create VLAN device {name}: VID {vid} mtu {mtu}{by}")
-            }
-            Self::SetPromiscuous { name, .. } => write!(f, "have {name} take the frames for all MAC addresses"),
-            Self::SetUp { name, .. } => write!(f, "set {name} up"),
-            Self::SetMtu { name, mtu, .. } => write!(f, "set the MTU of {name} to {mtu}"),
-            Self::SetMaster { name, bridge_name, .. } => write!(f, "add {name} to bridge {bridge_name}"),
-            Self::MoveIntoBridge { name, bridge_name, .. } => {
-                write!(f, "move {name} with its addresses and routes into bridge {bridge_name}")
-            }
-            Self::GiveBack { name, bridge_name, .. } => {
-                write!(f, "take {name} out of bridge {bridge_name}, and give it its addresses and routes back")
-            }
-            Self::SetVxlanUnderlay { name, underlay_name, .. } => write!(f, "send {name} by {underlay_name}"),
-            Self::DeleteLink { name, .. } => write!(f, "delete {name}"),
-            Self::AddFdb(entry) => write!(f, "add FDB entry {entry}"),
-            Self::DeleteFdb(entry) => write!(f, "delete FDB entry {entry}"),
-            Self::ResolveNeighbor { uplink, address } => write!(f, "resolve next hop {address} on interface {uplink}"),
-        }
-    }
-}
-
-impl fmt::Display for FdbEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on interface {}", self.mac, self.ifindex)?;
-        match self.table {
-            FdbTable::Bridge => write!(f, " (bridge)"),
-            FdbTable::Vxlan { remote } => write!(f, " to {remote}"),
-            FdbTable::Learned { remote } => write!(f, " to {remote} (learned)"),
-        }
-    }
-}
-
-impl fmt::Display for DatapathAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Put(entry) => write!(f, "set {entry}"),
-            Self::Delete(key) => write!(f, "delete {key}"),
-            Self::Attach { hook, ifindex } => write!(f, "attach {} to interface {ifindex}", hook.name()),
-            Self::ForgetCounters { hook, ifindex } => {
-                write!(f, "forget the counters of {} on interface {ifindex}", hook.name())
-            }
-            Self::Detach { hook, ifindex } => write!(f, "detach {} from interface {ifindex}", hook.name()),
-        }
     }
 }
 
@@ -332,24 +319,13 @@ impl MapEntry {
     }
 }
 
-impl fmt::Display for MapEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.key().fmt(f)
-    }
-}
-
-impl fmt::Display for MapKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mac = |mac| crate::model::Mac(mac);
+impl MapKey {
+    fn interface(&self) -> Option<u32> {
         match self {
-            Self::Port(ifindex) => write!(f, "ports[interface {ifindex}]"),
-            Self::Network(key) if key.kind == abi::NetworkKey::VNI => write!(f, "networks[VNI {}]", key.id),
-            Self::Network(key) => write!(f, "networks[interface {}]", key.id),
-            Self::Fdb(key) => write!(f, "fdb[network {}, {}]", key.network, mac(key.mac)),
-            Self::Vtep(address) => write!(f, "vteps[{}]", IpAddr::from(*address)),
-            Self::Vlan(key) => write!(f, "vlans[VID {} on interface {}]", key.vid, key.nic),
-            Self::VlanDevice(ifindex) => write!(f, "vlan_devices[interface {ifindex}]"),
-            Self::Neighbor(key) => write!(f, "neighbors[network {}, {}]", key.network, IpAddr::from(key.address)),
+            Self::Port(ifindex) | Self::VlanDevice(ifindex) => Some(*ifindex),
+            Self::Vlan(key) => Some(key.nic),
+            Self::Network(key) if key.kind == abi::NetworkKey::INTERFACE => Some(key.id),
+            Self::Network(_) | Self::Fdb(_) | Self::Vtep(_) | Self::Neighbor(_) => None,
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Observed {
     /// Devices of Overlane's that no network has needed for longer than the grace period. (The plan has no clock: who
     /// calls it has.)
     pub retired: BTreeSet<u32>,
+    /// Taps that have been left to libvirt for longer than a grace period: it will not connect them any more.
+    pub abandoned: BTreeSet<u32>,
 }
 
 /// Devices, FDB and paths of one network namespace.

@@ -3,6 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::Hash,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
 
@@ -32,15 +34,20 @@ pub struct Maps {
     vlan_devices: HashMap<MapData, u32, VlanId>,
     counters: PerCpuHashMap<MapData, CounterKey, HookCounters>,
     drops: PerCpuHashMap<MapData, DropKey, Tally>,
+    meta: Array<MapData, Meta>,
+    vteps_that_do_not_fit: BTreeSet<Address>,
+    /// Each once more, by name: what a pin can be made of.
+    descriptors: Vec<(&'static str, OwnedFd)>,
 }
 
 impl Maps {
     /// Takes the maps out of a loaded object and writes down which ABI version they have.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
-        let meta = ebpf.take_map(names::META).ok_or(MapError::InvalidName { name: names::META.to_owned() });
-        let mut meta: Array<MapData, Meta> = meta.and_then(Array::try_from).map_err(DatapathError::map(names::META))?;
-        meta.set(0, Meta { abi_version: ABI_VERSION, pad: 0 }, 0).map_err(DatapathError::map(names::META))?;
-        Self::from(|name| ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }))
+        let mut maps = Self::from(|name| ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }))?;
+        // What an earlier agent says of the others is true until all of it is checked.
+        let meta = Meta { abi_version: ABI_VERSION, ..maps.meta.get(&0, 0).map_err(DatapathError::map(names::META))? };
+        maps.meta.set(0, meta, 0).map_err(DatapathError::map(names::META))?;
+        Ok(maps)
     }
 
     /// Opens the maps that are pinned in `directory`.
@@ -54,21 +61,45 @@ impl Maps {
     fn from(mut open: impl FnMut(&'static str) -> Result<Map, MapError>) -> Result<Self, DatapathError> {
         fn typed<M: TryFrom<Map, Error = MapError>>(
             open: &mut impl FnMut(&'static str) -> Result<Map, MapError>,
+            descriptors: &mut Vec<(&'static str, OwnedFd)>,
             name: &'static str,
         ) -> Result<M, DatapathError> {
-            open(name).and_then(M::try_from).map_err(DatapathError::map(name))
+            let map = open(name).map_err(DatapathError::map(name))?;
+            if let Map::HashMap(data) | Map::PerCpuHashMap(data) | Map::Array(data) = &map {
+                let descriptor = data.fd().as_fd().try_clone_to_owned();
+                descriptors.push((name, descriptor.map_err(MapError::IoError).map_err(DatapathError::map(name))?));
+            }
+            M::try_from(map).map_err(DatapathError::map(name))
         }
+        let mut descriptors = Vec::new();
         Ok(Self {
-            ports: typed(&mut open, names::PORTS)?,
-            networks: typed(&mut open, names::NETWORKS)?,
-            fdb: typed(&mut open, names::FDB)?,
-            vteps: typed(&mut open, names::VTEPS)?,
-            neighbors: typed(&mut open, names::NEIGHBORS)?,
-            vlans: typed(&mut open, names::VLANS)?,
-            vlan_devices: typed(&mut open, names::VLAN_DEVICES)?,
-            counters: typed(&mut open, names::COUNTERS)?,
-            drops: typed(&mut open, names::DROPS)?,
+            ports: typed(&mut open, &mut descriptors, names::PORTS)?,
+            networks: typed(&mut open, &mut descriptors, names::NETWORKS)?,
+            fdb: typed(&mut open, &mut descriptors, names::FDB)?,
+            vteps: typed(&mut open, &mut descriptors, names::VTEPS)?,
+            neighbors: typed(&mut open, &mut descriptors, names::NEIGHBORS)?,
+            vlans: typed(&mut open, &mut descriptors, names::VLANS)?,
+            vlan_devices: typed(&mut open, &mut descriptors, names::VLAN_DEVICES)?,
+            counters: typed(&mut open, &mut descriptors, names::COUNTERS)?,
+            drops: typed(&mut open, &mut descriptors, names::DROPS)?,
+            meta: typed(&mut open, &mut descriptors, names::META)?,
+            vteps_that_do_not_fit: BTreeSet::new(),
+            descriptors,
         })
+    }
+
+    /// Pins the maps again whose pins somebody has removed from `directory`.
+    pub(super) fn restore_pins(&self, directory: &Path) -> Result<(), DatapathError> {
+        for (name, descriptor) in &self.descriptors {
+            let pin = directory.join(name);
+            if !pin.exists() {
+                let descriptor = descriptor.try_clone().map_err(DatapathError::pins(&pin))?;
+                let map = MapData::from_fd(descriptor).map_err(DatapathError::map(name))?;
+                map.pin(&pin).map_err(|error| DatapathError::pins(&pin)(io::Error::other(error)))?;
+                tracing::warn!(pin = %pin.display(), "somebody has removed the pin of a map: pinned again");
+            }
+        }
+        Ok(())
     }
 
     /// What is in the maps and where programs are attached. The big maps are read only when nothing is `known` of them: no
@@ -116,11 +147,32 @@ impl Maps {
             MapEntry::Port(key, value) => insert(&mut self.ports, names::PORTS, key, value),
             MapEntry::Network(key, value) => insert(&mut self.networks, names::NETWORKS, key, value),
             MapEntry::Fdb(key, value) => insert(&mut self.fdb, names::FDB, key, value),
-            MapEntry::Vtep(key, value) => insert(&mut self.vteps, names::VTEPS, key, value),
+            MapEntry::Vtep(key, value) => self.put_vtep(key, value),
             MapEntry::Neighbor(key, value) => insert(&mut self.neighbors, names::NEIGHBORS, key, value),
             MapEntry::Vlan(key, value) => insert(&mut self.vlans, names::VLANS, key, value),
             MapEntry::VlanDevice(key, value) => insert(&mut self.vlan_devices, names::VLAN_DEVICES, key, value),
         }
+    }
+
+    /// An endpoint that does not fit must not be taken for a stranger's: the programs are told before anything else.
+    fn put_vtep(&mut self, key: Address, value: Vtep) -> Result<(), DatapathError> {
+        let result = insert(&mut self.vteps, names::VTEPS, key, value);
+        match result {
+            Ok(()) => self.vteps_that_do_not_fit.remove(&key),
+            Err(_) => self.vteps_that_do_not_fit.insert(key),
+        };
+        let tell = if result.is_err() { self.tell_whether_vteps_fit() } else { Ok(()) };
+        result.and(tell)
+    }
+
+    /// Has the programs know whether every endpoint has an entry.
+    pub(super) fn tell_whether_vteps_fit(&mut self) -> Result<(), DatapathError> {
+        let flags = if self.vteps_that_do_not_fit.is_empty() { 0 } else { Meta::VTEPS_INCOMPLETE };
+        let meta = self.meta.get(&0, 0).map_err(DatapathError::map(names::META))?;
+        if meta.flags != flags {
+            self.meta.set(0, Meta { flags, ..meta }, 0).map_err(DatapathError::map(names::META))?;
+        }
+        Ok(())
     }
 
     /// Deletes an entry, if it is there.
@@ -129,7 +181,10 @@ impl Maps {
             MapKey::Port(key) => gone(self.ports.remove(key), names::PORTS),
             MapKey::Network(key) => gone(self.networks.remove(key), names::NETWORKS),
             MapKey::Fdb(key) => gone(self.fdb.remove(key), names::FDB),
-            MapKey::Vtep(key) => gone(self.vteps.remove(key), names::VTEPS),
+            MapKey::Vtep(key) => {
+                self.vteps_that_do_not_fit.remove(key);
+                gone(self.vteps.remove(key), names::VTEPS)
+            }
             MapKey::Neighbor(key) => gone(self.neighbors.remove(key), names::NEIGHBORS),
             MapKey::Vlan(key) => gone(self.vlans.remove(key), names::VLANS),
             MapKey::VlanDevice(key) => gone(self.vlan_devices.remove(key), names::VLAN_DEVICES),
@@ -168,7 +223,7 @@ fn insert<K: Pod, V: Pod>(
     key: K,
     value: V,
 ) -> Result<(), DatapathError> {
-    map.insert(key, value, 0).map_err(DatapathError::map(name))
+    map.insert(key, value, 0).map_err(DatapathError::put(name))
 }
 
 /// Gone-already is success.

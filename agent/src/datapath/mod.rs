@@ -3,12 +3,14 @@
 //! Everything is pinned under `<bpffs>/v<ABI version>/`, so that forwarding goes on without the agent and the next
 //! agent finds it: maps by name, links under `links/<hook>-<interface index>`.
 
+mod alive;
 mod error;
 mod links;
 mod logs;
 mod maps;
 mod programs;
 mod stats;
+mod watch;
 
 use std::{
     fs, io,
@@ -23,6 +25,7 @@ use overlane_core::{action::DatapathAction, observed::DatapathState};
 pub use error::DatapathError;
 pub use maps::Maps;
 pub use stats::{Counters, Drop, Stats};
+pub use watch::PinWatch;
 
 use links::Links;
 use programs::Programs;
@@ -45,6 +48,7 @@ pub struct Datapath {
     programs: Programs,
     maps: Maps,
     links: Links,
+    directory: PathBuf,
     other_versions: Vec<PathBuf>,
 }
 
@@ -61,15 +65,26 @@ impl Datapath {
         let links = Links::open(&directory, &other_versions)?;
         let (mut programs, maps) = Programs::load(&directory, settings)?;
         links.adopt(&mut programs)?;
-        Ok(Self { programs, maps, links, other_versions })
+        Ok(Self { programs, maps, links, directory, other_versions })
     }
 
-    /// What is in the maps, and where programs are attached; the entries of the big maps are those that are `known`, if any.
+    /// What is in the maps, and where programs are attached; the entries of the big maps are those that are `known`, if any. Pins
+    /// of maps that somebody has removed are put back: the maps are still there.
     ///
     /// # Errors
     /// [`DatapathError`] when a map or the pin directory cannot be read.
     pub fn observe(&self, known: Option<DatapathState>) -> Result<DatapathState, DatapathError> {
+        self.links.make_folder()?;
+        self.maps.restore_pins(&self.directory)?;
         self.maps.observe(&self.links, known)
+    }
+
+    /// Finds attachments that have been undone in a way that nobody is told of.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when the pin directory cannot be read or changed.
+    pub fn look_for_dead_links(&self) -> Result<(), DatapathError> {
+        self.links.drop_dead()
     }
 
     /// Carries out one step of a plan.
@@ -132,11 +147,13 @@ impl Datapath {
         Ok(carried.into_iter().map(|(.., name)| name).collect())
     }
 
-    /// Removes what agents with another version of the ABI have pinned. Their attachments have been taken over by now.
+    /// Everything that is desired is in place: removes what agents with another version of the ABI have pinned, whose
+    /// attachments have been taken over by now.
     ///
     /// # Errors
-    /// [`DatapathError`] when a pin cannot be removed.
-    pub fn retire_other_versions(&mut self) -> Result<(), DatapathError> {
+    /// [`DatapathError`] when a pin cannot be removed, or a map not written to.
+    pub fn settle(&mut self) -> Result<(), DatapathError> {
+        self.maps.tell_whether_vteps_fit()?;
         while let Some(version) = self.other_versions.pop() {
             links::remove_all(&version)?;
             tracing::info!(version = %version.display(), "maps of another version are replaced");

@@ -1,6 +1,7 @@
 //! What `overlane show` and `overlane plan` print: read from the kernel and the pinned maps, so that it is true with
 //! the agent running, stopped or dead.
 
+mod agent;
 mod counters;
 mod ports;
 mod table;
@@ -33,6 +34,8 @@ pub enum Subject {
     Drops,
     /// What became of every packet, by interface and program.
     Counters,
+    /// The agent: whether it runs, which lanes it may use, what it has repaired, and what it fails to do.
+    Agent,
 }
 
 /// Prints one subject.
@@ -48,6 +51,7 @@ pub fn show(subject: Subject, view: &View, format: Format, out: &mut impl Write)
         Subject::Vteps => table::print(&tunnels::vteps(view), format, out),
         Subject::Drops => table::print(&counters::drops(view), format, out),
         Subject::Counters => table::print(&counters::counters(view), format, out),
+        Subject::Agent => table::print(&agent::agent(view), format, out),
     }
 }
 
@@ -55,6 +59,7 @@ pub fn show(subject: Subject, view: &View, format: Format, out: &mut impl Write)
 struct PlanDocument {
     actions: Vec<String>,
     obstacles: Vec<String>,
+    waiting: Vec<String>,
 }
 
 /// Prints what the agent would do.
@@ -65,8 +70,9 @@ pub fn plan(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result
     let actions: Vec<String> =
         view.plan.actions.iter().map(|action| view.name_interfaces(&action.to_string())).collect();
     let obstacles: Vec<String> = view.plan.obstacles.iter().map(ToString::to_string).collect();
+    let waiting: Vec<String> = view.plan.waiting.iter().map(ToString::to_string).collect();
     if format == Format::Json {
-        return table::print_json(&PlanDocument { actions, obstacles }, out);
+        return table::print_json(&PlanDocument { actions, obstacles, waiting }, out);
     }
     if actions.is_empty() {
         writeln!(out, "Nothing to do.")?;
@@ -76,6 +82,9 @@ pub fn plan(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result
     }
     for obstacle in obstacles {
         writeln!(out, "obstacle: {obstacle}")?;
+    }
+    for reason in waiting {
+        writeln!(out, "waiting: {reason}")?;
     }
     if view.plan.creates_devices() {
         writeln!(out, "More steps follow once the new devices exist.")?;

@@ -24,12 +24,12 @@ pub enum Outcome {
     UnknownDestination = 8,
     /// Left to the kernel: not IPv4 or IPv6 (ARP that is not answered here, VLAN tags, LLDP, …).
     OtherEthertype = 9,
-    /// Left to the kernel: too long for one outer header, though its segments fit; or too big for the path, and not to be
-    /// answered.
+    /// Left to the kernel: too long for one outer header, though its segments fit; or too big for network or path, and not
+    /// to be answered.
     Oversize = 10,
     /// Left to the kernel: a segmentation-offload packet, which only the kernel can decapsulate intact.
     Gso = 11,
-    /// Left to the kernel: the underlay next hop has no link-layer address yet.
+    /// Left to the kernel: the underlay next hop has no link-layer address yet, or the endpoint did not fit into its map.
     UnresolvedVtep = 12,
     /// Left to the kernel: a kernel helper refused, for instance because the packet is already encapsulated.
     HelperRefused = 13,
@@ -39,7 +39,7 @@ pub enum Outcome {
     Malformed = 15,
     /// Left to the kernel: VXLAN with a VNI that no network of this host has.
     UnknownNetwork = 16,
-    /// Too big for the path: answered with ICMP "fragmentation needed" or "packet too big".
+    /// Too big for its network or the path: answered with ICMP "fragmentation needed" or "packet too big".
     TooBig = 17,
     /// Left to the kernel, which learns from it where its sender is.
     UnknownSource = 18,

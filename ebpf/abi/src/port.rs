@@ -4,7 +4,7 @@ use crate::map_types;
 
 map_types! {
     /// Value of the `ports` map; the key is the interface index of the tap.
-    pub struct Port: 16 {
+    pub struct Port: 20 {
         /// Local network index.
         pub network: u32,
         /// VXLAN Network Identifier of the network, 24 bits; 0 when it has no tunnels.
@@ -13,6 +13,8 @@ map_types! {
         pub mac: [u8; 6],
         /// [`Port::RESPONDER`] or 0.
         pub flags: u16,
+        /// The largest IP packet that its network takes, in bytes; 0 while nobody knows.
+        pub mtu: u32,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The configuration: oslo.config entries in, a validated [`Config`] or every problem out.
 
+mod mappings;
 mod multicast;
 mod physical;
 mod read;
@@ -10,7 +11,7 @@ pub use multicast::MulticastGroups;
 pub use physical::{PhysicalDevice, PhysicalNetwork};
 pub use read::SystemDefaults;
 
-use crate::model::Segment;
+use crate::model::{NetworkId, Segment, vxlan_name};
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Config {
     /// How long a bridge or vxlan device is kept after its network has left the host
     /// (`[overlane] unused_device_grace_secs`).
     pub unused_device_grace: Duration,
+    /// Who puts the taps of Nova's machines into their bridges (`[overlane] compute_taps`).
+    pub compute_taps: ComputeTaps,
     /// Whether the eBPF programs may be used (`[overlane] fast_path`).
     pub fast_path: FastPath,
     /// Directory in a BPF file system for maps and links (`[overlane] bpffs`, default `/sys/fs/bpf/overlane`).
@@ -42,6 +45,17 @@ pub struct Config {
 pub enum Control {
     /// A topology file (`[overlane] topology`).
     File(PathBuf),
+}
+
+/// Who puts the taps of Nova's machines, those whose owner begins with `compute:`, into their bridges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComputeTaps {
+    /// Whoever made them, if that happens within a grace period; else Overlane.
+    Auto,
+    /// Overlane, at once.
+    Connect,
+    /// Never Overlane.
+    Leave,
 }
 
 /// Whether the eBPF programs may be used.
@@ -103,6 +117,20 @@ impl Config {
         self.vxlan.map(|vxlan| vxlan.local_ip)
     }
 
+    /// Names of the devices that a network must have for itself: its bridge, and what leads to the other hosts.
+    pub fn devices_of(&self, id: NetworkId, segment: &Segment) -> Vec<String> {
+        match segment {
+            Segment::Vxlan(vni) => vec![id.bridge_name(), vxlan_name(*vni)],
+            Segment::Flat { physical_network } => match self.untagged_device(physical_network) {
+                Some(PhysicalDevice::Bridge(bridge)) => vec![bridge],
+                Some(PhysicalDevice::Interface(nic)) => vec![id.bridge_name(), nic],
+                None => Vec::new(),
+            },
+            // Whose a VLAN is, its device says.
+            Segment::Vlan { .. } | Segment::Local => vec![id.bridge_name()],
+        }
+    }
+
     /// Why a network with this segment cannot work with this configuration.
     pub fn why_unusable(&self, segment: &Segment) -> Option<String> {
         match segment {
@@ -121,6 +149,16 @@ impl Config {
             )),
             _ => None,
         }
+    }
+}
+
+impl fmt::Display for ComputeTaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Connect => "connect",
+            Self::Leave => "leave",
+        })
     }
 }
 

@@ -75,7 +75,7 @@ fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkD
     for (port, tap) in &devices.taps {
         let mac = network.local_ports[port].mac.0;
         let flags = if has_responder { abi::Port::RESPONDER } else { 0 };
-        target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags });
+        target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags, mtu: devices.mtu.unwrap_or_default() });
         target.attached.extend([(abi::Hook::FromPort, *tap), (abi::Hook::ToPort, *tap)]);
     }
 }

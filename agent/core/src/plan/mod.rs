@@ -3,6 +3,7 @@
 //! One plan need not reach the goal. What depends on an interface that does not exist yet is planned once it does, so
 //! the caller observes and plans again until a plan brings nothing new.
 
+mod claims;
 mod datapath;
 mod devices;
 mod entries;
@@ -24,6 +25,7 @@ use crate::{
     plan::vteps::Vteps,
 };
 
+pub use devices::taps_in_the_making;
 pub use entries::{Placement, Scope};
 
 /// What to do, and what stands in the way of the rest.
@@ -35,6 +37,8 @@ pub struct Plan {
     pub obstacles: Vec<Obstacle>,
     /// Where the entries of each network go. Once every step is taken, all of them are there.
     pub placements: BTreeMap<NetworkId, Placement>,
+    /// What is not planned because somebody else is expected to do it.
+    pub waiting: Vec<Obstacle>,
 }
 
 /// Something that keeps a part of what is desired from being planned. Everything else goes on.

@@ -198,7 +198,7 @@ fn stale_maps(stale: &BTreeSet<(u32, u8, u8)>) -> DatapathState {
         maps.networks.insert(abi::NetworkKey::vni(vni), abi::Network { index: *index, vni, flags: 0 });
         maps.attached.insert((abi::Hook::FromPort, FIRST_OWN + index));
         maps.counted.insert((abi::Hook::ToPort, FIRST_OWN + index));
-        maps.ports.insert(500 + index, abi::Port { network: *index, vni, mac: mac(*address).0, flags: 0 });
+        maps.ports.insert(500 + index, abi::Port { network: *index, vni, mac: mac(*address).0, flags: 0, mtu: 0 });
     }
     maps
 }
@@ -236,6 +236,7 @@ proptest! {
                 let Some(maps) = &host.datapath else { continue };
                 prop_assert!(maps.attached.contains(&(abi::Hook::FromPort, tap.ifindex)));
                 let port = maps.ports[&tap.ifindex];
+                prop_assert_eq!(port.mtu, tap.mtu);
                 let key = abi::FdbKey::new(port.network, details.mac.0);
                 prop_assert_eq!(maps.fdb.get(&key), Some(&abi::FdbEntry::local(tap.ifindex)));
             }

@@ -1,6 +1,8 @@
 //! The law of the plan: applied until nothing is left, it leads to what is desired, and touches nothing of others.
 
 mod changes;
+mod compute_taps;
+mod conflicts;
 mod goldens;
 mod laws;
 mod simulated;

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use overlane_core::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, Tagging},
-    config::{Config, Control, Dscp, FastPath, PhysicalNetwork, VxlanConfig},
+    config::{ComputeTaps, Config, Control, Dscp, FastPath, PhysicalNetwork, VxlanConfig},
     desired::Desired,
     model::Mac,
     observed::{Link, LinkKind, Observed, Vlan, Vxlan},
@@ -36,6 +36,7 @@ pub(crate) fn config() -> Config {
         vxlan: Some(vxlan),
         multicast: None,
         unused_device_grace: Duration::from_secs(60),
+        compute_taps: ComputeTaps::Auto,
         fast_path: FastPath::Auto,
         bpffs: "/sys/fs/bpf".into(),
     }
