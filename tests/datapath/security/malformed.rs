@@ -161,7 +161,7 @@ fn no_frame_is_too_short_or_too_garbled_for_a_guarded_port() {
 fn a_superpacket_is_judged_by_its_headers() {
     let mut world = World::open();
     let frame = talk(v4()).tcp(2800);
-    world.datapath.expect_superpacket_pass(Hook::FromPort, &frame, 1400, Outcome::ForwardingOff);
+    world.datapath.expect_superpacket(Hook::FromPort, &frame, 1400, Verdict::Pass(Outcome::ForwardingOff));
     world.allow(Direction::Egress, RuleKey::ANY_PROTOCOL, (0, 0), &[]);
     world.update(|port| port.revision += 1);
     let verdict = Verdict::Drop(DropReason::NoRuleEgress);
