@@ -19,6 +19,7 @@ pub(crate) struct Backoff {
 }
 
 struct Failure {
+    action: Action,
     pause: Duration,
     next_try: Instant,
     error: String,
@@ -35,7 +36,7 @@ impl Backoff {
     pub(crate) fn failed(&mut self, action: &Action, error: String, now: Instant) {
         let previous = self.failures.get(&key(action));
         let pause = previous.map_or(SHORTEST, |failure| (failure.pause * 2).min(LONGEST));
-        self.failures.insert(key(action), Failure { pause, next_try: now + pause, error });
+        self.failures.insert(key(action), Failure { action: action.clone(), pause, next_try: now + pause, error });
     }
 
     /// Forgets failures of actions that are not among `planned` any more.
@@ -44,6 +45,11 @@ impl Backoff {
             let planned: Vec<String> = planned.iter().map(key).collect();
             self.failures.retain(|action, _| planned.contains(action));
         }
+    }
+
+    /// What has failed, and why.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = (&Action, &str)> {
+        self.failures.values().map(|failure| (&failure.action, failure.error.as_str()))
     }
 
     /// When the next action is due.

@@ -1,12 +1,12 @@
 //! Telling repairs from work: a step on something that was in order, though nothing else has been asked for since, undoes
 //! what somebody else has done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use overlane_abi::NetworkKey;
 use overlane_core::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry},
-    observed::KernelState,
+    observed::{Link, LinkKind, Observed},
 };
 
 /// What was in order, and how often it had to be put in order again.
@@ -18,9 +18,17 @@ pub(crate) struct Drift {
 }
 
 impl Drift {
-    /// Everything is as it should be.
-    pub(crate) fn in_order(&mut self, kernel: &KernelState) {
-        self.in_order = Some(kernel.links.values().map(|link| (link.ifindex, link.name.clone())).collect());
+    /// Everything is as it should be. A tap that nobody has connected yet is not in order, though nothing is to be done about
+    /// it.
+    pub(crate) fn in_order(&mut self, observed: &Observed) {
+        let attached = observed.datapath.iter().flat_map(|maps| &maps.attached).map(|(_, ifindex)| *ifindex);
+        let attached: BTreeSet<u32> = attached.collect();
+        let is_used = |link: &&Link| {
+            let is_of_network = link.master.is_some() || !matches!(link.kind, LinkKind::Other(_));
+            is_of_network || attached.contains(&link.ifindex)
+        };
+        let links = observed.kernel.links.values().filter(is_used);
+        self.in_order = Some(links.map(|link| (link.ifindex, link.name.clone())).collect());
     }
 
     /// Something else is asked for.
@@ -72,6 +80,11 @@ impl Drift {
         }
     }
 
+    /// Repairs since the agent started.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Logs repairs, and how many there have been since the agent started.
     pub(crate) fn report(&mut self, repairs: &[&Action]) {
         self.total += repairs.len() as u64;
@@ -84,7 +97,7 @@ impl Drift {
 
 #[cfg(test)]
 mod tests {
-    use overlane_core::observed::{Link, LinkKind};
+    use overlane_core::observed::KernelState;
 
     use super::*;
 
@@ -99,26 +112,45 @@ mod tests {
         .into()
     }
 
-    fn kernel() -> KernelState {
-        let link = Link {
-            ifindex: 3,
-            name: "brq971ffda2-e5".to_owned(),
-            kind: LinkKind::Bridge,
-            master: None,
+    /// A bridge, and a tap that may be part of it.
+    fn host(master: Option<u32>) -> Observed {
+        let link = |ifindex, name: &str, kind, master| Link {
+            ifindex,
+            name: name.to_owned(),
+            kind,
+            master,
             up: true,
             promiscuous: false,
             mtu: 1500,
             mac: None,
             made_for: None,
         };
-        KernelState { links: [(3, link)].into(), ..KernelState::default() }
+        let bridge = link(3, "brq971ffda2-e5", LinkKind::Bridge, None);
+        let tap = link(4, "tapb1eaae00-e5", LinkKind::Other("tun".to_owned()), master);
+        let kernel = KernelState { links: [(3, bridge), (4, tap)].into(), ..KernelState::default() };
+        Observed { kernel, ..Observed::default() }
+    }
+
+    #[test]
+    fn connecting_a_tap_is_a_repair_only_if_it_was_connected() {
+        let connect = KernelAction::SetMaster {
+            ifindex: 4,
+            name: "tapb1eaae00-e5".to_owned(),
+            bridge: 3,
+            bridge_name: "brq971ffda2-e5".to_owned(),
+        };
+        let mut drift = Drift::default();
+        drift.in_order(&host(None));
+        assert!(!drift.is_repair(&connect.clone().into()));
+        drift.in_order(&host(Some(3)));
+        assert!(drift.is_repair(&connect.into()));
     }
 
     #[test]
     fn making_again_what_was_in_order_is_a_repair_until_something_else_is_asked_for() {
         let mut drift = Drift::default();
         assert!(!drift.is_repair(&create("brq971ffda2-e5")), "nothing was in order yet");
-        drift.in_order(&kernel());
+        drift.in_order(&host(None));
         assert!(drift.is_repair(&create("brq971ffda2-e5")));
         assert!(!drift.is_repair(&create("brq00000000-00")), "it has never been there");
         drift.new_wish();

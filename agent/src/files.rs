@@ -7,7 +7,7 @@ use std::{
 };
 
 use overlane_core::{
-    config::{Config, Control, Note, SystemDefaults, VxlanConfig},
+    config::{Config, Control, MulticastGroups, Note, SystemDefaults, VxlanConfig},
     desired::Desired,
     oslo_ini::Settings,
     problem::{Problem, Problems},
@@ -21,8 +21,6 @@ pub struct Loaded {
     pub config: Config,
     /// Options that are ignored, and the like.
     pub notes: Vec<Note>,
-    /// The files, in the order in which they were read.
-    files: Vec<PathBuf>,
 }
 
 impl Loaded {
@@ -53,7 +51,7 @@ pub fn load(files: &[PathBuf]) -> Result<Loaded, Problems> {
         return Err(Problems(problems));
     }
     let (config, notes) = Config::from_settings(&settings, &system_defaults())?;
-    Ok(Loaded { config, notes, files: files.to_vec() })
+    Ok(Loaded { config, notes })
 }
 
 /// Reads a topology file and takes out what it asks of the configured host.
@@ -61,10 +59,14 @@ pub fn load(files: &[PathBuf]) -> Result<Loaded, Problems> {
 /// # Errors
 /// [`Problems`] in the file, or a file that cannot be read.
 pub fn desired(file: &Path, config: &Config) -> anyhow::Result<Desired> {
+    Ok(read_topology(file, config)?.desired_for(&config.host))
+}
+
+fn read_topology(file: &Path, config: &Config) -> Result<Topology, Problems> {
     let text = read(file).map_err(|problem| Problems(vec![problem]))?;
     let topology = Topology::parse(file, &text)?;
     topology.check_host(&config.host, config.local_ip())?;
-    Ok(topology.desired_for(&config.host))
+    Ok(topology)
 }
 
 /// `overlane config check`: prints what will be used, or fails with every problem.
@@ -74,50 +76,45 @@ pub fn desired(file: &Path, config: &Config) -> anyhow::Result<Desired> {
 pub fn check(files: &[PathBuf], out: &mut impl Write) -> anyhow::Result<()> {
     let loaded = load(files)?;
     let Config { host, vxlan, control: Control::File(topology), .. } = &loaded.config;
-    let Config { physical_networks, unused_device_grace, fast_path, bpffs, debug, .. } = &loaded.config;
+    let Config { multicast, physical_networks, unused_device_grace, compute_taps, fast_path, bpffs, debug, .. } =
+        &loaded.config;
     writeln!(out, "host            {host}")?;
     writeln!(out, "topology        {}", topology.display())?;
     for (name, device) in physical_networks {
         writeln!(out, "physical        {name} by {device}")?;
     }
     match vxlan {
-        Some(vxlan) => check_vxlan(vxlan, out)?,
+        Some(vxlan) => check_vxlan(vxlan, multicast.as_ref(), out)?,
         None => writeln!(out, "enable_vxlan    false")?,
     }
     writeln!(out, "unused devices  kept for {} s", unused_device_grace.as_secs())?;
+    writeln!(out, "compute_taps    {compute_taps}")?;
     writeln!(out, "fast_path       {fast_path}")?;
     writeln!(out, "bpffs           {}", bpffs.display())?;
     writeln!(out, "debug           {debug}")?;
     for note in &loaded.notes {
         writeln!(out, "note            {note}")?;
     }
-    let desired = loaded.desired()?;
-    check_segments(&loaded, &desired)?;
+    let checked = read_topology(topology, &loaded.config)?;
+    checked.check_segments(&loaded.config)?;
+    let desired = checked.desired_for(host);
     let ports: usize = desired.networks.values().map(|network| network.local_ports.len()).sum();
     let (networks, vteps) = (desired.networks.len(), desired.vteps.len());
     writeln!(out, "\nvalid; on this host: networks {networks}, ports {ports}; other hosts: {vteps}")?;
     Ok(())
 }
 
-/// What would keep a network of this host from working whatever the host looks like. The agent reports it, too, and goes
-/// on with the others.
-fn check_segments(loaded: &Loaded, desired: &Desired) -> Result<(), Problems> {
-    let problem = |message| Problem { file: loaded.files.last().cloned().unwrap_or_default(), line: None, message };
-    let problems = desired.networks.values().filter_map(|network| {
-        let reason = loaded.config.why_unusable(&network.segment)?;
-        Some(problem(format!("network {} is {}: {reason}", network.name, network.segment)))
-    });
-    let problems: Vec<Problem> = problems.collect();
-    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
-}
-
-fn check_vxlan(vxlan: &VxlanConfig, out: &mut impl Write) -> io::Result<()> {
+fn check_vxlan(vxlan: &VxlanConfig, multicast: Option<&MulticastGroups>, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "local_ip        {}", vxlan.local_ip)?;
     writeln!(out, "udp_dstport     {}", vxlan.udp_dstport)?;
     let source_ports =
         vxlan.source_ports.map_or("the kernel's local port range".to_owned(), |(a, b)| format!("{a} to {b}"));
     writeln!(out, "source ports    {source_ports}")?;
     writeln!(out, "ttl             {}", vxlan.ttl.map_or("the system's default".to_owned(), |ttl| ttl.to_string()))?;
+    match multicast {
+        Some(groups) => writeln!(out, "members         learned, by multicast to {groups}")?,
+        None => writeln!(out, "members         told by the control plane")?,
+    }
     writeln!(out, "dscp            {}", vxlan.dscp)?;
     writeln!(out, "arp_responder   {}", vxlan.arp_responder)?;
     Ok(())

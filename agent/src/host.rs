@@ -52,7 +52,10 @@ enum FastLane {
 
 impl LinuxHost {
     /// The host as this agent finds it; which lanes it takes follows from the first look.
-    pub fn new((kernel, monitor): (Kernel, Monitor), config: &Config) -> Self {
+    pub fn new((kernel, mut monitor): (Kernel, Monitor), config: &Config) -> Self {
+        if config.multicast.is_some() {
+            monitor.follow_learned();
+        }
         Self {
             kernel,
             monitor,
@@ -165,8 +168,16 @@ impl Host for LinuxHost {
     fn settled(&mut self) -> anyhow::Result<()> {
         self.remove_leftovers();
         match &mut self.fast_lane {
-            FastLane::On(datapath) => datapath.retire_other_versions().context("removing maps of another version"),
+            FastLane::On(datapath) => datapath.settle().context("completing the datapath"),
             FastLane::Off | FastLane::Unavailable { .. } => Ok(()),
+        }
+    }
+
+    fn fast_path(&self) -> String {
+        match &self.fast_lane {
+            FastLane::Off => "off".to_owned(),
+            FastLane::On(_) => "on".to_owned(),
+            FastLane::Unavailable { reason, .. } => reason.clone(),
         }
     }
 
@@ -174,14 +185,22 @@ impl Host for LinuxHost {
         matches!(self.fast_lane, FastLane::Unavailable { .. })
     }
 
-    fn retry_unavailable(&mut self) {
-        if let FastLane::Unavailable { reason } = &mut self.fast_lane {
-            match Datapath::open(&self.config.bpffs, &load_settings(&self.config, self.is_closed == Some(true))) {
-                Ok(datapath) => {
-                    tracing::info!("fast path available again");
-                    self.fast_lane = FastLane::On(Box::new(datapath));
+    fn look_closer(&mut self) {
+        match &mut self.fast_lane {
+            FastLane::Off => (),
+            FastLane::On(datapath) => {
+                if let Err(error) = datapath.look_for_dead_links() {
+                    tracing::warn!(error = describe(error), "could not look for dead attachments");
                 }
-                Err(error) => reason.clone_from(&describe(error)),
+            }
+            FastLane::Unavailable { reason } => {
+                match Datapath::open(&self.config.bpffs, &load_settings(&self.config, self.is_closed == Some(true))) {
+                    Ok(datapath) => {
+                        tracing::info!("fast path available again");
+                        self.fast_lane = FastLane::On(Box::new(datapath));
+                    }
+                    Err(error) => reason.clone_from(&describe(error)),
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use overlane_core::{
     config::Config,
     desired::{Desired, EntryKey},
     model::NetworkId,
-    observed::Observed,
+    observed::{FdbTable, Observed},
     plan::{self, Placement, Plan, Scope},
     update::Update,
 };
@@ -21,12 +21,17 @@ use overlane_core::{
 use crate::{
     backoff::Backoff,
     drift::Drift,
+    grace::Grace,
     kernel::{Changes, FdbChange},
+    status::{FAILURES_MAX, Failure, Status},
 };
 
 /// A plan can only name interfaces that exist, so a new network takes three passes: its devices, what goes on top of
 /// them, and the proof that nothing is left. More than this many means that something fights back.
 const PASSES_MAX: usize = 8;
+
+/// libvirt connects a tap within milliseconds of making it, if it does at all.
+const TAP_GRACE: Duration = Duration::from_secs(2);
 
 /// Time for slow steps in one pass, so that a new tap does not wait for them: at least this, and more on a large host, where
 /// looking takes longer as well. The kernel lane carries everything in the meantime.
@@ -87,10 +92,12 @@ pub trait Host {
     fn changed_by_now(&mut self) -> Changes;
     /// Everything that is desired is in place: what was kept until then can go.
     fn settled(&mut self) -> anyhow::Result<()>;
+    /// Whether the fast path is `on`, `off`, or why it cannot be had for the moment.
+    fn fast_path(&self) -> String;
     /// Whether something that is wanted cannot be had for the moment.
     fn is_degraded(&self) -> bool;
-    /// Tries again to get hold of it.
-    fn retry_unavailable(&mut self);
+    /// Tries again to get hold of it, and looks after what no event tells of.
+    fn look_closer(&mut self);
 }
 
 /// What the loop knows.
@@ -110,9 +117,12 @@ pub struct Reconciler<H> {
     has_new_rules: bool,
     obstacles: BTreeSet<String>,
     said: BTreeSet<String>,
-    unused_since: BTreeMap<u32, Instant>,
+    unused: Grace,
+    in_the_making: Grace,
     backoff: Backoff,
     drift: Drift,
+    /// How often the kernel had more to tell than there was room for.
+    overflows: u64,
 }
 
 /// What a reconciliation came to.
@@ -133,6 +143,7 @@ pub struct Report {
 impl<H: Host> Reconciler<H> {
     /// A reconciler of `host`.
     pub fn new(host: H, config: Config) -> Self {
+        let unused = Grace::of(config.unused_device_grace);
         Self {
             host,
             config,
@@ -145,9 +156,11 @@ impl<H: Host> Reconciler<H> {
             has_new_rules: false,
             obstacles: BTreeSet::new(),
             said: BTreeSet::new(),
-            unused_since: BTreeMap::new(),
+            unused,
+            in_the_making: Grace::of(TAP_GRACE),
             backoff: Backoff::default(),
             drift: Drift::default(),
+            overflows: 0,
         }
     }
 
@@ -175,6 +188,8 @@ impl<H: Host> Reconciler<H> {
     /// Takes in what the kernel reports.
     pub fn hear(&mut self, changes: &Changes) {
         if changes.overflow {
+            self.overflows += 1;
+            tracing::warn!("the kernel had more to tell than there was room for: looking at everything");
             self.look_at_least(Look::Everything);
         } else if changes.devices {
             self.look_at_least(Look::Devices);
@@ -189,19 +204,30 @@ impl<H: Host> Reconciler<H> {
             if is_news && let Some((network, _)) = self.settled.iter().find(|(_, place)| place.has(entry.ifindex)) {
                 self.dirty.insert(EntryKey::Mac(*network, entry.mac));
             }
+            // How a tunnel endpoint that is new is reached is not known yet.
+            if let FdbTable::Learned { remote } = entry.table
+                && !self.observed.kernel.paths.contains_key(&remote)
+            {
+                self.look_at_least(Look::Devices);
+            }
         }
+    }
+
+    /// Takes in that a pin has been removed.
+    pub fn pins_have_changed(&mut self) {
+        self.look_at_least(Look::Devices);
     }
 
     fn look_at_least(&mut self, look: Look) {
         self.look = self.look.max(look);
     }
 
-    /// A full pass: looks at everything, and also tries again what was unavailable.
+    /// A full pass: looks at everything, also at what no event tells of, and tries again what was unavailable.
     ///
     /// # Errors
     /// When the host cannot be observed; single steps that fail are logged, counted, and hold nothing else back.
     pub async fn reconcile_fully(&mut self) -> anyhow::Result<Report> {
-        self.host.retry_unavailable();
+        self.host.look_closer();
         self.look_at_least(Look::Everything);
         self.reconcile().await
     }
@@ -214,7 +240,8 @@ impl<H: Host> Reconciler<H> {
         let begun = Instant::now();
         let mut report = Report { is_degraded: self.host.is_degraded(), ..Report::default() };
         let mut failures = BTreeSet::new();
-        if self.backoff.next_try().is_some() || self.next_retirement().is_some() {
+        let is_grace_over = self.unused.has_ended(begun) || self.in_the_making.has_ended(begun);
+        if self.backoff.next_try().is_some() || is_grace_over {
             self.look_at_least(Look::Devices);
         }
         for pass in 1..=PASSES_MAX {
@@ -247,7 +274,7 @@ impl<H: Host> Reconciler<H> {
                 }
                 if due.is_empty() && look > Look::Nothing && self.desired.complete {
                     self.host.settled()?;
-                    self.drift.in_order(&self.observed.kernel);
+                    self.drift.in_order(&self.observed);
                 }
             }
             // A program that is being detached counts on for a few milliseconds: not a reason to insist, only to look again.
@@ -283,13 +310,13 @@ impl<H: Host> Reconciler<H> {
             self.look_at_least(Look::Everything);
             return Err(error);
         }
-        self.observed.retired = self.retire();
+        self.note_what_waits();
         let scope = if look == Look::Everything || !self.has_settled {
             Scope::Everything
         } else {
             Scope::Changes { settled: &self.settled, entries: &self.dirty }
         };
-        let Plan { actions, obstacles, placements } =
+        let Plan { actions, obstacles, placements, .. } =
             plan::plan_within(&self.desired, &self.observed, &self.config, scope);
         self.obstacles = obstacles.iter().map(ToString::to_string).collect();
         Ok((actions, Some(placements)))
@@ -336,28 +363,36 @@ impl<H: Host> Reconciler<H> {
         format!("could not {action}: {}", self.backoff.waits(action, now).unwrap_or("it is tried again"))
     }
 
+    /// What only this loop knows, in an order that does not change by itself.
+    pub fn status(&self) -> Status {
+        let failure =
+            |(action, error): (&Action, &str)| Failure { action: action.to_string(), error: error.to_owned() };
+        let mut failures: Vec<Failure> = self.backoff.failures().map(failure).collect();
+        failures.sort_by(|a, b| a.action.cmp(&b.action));
+        let (failing, repairs) = (failures.len(), self.drift.total());
+        failures.truncate(FAILURES_MAX);
+        Status {
+            fast_path: self.host.fast_path(),
+            repairs,
+            overflows: self.overflows,
+            failing,
+            failures,
+            ..Status::default()
+        }
+    }
+
     /// When the loop must look again even if nothing happens.
     pub fn next_wake(&self) -> Option<Instant> {
-        self.next_retirement().into_iter().chain(self.backoff.next_try()).min()
+        let ends = self.unused.next_end().into_iter().chain(self.in_the_making.next_end());
+        ends.chain(self.backoff.next_try()).min()
     }
 
-    /// The devices whose grace period is over.
-    fn retire(&mut self) -> BTreeSet<u32> {
+    /// Adds to what was observed for which devices a grace period is over.
+    fn note_what_waits(&mut self) {
         let now = Instant::now();
-        let unused = plan::unused_devices(&self.desired, &self.observed.kernel);
-        self.unused_since.retain(|ifindex, _| unused.contains(ifindex));
-        for ifindex in unused {
-            self.unused_since.entry(ifindex).or_insert(now);
-        }
-        let is_over = |since: &Instant| now.duration_since(*since) >= self.config.unused_device_grace;
-        self.unused_since.iter().filter(|(_, since)| is_over(since)).map(|(ifindex, _)| *ifindex).collect()
-    }
-
-    /// When the next grace period will be over.
-    fn next_retirement(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let ends = self.unused_since.values().map(|since| *since + self.config.unused_device_grace);
-        ends.filter(|end| *end > now).min()
+        self.observed.retired = self.unused.over(now, &plan::unused_devices(&self.desired, &self.observed.kernel));
+        let taps = plan::taps_in_the_making(&self.desired, &self.observed.kernel, &self.config);
+        self.observed.abandoned = self.in_the_making.over(now, &taps);
     }
 
     /// Logs what is new among the complaints, and what is over; an operator reads each once.

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use overlane_core::config::Control;
+use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::Instant,
@@ -11,16 +12,20 @@ use tokio::{
 
 use crate::{
     control::file::TopologyFile,
+    datapath::PinWatch,
     files::{self, Loaded},
     host::LinuxHost,
     instance::Instance,
     kernel::Kernel,
     logs,
     reconcile::{Reconciler, Report},
+    status::Status,
 };
 
 /// Events drive the agent; this is the safety net under them.
 const FULL_PASS_INTERVAL: Duration = Duration::from_secs(30);
+/// What is asked of the service manager, again and again, until the agent is ready: a large host takes its time.
+const MORE_TIME: Duration = Duration::from_secs(60);
 /// When the host could not be looked at, or lacks something, it is tried again sooner.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -41,39 +46,46 @@ pub fn agent(config_files: &[PathBuf]) -> anyhow::Result<()> {
 async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let config = &loaded.config;
     let Control::File(topology) = &config.control;
-    let _instance = Instance::claim()?;
+    let instance = Instance::claim()?;
     let mut stop = Stop::listen()?;
     let mut topology = TopologyFile::open(topology, config)?;
     let kernel = Kernel::connect().context("connecting to the kernel by netlink")?;
     let host = LinuxHost::new(kernel, config);
+    let mut pins = PinWatch::over(&config.bpffs).context("watching the pins")?;
     let mut reconciler = Reconciler::new(host, config.clone());
     let local_ip = config.local_ip().map(tracing::field::display);
     tracing::info!(host = config.host, local_ip, "agent started");
 
     let mut next_full_pass = Instant::now();
+    // Half of what the watchdog allows: only a pass that is completed counts for it.
+    let longest_pause = sd_notify::watchdog_enabled().map_or(FULL_PASS_INTERVAL, |limit| limit / 2);
     let mut is_ready = false;
     reconciler.accept(topology.update().await);
     loop {
         let is_full_pass = Instant::now() >= next_full_pass;
         let result = if is_full_pass { reconciler.reconcile_fully().await } else { reconciler.reconcile().await };
-        if is_full_pass || pause_after(&result) < FULL_PASS_INTERVAL {
-            next_full_pass = Instant::now() + pause_after(&result);
-        }
+        // Events, however many, do not put the next one off.
+        let latest = Instant::now() + pause_after(&result).min(longest_pause);
+        next_full_pass = if is_full_pass { latest } else { next_full_pass.min(latest) };
         if let Err(error) = &result {
             tracing::warn!(error = format!("{error:#}"), "reconcile failed, will retry");
         }
         let left = result.as_ref().map_or(0, |report| report.left);
         if result.is_ok() {
-            report_progress(left == 0 && !is_ready);
+            let was_ready = is_ready;
             is_ready |= left == 0;
+            report_progress(was_ready, is_ready);
         }
         let next_wake = reconciler.next_wake();
+        instance.publish(Status { pid: std::process::id(), ..reconciler.status() });
+        pins.renew();
         tokio::select! {
             // In this order: work that is left does not keep the agent from hearing what is new.
             biased;
             () = stop.requested() => break,
             update = topology.update() => reconciler.accept(update),
             changes = reconciler.changed() => reconciler.hear(&changes),
+            () = pins.removed() => reconciler.pins_have_changed(),
             () = tokio::time::sleep_until(next_full_pass) => (),
             () = wait_until(next_wake) => (),
             () = std::future::ready(()), if left > 0 => (),
@@ -97,14 +109,17 @@ async fn wait_until(when: Option<std::time::Instant>) {
     }
 }
 
-/// Tells systemd, if it started the agent, that a pass has been completed, and the first time also whoever reads the log. A
-/// loop that is stuck says nothing, and systemd's watchdog restarts the agent.
-fn report_progress(is_first: bool) {
-    if is_first {
+/// Tells systemd, if it started the agent, that a pass has been completed, and when the agent has become ready also whoever reads
+/// the log. A loop that is stuck says nothing, and systemd's watchdog restarts the agent.
+fn report_progress(was_ready: bool, is_ready: bool) {
+    let mut states = vec![NotifyState::Watchdog];
+    if !is_ready {
+        states.push(NotifyState::ExtendTimeoutUsec(MORE_TIME.as_micros() as u32));
+    } else if !was_ready {
         tracing::info!("ready: the host is what the control plane asks for, as far as it can be");
+        states.push(NotifyState::Ready);
     }
-    let states = [sd_notify::NotifyState::Watchdog, sd_notify::NotifyState::Ready];
-    if let Err(error) = sd_notify::notify(if is_first { &states } else { &states[..1] }) {
+    if let Err(error) = sd_notify::notify(&states) {
         tracing::warn!(error = %error, "could not tell the service manager how the agent is");
     }
 }

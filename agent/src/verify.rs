@@ -14,6 +14,7 @@ use crate::{cli::Format, show::View};
 #[derive(Serialize)]
 struct Document {
     differences: Vec<String>,
+    notes: Vec<String>,
 }
 
 /// Prints the differences and returns how many there are.
@@ -22,11 +23,12 @@ struct Document {
 /// When `out` cannot be written to.
 pub fn verify(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result<usize> {
     let plan = view.plan();
-    let obstacles = plan.obstacles.iter().map(ToString::to_string);
+    let obstacles = plan.obstacles.iter().chain(&plan.waiting).map(ToString::to_string);
     let differences: Vec<String> = obstacles.chain(plan.actions.iter().map(|action| explain(view, action))).collect();
+    let notes: Vec<String> = view.taps_without_port().map(explain_tap).collect();
     let count = differences.len();
     if format == Format::Json {
-        serde_json::to_writer_pretty(&mut *out, &Document { differences })?;
+        serde_json::to_writer_pretty(&mut *out, &Document { differences, notes })?;
         writeln!(out)?;
         return Ok(count);
     }
@@ -36,15 +38,27 @@ pub fn verify(view: &View, format: Format, out: &mut impl Write) -> anyhow::Resu
     for difference in differences {
         writeln!(out, "{difference}")?;
     }
+    for note in notes {
+        writeln!(out, "note: {note}")?;
+    }
     Ok(count)
 }
 
-/// What is wrong, rather than what would be done about it.
+/// What is wrong, rather than what would be done about it, and why the agent has not mended it if it has tried.
 fn explain(view: &View, action: &Action) -> String {
-    match action {
+    let difference = match action {
         Action::Kernel(action) => explain_kernel(view, action),
         Action::Datapath(action) => explain_datapath(view, action),
+    };
+    match view.failure(action) {
+        Some(error) => format!("{difference}; the agent cannot mend it: {error}"),
+        None => difference,
     }
+}
+
+/// No difference: it may be somebody else's. But if a network or its bridge is missed, this is the fact that is missing.
+fn explain_tap(name: &str) -> String {
+    format!("{name} is here, but the control plane has no port of that name on this host, so nothing is made for it")
 }
 
 fn explain_kernel(view: &View, action: &KernelAction) -> String {
@@ -105,7 +119,9 @@ fn describe(view: &View, entry: &FdbEntry) -> String {
     let (mac, device) = (entry.mac, view.interface(entry.ifindex));
     match entry.table {
         FdbTable::Bridge => format!("the bridge's static entry for {mac} at {device}"),
-        FdbTable::Vxlan { remote } => format!("the entry of {device} for {mac} at {remote}"),
+        FdbTable::Vxlan { remote } | FdbTable::Learned { remote } => {
+            format!("the entry of {device} for {mac} at {remote}")
+        }
     }
 }
 

@@ -7,12 +7,13 @@ use aya_ebpf::{
     },
     helpers::bpf_get_prandom_u32,
 };
-use network_types::{eth::EthHdr, ip::Ipv4Hdr, ip::Ipv6Hdr, udp::UdpHdr};
+use network_types::{eth::EthHdr, ip::Ipv4Hdr, ip::Ipv6Hdr};
 use overlane_abi::{Address, DropReason, HEADER_MAX, HEADER_V4, HEADER_V6, Outcome, Vtep};
 
 use crate::{
     checksum, ecn, maps,
-    parse::{Ethernet, InnerIp, TCP, UDP},
+    parse::{Ethernet, InnerIp},
+    size,
     skb::Skb,
     verdict::Verdict,
 };
@@ -24,9 +25,6 @@ const ENCAP_FLAGS: u32 =
 
 /// The length fields of IP and UDP have 16 bits.
 const IP_LEN_MAX: usize = 0xffff;
-
-/// Where a TCP header says how long it is.
-const TCP_DATA_OFFSET: usize = 12;
 
 /// The packet is too big for the path. Its sender should be told.
 pub struct TooBig {
@@ -80,23 +78,10 @@ fn fit(skb: Skb, ip: &InnerIp, vtep: &Vtep) -> Fit {
     // The outer header replaces the Ethernet header that is not part of the outer IP packet by the inner one that is,
     // so an inner IP packet grows by exactly the header's length.
     let header_len = usize::from(vtep.header_len);
-    let total = skb.len() - EthHdr::LEN + header_len;
-    let largest = match (skb.gso_size(), ip.protocol) {
-        (0, _) => total,
-        (gso_size, UDP) => ip.header_len + UdpHdr::LEN + gso_size + header_len,
-        (gso_size, TCP) => match skb.read_byte(EthHdr::LEN + ip.header_len + TCP_DATA_OFFSET) {
-            Some(data_offset) => ip.header_len + usize::from(data_offset >> 4) * 4 + gso_size + header_len,
-            None => return Fit::InSegments,
-        },
-        // Superpackets of other kinds: only the kernel knows.
-        _ => return Fit::InSegments,
-    };
-    if largest > vtep.mtu as usize {
-        Fit::Never
-    } else if total > IP_LEN_MAX {
-        Fit::InSegments
-    } else {
-        Fit::Whole
+    match size::on_the_wire(skb, ip) {
+        Some(largest) if largest + header_len > vtep.mtu as usize => Fit::Never,
+        Some(_) if size::of_packet(skb) + header_len <= IP_LEN_MAX => Fit::Whole,
+        _ => Fit::InSegments,
     }
 }
 

@@ -1,8 +1,16 @@
 //! Ingress of a tap: what the port sends.
 
+use network_types::eth::EthHdr;
 use overlane_abi::{Outcome, Port};
 
-use crate::{encap, maps, parse::Ethernet, respond, security, skb::Skb, too_big, verdict::Verdict};
+use crate::{
+    encap, maps,
+    parse::{Ethernet, InnerIp},
+    respond, security, size,
+    skb::Skb,
+    too_big,
+    verdict::Verdict,
+};
 
 /// Admits, answers, switches locally, encapsulates, or leaves the packet to the bridge.
 #[inline(always)]
@@ -27,6 +35,9 @@ pub fn forward(skb: Skb) -> Verdict {
     if frame.is_group() {
         return respond::answer(skb, &frame, port).unwrap_or(Verdict::Pass(Outcome::Flood));
     }
+    if let Some(verdict) = refuse_what_the_network_does_not_take(skb, &frame, port) {
+        return verdict;
+    }
     let Some(owner) = maps::fdb(port.network, frame.destination) else {
         return Verdict::Pass(Outcome::UnknownDestination);
     };
@@ -38,4 +49,18 @@ pub fn forward(skb: Skb) -> Verdict {
     }
     encap::encapsulate(skb, &frame, port.vni, &owner.vtep)
         .unwrap_or_else(|too_big| too_big::answer(skb, &frame, too_big.mtu))
+}
+
+/// What is too big for the network is so whichever lane it would take, and whether or not its destination is known: a bridge
+/// would drop it without a word.
+#[inline(always)]
+fn refuse_what_the_network_does_not_take(skb: Skb, frame: &Ethernet, port: &Port) -> Option<Verdict> {
+    let mtu = port.mtu as usize;
+    // All that a packet of usual size costs. A superpacket is longer, though its segments fit.
+    if mtu == 0 || size::of_packet(skb) <= mtu {
+        return None;
+    }
+    let ip = InnerIp::at(skb, frame, EthHdr::LEN)?;
+    let is_too_big = size::on_the_wire(skb, &ip)? > mtu;
+    is_too_big.then(|| too_big::answer(skb, frame, port.mtu))
 }

@@ -1,7 +1,7 @@
 //! Ingress of a NIC that leads to other hosts: VXLAN from known endpoints, and the frames of flat and VLAN networks, straight
 //! to the tap they are for.
 
-use overlane_abi::{DropReason, NetworkKey, Outcome};
+use overlane_abi::{Address, DropReason, Network, NetworkKey, Outcome};
 
 use crate::{
     decap, maps,
@@ -39,8 +39,13 @@ fn from_tunnel(skb: Skb, overlay: &Overlay) -> Verdict {
     let Some(network) = maps::network(NetworkKey::vni(overlay.vni)) else {
         return Verdict::Pass(Outcome::UnknownNetwork);
     };
-    if maps::vtep(&overlay.source).is_none() {
-        return Verdict::Drop(DropReason::UnknownVtep);
+    let learns = network.flags & Network::LEARNS != 0;
+    if !learns && maps::vtep(&overlay.source).is_none() {
+        return if maps::vteps_are_incomplete() {
+            Verdict::Pass(Outcome::UnresolvedVtep)
+        } else {
+            Verdict::Drop(DropReason::UnknownVtep)
+        };
     }
     if skb.gso_size() != 0 {
         return Verdict::Pass(Outcome::Gso);
@@ -48,6 +53,9 @@ fn from_tunnel(skb: Skb, overlay: &Overlay) -> Verdict {
     let Some(inner) = Ethernet::at(skb, overlay.header_len) else {
         return Verdict::Pass(Outcome::Malformed);
     };
+    if learns && !is_known_behind(network, inner.source, &overlay.source) {
+        return Verdict::Pass(Outcome::UnknownSource);
+    }
     if inner.is_group() {
         return Verdict::Pass(Outcome::Flood);
     }
@@ -55,4 +63,10 @@ fn from_tunnel(skb: Skb, overlay: &Overlay) -> Verdict {
         Some(owner) if owner.ifindex != 0 => decap::deliver(skb, overlay, &inner, owner.ifindex),
         _ => Verdict::Pass(Outcome::UnknownDestination),
     }
+}
+
+/// Whether the kernel has learned that a MAC address is behind a tunnel endpoint.
+#[inline(always)]
+fn is_known_behind(network: &Network, mac: [u8; 6], vtep: &Address) -> bool {
+    maps::fdb(network.index, mac).is_some_and(|owner| owner.ifindex == 0 && owner.vtep == *vtep)
 }

@@ -17,6 +17,7 @@ mod maps;
 mod parse;
 mod respond;
 mod security;
+mod size;
 mod skb;
 mod switch;
 mod to_port;

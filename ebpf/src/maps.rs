@@ -134,6 +134,12 @@ pub fn vtep(address: &Address) -> Option<&'static Vtep> {
     unsafe { VTEPS.get(address) }
 }
 
+/// Whether an endpoint that is not known may be one that did not fit into the map.
+#[inline(always)]
+pub fn vteps_are_incomplete() -> bool {
+    META.get(0).is_some_and(|meta| meta.flags & Meta::VTEPS_INCOMPLETE != 0)
+}
+
 /// What the responder may answer about an address.
 #[inline(always)]
 pub fn neighbor(network: u32, address: Address) -> Option<&'static Neighbor> {

@@ -1,5 +1,5 @@
-//! Telling a port that its packet is too big for the path. Left to the bridge, the packet would vanish there without a word:
-//! a bridge is no router.
+//! Telling a port that its packet is too big for its network or the path. Left to the bridge, the packet would vanish there
+//! without a word: a bridge is no router.
 
 use network_types::{
     eth::{EthHdr, EtherType},
@@ -30,7 +30,7 @@ const QUOTE_V4: usize = Ipv4Hdr::LEN + TRANSPORT_QUOTE;
 const QUOTE_V6: usize = Ipv6Hdr::LEN + TRANSPORT_QUOTE;
 const TTL: u8 = 64;
 
-/// Sends the port an error that names the largest IP packet which the path takes, in bytes.
+/// Sends the port an error that names the largest IP packet that fits, in bytes.
 ///
 /// A function of its own, for the stack that other packets do not need.
 #[inline(never)]

@@ -1,6 +1,6 @@
 //! `from_uplink` and `from_overlay`: from other hosts.
 
-use overlane_abi::{DropReason, Hook, Outcome};
+use overlane_abi::{ABI_VERSION, DropReason, Hook, Meta, Outcome};
 use overlane_tests::packet::{BROADCAST, ETHERNET, Ends, Frame, Vxlan};
 
 use crate::{
@@ -93,6 +93,15 @@ fn vxlan_from_an_address_that_is_no_known_host_is_dropped() {
 }
 
 #[test]
+fn while_not_every_host_fits_into_the_map_vxlan_from_an_unknown_one_is_left_to_the_kernel() {
+    let mut datapath = host(v4());
+    datapath.set_meta(Meta { abi_version: ABI_VERSION, flags: Meta::VTEPS_INCOMPLETE });
+    let (mut tunnel, frame) = inbound(v4(), v4());
+    tunnel.outer.source = address("10.10.10.99");
+    datapath.expect_pass(Hook::FromUplink, &tunnel.wrap(&frame), Outcome::UnresolvedVtep);
+}
+
+#[test]
 fn vxlan_that_ends_before_its_inner_ethernet_header_does_is_dropped() {
     for outer in [v4(), v6()] {
         let mut datapath = host(outer);
@@ -178,7 +187,8 @@ fn inner_frames_that_are_not_ip_are_left_to_the_kernel() {
 fn a_superpacket_is_left_to_the_kernel_which_keeps_it_whole() {
     let (tunnel, _) = inbound(v4(), v4());
     let frame = tunnel.wrap(&outbound(v4()).reversed().tcp(2800));
-    host(v4()).expect_superpacket_pass(Hook::FromUplink, &frame, 1400, Outcome::Gso);
+    let output = host(v4()).expect_superpacket(Hook::FromUplink, &frame, 1400, Verdict::Pass(Outcome::Gso));
+    assert_eq!(output, frame);
 }
 
 #[test]

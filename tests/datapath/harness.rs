@@ -18,8 +18,8 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use overlane_abi::{
-    Address, CounterKey, DropKey, DropReason, FlowEvent, FlowState, Hook, HookCounters, Outcome, RuleHitKey, Tally,
-    names,
+    Address, CounterKey, DropKey, DropReason, FlowEvent, FlowState, Hook, HookCounters, Meta, Outcome, RuleHitKey,
+    Tally, names,
 };
 use overlane_tests::packet::{Frame, write_pcap};
 use zerocopy::FromBytes as _;
@@ -205,6 +205,12 @@ impl Datapath {
         }
     }
 
+    /// Writes the one entry of `meta`.
+    pub(crate) fn set_meta(&mut self, meta: Meta) {
+        let map = self.ebpf.map_mut(names::META).expect("the map exists");
+        Array::<&mut MapData, Meta>::try_from(map).expect("its type").set(0, meta, 0).expect("it has an entry");
+    }
+
     /// Runs the program of `hook` on `frame`, expects `verdict`, and returns the frame that came out.
     ///
     /// All counters are compared: this packet, by its outcome, and nothing else.
@@ -219,17 +225,21 @@ impl Datapath {
         check(hook, verdict, (frame, &output), &output, frame, "the frame was changed");
     }
 
-    /// As `expect_pass`, for a superpacket with segments of `segment_size` bytes of payload.
-    pub(crate) fn expect_superpacket_pass(&mut self, hook: Hook, frame: &Frame, segment_size: u32, outcome: Outcome) {
+    /// As `expect`, for a superpacket with segments of `segment_size` bytes of payload.
+    pub(crate) fn expect_superpacket(
+        &mut self,
+        hook: Hook,
+        frame: &Frame,
+        segment_size: u32,
+        verdict: Verdict,
+    ) -> Frame {
         // Offsets of `gso_segs` and `gso_size` in the kernel's `struct __sk_buff`, and its length.
         const SEGMENTS: usize = 164;
         const SEGMENT_SIZE: usize = 176;
         let mut context = [0; 192];
         context[SEGMENTS..SEGMENTS + 4].copy_from_slice(&2_u32.to_ne_bytes());
         context[SEGMENT_SIZE..SEGMENT_SIZE + 4].copy_from_slice(&segment_size.to_ne_bytes());
-        let verdict = Verdict::Pass(outcome);
-        let output = self.run(hook, frame, &context, verdict);
-        check(hook, verdict, (frame, &output), &output, frame, "the frame was changed");
+        self.run(hook, frame, &context, verdict)
     }
 
     /// The priority that the program of `hook` leaves a packet with; before, it is 0.

@@ -3,6 +3,7 @@
 mod decap;
 mod encap;
 mod harness;
+mod learning;
 mod network;
 mod port;
 mod reference;

@@ -80,9 +80,8 @@ pub(crate) fn host(outer: Family) -> Datapath {
 
 pub(crate) fn host_with(outer: Family, config: &VxlanConfig) -> Datapath {
     let mut datapath = Datapath::load(outer.local_vtep);
-    let port = Port { network: INDEX, vni: VNI, mac: HERE, flags: Port::RESPONDER, policy: 0, revision: 0 };
-    datapath.put(names::PORTS, IFINDEX, port);
-    datapath.put(names::NETWORKS, NetworkKey::vni(VNI), Network { index: INDEX, vni: VNI });
+    limit(&mut datapath, 0);
+    datapath.put(names::NETWORKS, NetworkKey::vni(VNI), Network { index: INDEX, vni: VNI, flags: 0 });
     datapath.put(names::FDB, FdbKey::new(INDEX, HERE), FdbEntry::local(IFINDEX));
     datapath.put(names::FDB, FdbKey::new(INDEX, NEIGHBOUR), FdbEntry::local(OTHER_IFINDEX));
     datapath.put(names::FDB, FdbKey::new(INDEX, THERE), FdbEntry::remote(outer.remote_vtep.into()));
@@ -99,8 +98,14 @@ pub(crate) fn host_with(outer: Family, config: &VxlanConfig) -> Datapath {
 /// As `host`, where the interface that test runs happen on is the network's vxlan device, or a flat network's NIC.
 pub(crate) fn host_at_its_segment(outer: Family) -> Datapath {
     let mut datapath = host(outer);
-    datapath.put(names::NETWORKS, NetworkKey::interface(IFINDEX), Network { index: INDEX, vni: VNI });
+    datapath.put(names::NETWORKS, NetworkKey::interface(IFINDEX), Network { index: INDEX, vni: VNI, flags: 0 });
     datapath
+}
+
+/// Says what the network takes, in bytes of IP; 0 for "nobody knows".
+pub(crate) fn limit(datapath: &mut Datapath, mtu: u32) {
+    let port = Port { network: INDEX, vni: VNI, mac: HERE, flags: Port::RESPONDER, policy: 0, revision: 0, mtu };
+    datapath.put(names::PORTS, IFINDEX, port);
 }
 
 /// Makes the remote endpoint one whose next hop is not known.

@@ -1,11 +1,13 @@
-//! `from_port`, with packets that the path does not take: the port is told, and with what it would fit.
+//! `from_port`, with packets that the path or the network does not take: the port is told, and with what it would fit.
 
 use overlane_abi::{Hook, Outcome};
 use overlane_tests::packet::{ETHERNET, Ends, Frame, too_big};
 
 use crate::{
-    harness::{Verdict, check},
-    network::{Family, MTU, families, host, outbound, tunnel, v4, v6},
+    harness::{Datapath, Verdict, check},
+    network::{
+        Family, HERE, MTU, NEIGHBOUR, NOBODY, THERE, families, host, limit, outbound, tunnel, unresolve, v4, v6,
+    },
 };
 
 const ANSWERED: Verdict = Verdict::Redirect(Outcome::TooBig);
@@ -65,4 +67,72 @@ fn errors_and_later_fragments_are_not_answered() {
 fn a_ping_that_is_too_long_is_answered() {
     let frame = udp_of(&outbound(v4()), room(v4()) + 1).with_byte(ETHERNET + 9, 1).with_byte(ETHERNET + 20, 8);
     let _ = host(v4()).expect(Hook::FromPort, &frame, ANSWERED);
+}
+
+/// Less than the path would take.
+const NETWORK_MTU: u32 = 1300;
+
+/// A host with an endpoint that is not resolved, so that no lane is left out: where a packet goes, and what becomes of one
+/// that fits.
+fn lanes() -> (Datapath, [([u8; 6], Verdict); 4]) {
+    let mut datapath = host(v4());
+    limit(&mut datapath, NETWORK_MTU);
+    unresolve(&mut datapath, v4());
+    let ways = [
+        (NEIGHBOUR, Verdict::Redirect(Outcome::Delivered)),
+        (NOBODY, Verdict::Pass(Outcome::UnknownDestination)),
+        (THERE, Verdict::Pass(Outcome::UnresolvedVtep)),
+        (HERE, Verdict::Pass(Outcome::NotOurs)),
+    ];
+    (datapath, ways)
+}
+
+#[test]
+fn what_is_too_big_for_the_network_is_answered_whichever_lane_it_would_take() {
+    let (mut datapath, ways) = lanes();
+    for (destination_mac, verdict) in ways {
+        for ends in [v4(), v6()].map(|inner| Ends { destination_mac, ..outbound(inner) }) {
+            let output = datapath.expect(Hook::FromPort, &udp_of(&ends, NETWORK_MTU as usize), verdict);
+            assert_eq!(output, udp_of(&ends, NETWORK_MTU as usize));
+            let frame = udp_of(&ends, NETWORK_MTU as usize + 1);
+            let output = datapath.expect(Hook::FromPort, &frame, ANSWERED);
+            let expected = too_big(&ends.reversed(), NETWORK_MTU as u16, &frame);
+            check(Hook::FromPort, ANSWERED, (&frame, &output), &output, &expected, "the answer is wrong");
+        }
+    }
+}
+
+#[test]
+fn of_a_superpacket_the_segments_count() {
+    let (mut datapath, ways) = lanes();
+    for (destination_mac, verdict) in ways {
+        for (inner, headers) in [(v4(), 40), (v6(), 60)] {
+            let frame = Ends { destination_mac, ..outbound(inner) }.tcp(3_000);
+            let fits = NETWORK_MTU - headers;
+            let _ = datapath.expect_superpacket(Hook::FromPort, &frame, fits, verdict);
+            let _ = datapath.expect_superpacket(Hook::FromPort, &frame, fits + 1, ANSWERED);
+        }
+    }
+}
+
+#[test]
+fn the_narrower_of_network_and_path_is_what_the_port_is_told() {
+    for (mtu, expected) in [(MTU, room(v4())), (NETWORK_MTU, NETWORK_MTU as usize)] {
+        let mut datapath = host(v4());
+        limit(&mut datapath, mtu);
+        let frame = udp_of(&outbound(v4()), MTU as usize);
+        let output = datapath.expect(Hook::FromPort, &frame, ANSWERED);
+        assert_eq!(output, too_big(&outbound(v4()).reversed(), expected as u16, &frame));
+    }
+}
+
+#[test]
+fn broadcast_and_what_is_not_ip_is_never_answered() {
+    let (mut datapath, _) = lanes();
+    let too_long = udp_of(&outbound(v4()), NETWORK_MTU as usize + 1);
+    datapath.expect_pass(Hook::FromPort, &too_long.clone().with_byte(0, 0xff), Outcome::Flood);
+    // LLDP, from the port here to nobody.
+    let lldp = Ends { destination_mac: NOBODY, ..outbound(v4()) }.udp(1400).with_byte(12, 0x88).with_byte(13, 0xcc);
+    datapath.expect_pass(Hook::FromPort, &lldp, Outcome::UnknownDestination);
+    datapath.expect_pass(Hook::FromPort, &too_long.tagged(5), Outcome::OtherEthertype);
 }

@@ -66,7 +66,7 @@ fn switching_the_fast_path_off_and_on_loses_no_packet() -> Result<()> {
     let stream = Stream::start(pair.folder(), &pair.left().namespace, pair.ports[1].ipv4())?;
     for lanes in [Lanes::KernelOnly, Lanes::Both] {
         pair.replace_agent(Signal::SIGTERM, lanes, |_| Ok(()))?;
-        ensure!(pair.host("left").bpffs().join("v2").exists() == (lanes == Lanes::Both), "the pins tell another story");
+        ensure!(pair.host("left").pins().exists() == (lanes == Lanes::Both), "the pins tell another story");
     }
     stream.expect_no_loss()
 }
@@ -105,13 +105,8 @@ fn an_agent_with_another_map_version_is_replaced_without_losing_a_packet() -> Re
     ];
     for round in 0..5 {
         let signal = if round % 2 == 0 { Signal::SIGTERM } else { Signal::SIGKILL };
-        pair.replace_agent(signal, Lanes::Both, |host| {
-            // To the agent that starts now, this is what an agent with another layout of the maps has left: programs that are
-            // attached, and maps that it must not read.
-            let pins = host.bpffs();
-            std::fs::rename(pins.join("v2"), pins.join("v0")).context("making an old version")
-        })?;
-        ensure!(!pair.host("left").bpffs().join("v0").exists(), "the old version is still pinned");
+        pair.replace_agent(signal, Lanes::Both, Host::pretend_to_be_older)?;
+        ensure!(!pair.host("left").older_pins().exists(), "the old version is still pinned");
     }
     for stream in streams {
         stream.expect_no_loss()?;
@@ -127,8 +122,7 @@ fn an_agent_with_another_map_version_is_replaced_without_losing_a_packet() -> Re
 fn attachments_of_another_version_whose_interface_is_gone_or_not_ours_any_more_end() -> Result<()> {
     let mut pair = Pair::running(Lanes::Both)?;
     pair.agents.remove(0).stop(Signal::SIGTERM)?;
-    let pins = pair.host("left").bpffs().to_owned();
-    std::fs::rename(pins.join("v2"), pins.join("v0")).context("making an old version")?;
+    pair.host("left").pretend_to_be_older()?;
     pair.topology.ports.retain(|port| port.host != "left");
     pair.topology.write(&pair.topology_file)?;
     pair.host("left").run("ip link delete vxlan-10")?;
@@ -136,7 +130,7 @@ fn attachments_of_another_version_whose_interface_is_gone_or_not_ours_any_more_e
     nothing_to_do(pair.host("left"))?;
     let attached = pair.host("left").attached(&pair.ports[0].tap())?;
     ensure!(attached.is_empty(), "{attached:?}");
-    ensure!(!pins.join("v0").exists());
+    ensure!(!pair.host("left").older_pins().exists());
     drop(agent);
     Ok(())
 }

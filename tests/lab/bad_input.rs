@@ -117,3 +117,44 @@ fn an_agent_without_privileges_says_what_it_lacks() -> Result<()> {
     ensure!(!host.run("ip -o link")?.contains("brq"), "something was made");
     Ok(())
 }
+
+#[test]
+fn what_collides_on_the_host_is_named_and_holds_back_nothing_else() -> Result<()> {
+    // Beside the network of the pair: a flat network whose device collides, and a VXLAN network with a port.
+    for (setup, reason, is_wrong_anyhow) in [
+        ("true", "brq0000000a-00 is for network net10 (0000000a-0000-4000-8000-000000000000)", true),
+        ("ip link add tap0b010000-11 type bridge", "tap0b010000-11 is a bridge, not a tap: rename it", false),
+        (
+            "ip link add brq0000000b-00 type bridge; ip link add theirs type vxlan id 99 dstport 4789; \
+             ip link set theirs master brq0000000b-00",
+            "brq0000000b-00 carries another network, with VNI 99 by theirs: take that out with",
+            false,
+        ),
+    ] {
+        let mut pair = Pair::bare()?;
+        let other = pair.topology.add_network(11);
+        let port = pair.topology.add_port(&other, "left", 1);
+        let host = pair.lab.host("left");
+        if is_wrong_anyhow {
+            let flat = pair.topology.add_flat_network(20, "provider");
+            pair.topology.add_port(&flat, "left", 1);
+            host.add_config(&format!("[linux_bridge]\nbridge_mappings = provider:{}\n", pair.network.bridge()));
+        }
+        pair.topology.write(&pair.topology_file)?;
+        for line in setup.split("; ") {
+            host.run(line)?;
+        }
+        pair.start(Lanes::Both)?;
+        pair.agents[0].wait_for_log(reason)?;
+        pair.ping_all(5)?;
+        let rows = pair.host("left").show("ports")?;
+        let blocked: Vec<_> = rows.iter().filter(|row| row["state"] == "blocked").collect();
+        let says_why =
+            blocked[..].first().and_then(|row| row["reason"].as_str()).is_some_and(|why| why.contains(reason));
+        ensure!(blocked.len() == 1 && says_why, "{rows:?}");
+        ensure!(is_wrong_anyhow || blocked[0]["port_id"] == port.id.as_str(), "{rows:?}");
+        // What no look at the host can mend is an error of the configuration as well.
+        ensure!(pair.host("left").overlane("config check").is_err() == is_wrong_anyhow);
+    }
+    Ok(())
+}

@@ -1,7 +1,5 @@
 //! The life of a host: one agent at a time, devices that end, back-out, and what the tools say about it all.
 
-use std::{os::unix::net::UnixDatagram, time::Duration};
-
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
@@ -41,7 +39,7 @@ fn detach_gives_the_host_back_to_the_kernel_lane_without_losing_a_packet() -> Re
     for stream in streams {
         stream.expect_no_loss()?;
     }
-    ensure!(!pair.host("left").bpffs().join("v2").exists(), "something is still pinned");
+    ensure!(!pair.host("left").pins().exists(), "something is still pinned");
     for device in [pair.ports[0].tap().as_str(), "vxlan-10", UPLINK] {
         let attached = pair.host("left").attached(device)?;
         ensure!(attached.is_empty(), "{attached:?} at {device}");
@@ -124,7 +122,8 @@ fn verify_explains_every_difference_in_a_sentence() -> Result<()> {
     let (tap, bridge) = (pair.ports[0].tap(), pair.network.bridge());
     host.run(&format!("ip link set {tap} nomaster"))?;
     host.run("bridge fdb del 00:00:00:00:00:00 dev vxlan-10")?;
-    std::fs::remove_file(host.bpffs().join("v2/links").join(format!("from_uplink-{}", ifindex(&pair, "eth1")?)))?;
+    host.run("ip link add tapdeadbeef-00 type veth peer name other")?;
+    std::fs::remove_file(host.pins().join("links").join(format!("from_uplink-{}", ifindex(&pair, "eth1")?)))?;
     let expect = |expected: &[String]| -> Result<()> {
         let Err(error) = host.overlane("verify") else { anyhow::bail!("nothing was found") };
         let text = format!("{error:#}");
@@ -137,6 +136,7 @@ fn verify_explains_every_difference_in_a_sentence() -> Result<()> {
         format!("{tap} is not in bridge {bridge}"),
         "the entry of vxlan-10 for 00:00:00:00:00:00 at 10.10.10.12 is missing".to_owned(),
         "program from_uplink is not attached to eth1".to_owned(),
+        "note: tapdeadbeef-00 is here, but the control plane has no port of that name on this host".to_owned(),
     ])?;
     host.run(&format!("ip link delete {bridge}"))?;
     expect(&[format!("bridge {bridge} does not exist; network net10 needs it for {tap} (there)")])
@@ -145,41 +145,4 @@ fn verify_explains_every_difference_in_a_sentence() -> Result<()> {
 fn ifindex(pair: &Pair, device: &str) -> Result<String> {
     let line = pair.host("left").run(&format!("ip -o link show {device}"))?;
     Ok(line.split(':').next().context("an interface index")?.to_owned())
-}
-
-#[test]
-fn the_service_manager_hears_when_the_agent_is_ready_and_that_it_makes_progress() -> Result<()> {
-    let pair = Pair::bare()?;
-    let host = pair.host("left");
-    host.configure(&pair.topology_file, Lanes::Both)?;
-    let path = host.folder().join("notify");
-    let socket = UnixDatagram::bind(&path).context("listening as the service manager")?;
-    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let mut command = host.namespace.command(overlane_binary());
-    command.arg("agent").arg("--config-file").arg(host.config_file()).env("NOTIFY_SOCKET", &path);
-    let _agent = Process::start(&mut command, &host.folder().join("notified.log"), false)?;
-    let mut heard = String::new();
-    let mut buffer = [0; 256];
-    while !heard.contains("READY=1") || heard.matches("WATCHDOG=1").count() < 2 {
-        let length = socket.recv(&mut buffer).with_context(|| format!("heard only {heard:?}"))?;
-        heard += &String::from_utf8_lossy(&buffer[..length]);
-    }
-    Ok(())
-}
-
-#[test]
-fn the_capabilities_of_the_unit_file_are_enough() -> Result<()> {
-    let pair = Pair::bare()?;
-    let unit = include_str!("../../agent/systemd/overlane.service");
-    let set = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).context("capabilities")?;
-    let set: String = set.split(' ').map(|name| format!(",+{}", name.to_lowercase().replace("cap_", ""))).collect();
-    let host = pair.host("left");
-    host.configure(&pair.topology_file, Lanes::Both)?;
-    let agent = format!("{} agent --config-file {}", overlane_binary().display(), host.config_file().display());
-    let log = host.folder().join("confined.log");
-    let _process = host.namespace.start(&format!("setpriv --bounding-set=-all{set} --inh-caps=-all {agent}"), &log)?;
-    let _machine = host.boot(pair.lab.world(), &pair.ports[0])?;
-    wait_until("the port is on the fast lane", || Ok(host.show("ports")?[0]["state"] == "active"))?;
-    ensure!(host.show("ports")?[0]["lane"] == "fast");
-    Ok(())
 }

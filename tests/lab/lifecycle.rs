@@ -1,7 +1,10 @@
 //! What the agent does as its topology changes, as it stops, and what its tools say.
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use overlane_tests::{
     lab::{Lanes, Pair, UPLINK, nothing_to_do},
     wait::wait_until,
@@ -20,6 +23,19 @@ fn a_stopped_agent_leaves_forwarding_and_the_tools_untouched() -> Result<()> {
     let carried = pair.host("left").counted("from_port", "tap", "encapsulated")? - before;
     ensure!(carried >= 80, "the fast lane carried {carried}");
     ensure!(pair.host("left").show("ports")?[0]["state"] == "active");
+    ensure!(pair.host("left").show("agent")?[0]["state"] == "absent");
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_does_not_answer_is_shown_as_silent() -> Result<()> {
+    let pair = Pair::running(Lanes::Both)?;
+    let pid = pair.agents[0].pid();
+    let agent = &pair.host("left").show("agent")?[0];
+    ensure!(agent["state"] == "running" && agent["pid"] == pid && agent["fast_path"] == "on", "{agent}");
+    kill(Pid::from_raw(pid.try_into()?), Signal::SIGSTOP)?;
+    let agent = &pair.host("left").show("agent")?[0];
+    ensure!(agent["state"] == "silent" && agent["pid"] == pid, "{agent}");
     Ok(())
 }
 
@@ -106,7 +122,7 @@ fn a_deleted_vxlan_device_comes_back() -> Result<()> {
     nothing_to_do(pair.host("left"))?;
     pair.ping_all(5)?;
     // The pins of its dead links are gone, too.
-    let pins = std::fs::read_dir(pair.host("left").bpffs().join("v2/links"))?.count();
+    let pins = std::fs::read_dir(pair.host("left").pins().join("links"))?.count();
     ensure!(pins == 4, "{pins} pins of from_port, to_port, from_uplink and from_overlay");
     Ok(())
 }
@@ -130,7 +146,7 @@ fn a_machine_that_is_started_anew_is_connected_anew() -> Result<()> {
 fn bpftool_shows_the_maps_with_their_field_names() -> Result<()> {
     let pair = Pair::running(Lanes::Both)?;
     let host = pair.host("left");
-    let pins = host.bpffs().join("v2");
+    let pins = host.pins();
     let fields = [
         ("fdb", "\"mac\""),
         ("ports", "\"vni\""),

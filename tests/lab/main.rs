@@ -2,16 +2,21 @@
 
 mod adoption;
 mod bad_input;
+mod compute_taps;
 mod connectivity;
 mod demo;
+mod faults;
+mod full_maps;
 mod guard;
 mod host_life;
 mod interop;
 mod lifecycle;
+mod multicast;
 mod offload;
 mod physical;
 mod port_security;
 mod security_groups;
+mod service;
 mod takeover;
 mod trouble;
 mod underlay;

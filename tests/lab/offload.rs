@@ -1,10 +1,11 @@
 //! Superpackets (GSO) go into a real tap, as QEMU has one, in one piece.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
-    lab::{BY_INTERFACE, HOSTS, Lanes, NIC, Pair, Port, nothing_to_do},
+    lab::{BY_INTERFACE, HOSTS, Lanes, NIC, Pair, Port, UPLINK, nothing_to_do},
     packet::{ETHERNET, Ends, Frame, too_big},
     tap::{Offload, Tap},
+    wait::wait_until,
 };
 
 const SEGMENT: u16 = 1300;
@@ -24,6 +25,11 @@ fn taps() -> Result<(Pair, [Tap; 2])> {
         nothing_to_do(pair.host(name))?;
     }
     Ok((pair, taps))
+}
+
+fn mac(port: &Port) -> Result<[u8; 6]> {
+    let mac: overlane_core::model::Mac = port.mac_address.parse().context("a MAC address")?;
+    Ok(mac.0)
 }
 
 fn ends(pair: &Pair, is_ipv6: bool) -> Result<Ends> {
@@ -169,24 +175,65 @@ fn a_superpacket_between_taps_of_one_host_stays_whole() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_guest_whose_packets_are_too_big_for_the_path_is_told_the_mtu() -> Result<()> {
-    let (pair, mut taps) = taps()?;
+/// The left tap sends datagrams of 1500 bytes, and superpackets with such segments, to `destination_mac`, and is told that
+/// 1450 bytes fit: what the tunnel leaves room for.
+fn expect_to_be_told_the_mtu(pair: &Pair, tap: &mut Tap, destination_mac: [u8; 6]) -> Result<()> {
     for is_ipv6 in [false, true] {
-        let ends = ends(&pair, is_ipv6)?;
-        // A datagram of 1500 bytes, and a superpacket with such segments; the tunnel leaves room for 1450.
+        let ends = Ends { destination_mac, ..ends(pair, is_ipv6)? };
         let headers = if is_ipv6 { 48 } else { 28 };
         let datagram = (Offload::default(), ends.udp(1500 - headers));
         let kind = if is_ipv6 { Offload::TCP_V6 } else { Offload::TCP_V4 };
         let (offload, frame) = superpacket(&ends, kind);
         let superpacket = (Offload { segment_size: 1460, ..offload }, frame);
         for (offload, frame) in [datagram, superpacket] {
-            taps[0].send(offload, &frame)?;
+            tap.send(offload, &frame)?;
             let expected = too_big(&ends.reversed(), 1450, &frame);
             let to_us = |received: &Frame| received.0[..ETHERNET] == expected.0[..ETHERNET] && received.0.len() < 200;
-            let (_, received) = taps[0].receive(to_us)?;
+            let (_, received) = tap.receive(to_us)?;
             ensure!(received == expected, "{received:?}");
         }
     }
     Ok(())
+}
+
+#[test]
+fn a_guest_whose_packets_are_too_big_is_told_the_mtu_wherever_they_go() -> Result<()> {
+    let (mut pair, mut taps) = taps()?;
+    let port = pair.topology.add_port(&pair.network, "left", 3);
+    pair.topology.write(&pair.topology_file)?;
+    let _third = Tap::create(&pair.host("left").namespace, &port.tap())?;
+    nothing_to_do(pair.host("left"))?;
+    let nobody = [0xfa, 0x16, 0x3e, 0, 0, 0x99];
+    for destination in [mac(&pair.ports[1])?, mac(&port)?, nobody] {
+        expect_to_be_told_the_mtu(&pair, &mut taps[0], destination)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_guest_is_told_the_mtu_while_the_other_host_is_not_to_be_reached() -> Result<()> {
+    let mut pair = Pair::bare()?;
+    pair.host("right").run(&format!("ip link set {UPLINK} down"))?;
+    let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
+    pair.agents.push(agent);
+    let mut tap = Tap::create(&pair.host("left").namespace, &pair.ports[0].tap())?;
+    wait_until("the tap is connected", || Ok(pair.host("left").show("ports")?[0]["lane"] == "fast"))?;
+    ensure!(pair.host("left").show("vteps")?[0]["state"] == "unresolved");
+    expect_to_be_told_the_mtu(&pair, &mut tap, mac(&pair.ports[1])?)
+}
+
+#[test]
+fn a_guest_on_a_flat_network_is_told_the_mtu_of_the_physical_network() -> Result<()> {
+    let mut pair = Pair::bare()?;
+    let network = pair.topology.add_flat_network(20, "provider");
+    let port = pair.topology.add_port(&network, "left", 1);
+    pair.topology.write(&pair.topology_file)?;
+    let host = pair.host("left");
+    host.run("ip link add phys0 mtu 1450 type veth peer name far")?;
+    host.add_config("[linux_bridge]\nphysical_interface_mappings = provider:phys0\n");
+    let _agent = host.start_agent(&pair.topology_file, Lanes::Both)?;
+    let mut tap = Tap::create(&host.namespace, &port.tap())?;
+    nothing_to_do(host)?;
+    pair.ports[0] = port;
+    expect_to_be_told_the_mtu(&pair, &mut tap, [0xfa, 0x16, 0x3e, 0, 0, 0x99])
 }

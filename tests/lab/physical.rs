@@ -167,8 +167,11 @@ fn a_bridge_that_nova_made_without_ipv6_does_not_cut_the_host_off() -> Result<()
 }
 
 #[test]
-fn tunnels_survive_when_their_nic_joins_a_flat_network() -> Result<()> {
+fn tunnels_and_management_survive_when_their_nic_joins_a_flat_network() -> Result<()> {
     let mut pair = Pair::running(Lanes::Both)?;
+    // Who manages the host does so by the same NIC.
+    pair.lab.fabric().run("ip address add 10.10.10.1/24 dev segment")?;
+    let management = Stream::start(pair.folder(), pair.lab.fabric(), HOSTS[0].1)?;
     let config = format!("[linux_bridge]\nphysical_interface_mappings = provider:{UPLINK}\n");
     let stream = Stream::start(pair.folder(), &pair.left().namespace, pair.ports[1].ipv4())?;
     let (network, _) = add_flat(&mut pair)?;
@@ -178,6 +181,7 @@ fn tunnels_survive_when_their_nic_joins_a_flat_network() -> Result<()> {
     ensure!(pair.host("left").run(&format!("ip -o link show {UPLINK}"))?.contains(&network.bridge()));
     pair.ping_all(20)?;
     stream.expect_no_loss()?;
+    management.expect_no_loss()?;
     let vteps = pair.host("left").show("vteps")?;
     ensure!(vteps[0]["uplink"] == network.bridge().as_str() && vteps[0]["lane"] == "fast", "{vteps:?}");
     Ok(())

@@ -3,7 +3,11 @@
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use overlane_tests::lab::{Agent, Lanes, Pair, UPLINK, nothing_to_do};
+use overlane_tests::{
+    lab::{Agent, Lanes, Pair, UPLINK, nothing_to_do},
+    wait::wait_until,
+};
+use serde_json::Value;
 
 #[test]
 fn a_bridge_name_taken_by_something_else_blocks_only_its_network() -> Result<()> {
@@ -84,7 +88,7 @@ fn taps_that_vanish_while_they_are_plugged_disturb_nobody() -> Result<()> {
     pair.machines[0].power_on(host)?;
     pair.machines[0].wait_for(pair.ports[1].ipv4())?;
     nothing_to_do(host)?;
-    let pins = std::fs::read_dir(host.bpffs().join("v2/links"))?.count();
+    let pins = std::fs::read_dir(host.pins().join("links"))?.count();
     ensure!(pins == 4, "{pins} pins of from_port, to_port, from_uplink and from_overlay");
     Ok(())
 }
@@ -112,4 +116,53 @@ fn without_a_bpffs_the_kernel_lane_carries_everything_until_there_is_one() -> Re
     pair.settle()?;
     ensure!(pair.host("left").show("ports")?[0]["lane"] == "fast");
     pair.ping_all(5)
+}
+
+#[test]
+fn a_port_that_cannot_be_connected_says_why_and_holds_back_nothing_else() -> Result<()> {
+    let mut pair = Pair::bare()?;
+    let port = pair.topology.add_port(&pair.network, "left", 9);
+    pair.topology.write(&pair.topology_file)?;
+    // Not a tap, but a tunnel device without Ethernet headers: no bridge takes it.
+    pair.host("left").run(&format!("ip tuntap add dev {} mode tun", port.tap()))?;
+    pair.host("left").run(&format!("ip link set {} up", port.tap()))?;
+    for name in ["left", "right"] {
+        let agent = pair.lab.host(name).start_agent(&pair.topology_file, Lanes::Both)?;
+        pair.agents.push(agent);
+    }
+    pair.boot()?;
+    pair.left().wait_for(pair.ports[1].ipv4())?;
+    let host = pair.host("left");
+    let rows = || -> Result<Vec<(Value, String)>> {
+        let rows = host.show("ports")?;
+        Ok(rows
+            .iter()
+            .map(|row| (row["state"].clone(), row["reason"].as_str().unwrap_or_default().to_owned()))
+            .collect())
+    };
+    let expected = format!(
+        "could not add {} to bridge {}: putting into its bridge {0}: Invalid argument",
+        port.tap(),
+        pair.network.bridge()
+    );
+    wait_until("the reason is shown", || {
+        let rows = rows()?;
+        ensure!(rows[0].0 == "active" && rows[1].0 == "failing" && rows[1].1.starts_with(&expected), "{rows:?}");
+        Ok(true)
+    })?;
+    let agent = &host.show("agent")?[0];
+    ensure!(agent["state"] == "running" && agent["failing"].as_u64() >= Some(1), "{agent}");
+    let Err(differences) = host.overlane("verify") else { anyhow::bail!("nothing was found") };
+    let differences = format!("{differences:#}");
+    ensure!(
+        differences.contains(" is not in bridge ") && differences.contains("; the agent cannot mend it: "),
+        "{differences}"
+    );
+    // Made anew as it should be, it is connected.
+    host.run(&format!("ip link delete {}", port.tap()))?;
+    let machine = host.boot(pair.lab.world(), &port)?;
+    machine.wait_for(pair.ports[1].ipv4())?;
+    nothing_to_do(host)?;
+    ensure!(rows()?[1].0 == "active" && host.show("agent")?[0]["failing"] == 0);
+    Ok(())
 }

@@ -29,15 +29,23 @@ pub fn let_time_pass(duration: Duration) {
 ///
 /// # Errors
 /// When it has none in time, with its last error if it had one.
-pub fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_for<T>(what: &str, attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    wait_at_most(PATIENCE, what, attempt)
+}
+
+/// As `wait_for`, with a patience of one's own.
+///
+/// # Errors
+/// As for `wait_for`.
+pub fn wait_at_most<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + limit;
     loop {
         let outcome = attempt();
         match outcome {
             Ok(Some(value)) => return Ok(value),
-            Ok(None) if Instant::now() >= deadline => bail!("{what}: not within {PATIENCE:?}"),
+            Ok(None) if Instant::now() >= deadline => bail!("{what}: not within {limit:?}"),
             Err(error) if Instant::now() >= deadline => {
-                return Err(error).with_context(|| format!("{what}: not within {PATIENCE:?}"));
+                return Err(error).with_context(|| format!("{what}: not within {limit:?}"));
             }
             // The one pause of tests: between two looks at a condition.
             Ok(None) | Err(_) => thread::sleep(INTERVAL),

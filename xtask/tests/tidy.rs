@@ -19,6 +19,7 @@ const ONLY_USERS: [(&str, &[&str]); 5] = [
             "ebpf/abi/src/lib.rs",
             "tests/datapath/harness.rs",
             "tests/src/lab/host.rs",
+            "tests/lab/full_maps.rs",
         ],
     ),
     ("notify::", &["agent/src/control/file.rs"]),

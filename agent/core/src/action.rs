@@ -1,6 +1,8 @@
 //! What the plan wants done, as data: printed by `overlane plan`, compared by tests, executed by the adapters.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+mod display;
+
+use std::{collections::BTreeSet, net::IpAddr};
 
 use overlane_abi as abi;
 
@@ -8,7 +10,7 @@ pub use crate::map_entry::{MapEntry, MapKey, SecurityEntry, SecurityKey};
 
 use crate::{
     model::{Mac, NetworkId, Vid, Vni},
-    observed::{FdbEntry, FdbTable},
+    observed::FdbEntry,
 };
 
 /// One step. Every step is idempotent: made-already and gone-already are success.
@@ -164,6 +166,8 @@ pub struct VxlanSpec {
     pub vni: Vni,
     /// Source address of the tunnel.
     pub local: IpAddr,
+    /// The multicast group to join, and to send to what is for nobody that is known.
+    pub group: Option<IpAddr>,
     /// The link that carries it.
     pub underlay: u32,
     /// UDP destination port.
@@ -232,6 +236,65 @@ pub enum DatapathAction {
     },
 }
 
+impl Action {
+    /// The interface that the step is about, by index; `None` when there is none yet, or it is about something else.
+    pub fn interface(&self) -> Option<u32> {
+        match self {
+            Self::Kernel(action) => action.interface(),
+            Self::Datapath(action) => action.interface(),
+        }
+    }
+
+    /// The network that the step makes a device for.
+    pub fn network(&self) -> Option<NetworkId> {
+        match self {
+            Self::Kernel(
+                KernelAction::CreateBridge { network, .. }
+                | KernelAction::CreateVxlan { network, .. }
+                | KernelAction::CreateVlan { network, .. },
+            ) => Some(*network),
+            _ => None,
+        }
+    }
+}
+
+impl KernelAction {
+    fn interface(&self) -> Option<u32> {
+        match self {
+            Self::CreateBridge { .. }
+            | Self::CreateVxlan { .. }
+            | Self::CreateVlan { .. }
+            | Self::CreateGuard { .. }
+            | Self::RemoveGuard => None,
+            Self::SetUp { ifindex, .. }
+            | Self::SetMtu { ifindex, .. }
+            | Self::SetPromiscuous { ifindex, .. }
+            | Self::SetMaster { ifindex, .. }
+            | Self::MoveIntoBridge { ifindex, .. }
+            | Self::GiveBack { ifindex, .. }
+            | Self::SetVxlanUnderlay { ifindex, .. }
+            | Self::DeleteLink { ifindex, .. }
+            | Self::Release { ifindex, .. }
+            | Self::Close { ifindex, .. }
+            | Self::ResolveNeighbor { uplink: ifindex, .. } => Some(*ifindex),
+            Self::AddFdb(entry) | Self::DeleteFdb(entry) => Some(entry.ifindex),
+        }
+    }
+}
+
+impl DatapathAction {
+    fn interface(&self) -> Option<u32> {
+        match self {
+            Self::Put(MapEntry::Fdb(_, entry)) => Some(entry.ifindex).filter(|ifindex| *ifindex != 0),
+            Self::Put(entry) => entry.key().interface(),
+            Self::Delete(key) => key.interface(),
+            Self::Attach { ifindex, .. } | Self::Detach { ifindex, .. } | Self::ForgetCounters { ifindex, .. } => {
+                Some(*ifindex)
+            }
+        }
+    }
+}
+
 impl From<KernelAction> for Action {
     fn from(action: KernelAction) -> Self {
         Self::Kernel(action)
@@ -241,75 +304,5 @@ impl From<KernelAction> for Action {
 impl From<DatapathAction> for Action {
     fn from(action: DatapathAction) -> Self {
         Self::Datapath(action)
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kernel(action) => action.fmt(f),
-            Self::Datapath(action) => action.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for KernelAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CreateBridge { name, network } => write!(f, "create bridge {name} for network {network}"),
-            Self::CreateVxlan { name, spec, .. } => {
-                write!(f, "create vxlan device {name}: local {} port {} mtu {}", spec.local, spec.port, spec.mtu)
-            }
-            Self::CreateVlan { name, spec: VlanSpec { vid, mtu, tagging, .. }, .. } => {
-                let by = match tagging {
-                    Tagging::Kernel => "",
-                    Tagging::Programs => ", tagged by eBPF because the kernel has no 8021q module",
-                };
-                write!(f, "create VLAN device {name}: VID {vid} mtu {mtu}{by}")
-            }
-            Self::SetPromiscuous { name, .. } => write!(f, "have {name} take the frames for all MAC addresses"),
-            Self::SetUp { name, .. } => write!(f, "set {name} up"),
-            Self::SetMtu { name, mtu, .. } => write!(f, "set the MTU of {name} to {mtu}"),
-            Self::SetMaster { name, bridge_name, .. } => write!(f, "add {name} to bridge {bridge_name}"),
-            Self::MoveIntoBridge { name, bridge_name, .. } => {
-                write!(f, "move {name} with its addresses and routes into bridge {bridge_name}")
-            }
-            Self::GiveBack { name, bridge_name, .. } => {
-                write!(f, "take {name} out of bridge {bridge_name}, and give it its addresses and routes back")
-            }
-            Self::SetVxlanUnderlay { name, underlay_name, .. } => write!(f, "send {name} by {underlay_name}"),
-            Self::DeleteLink { name, .. } => write!(f, "delete {name}"),
-            Self::CreateGuard { .. } => write!(f, "make the guard that keeps taps closed until they are filtered"),
-            Self::RemoveGuard => write!(f, "remove the guard of closed taps"),
-            Self::Release { name, .. } => write!(f, "let the guard release {name}"),
-            Self::Close { name, .. } => write!(f, "let the guard close {name}"),
-            Self::AddFdb(entry) => write!(f, "add FDB entry {entry}"),
-            Self::DeleteFdb(entry) => write!(f, "delete FDB entry {entry}"),
-            Self::ResolveNeighbor { uplink, address } => write!(f, "resolve next hop {address} on interface {uplink}"),
-        }
-    }
-}
-
-impl fmt::Display for FdbEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on interface {}", self.mac, self.ifindex)?;
-        match self.table {
-            FdbTable::Bridge => write!(f, " (bridge)"),
-            FdbTable::Vxlan { remote } => write!(f, " to {remote}"),
-        }
-    }
-}
-
-impl fmt::Display for DatapathAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Put(entry) => write!(f, "set {entry}"),
-            Self::Delete(key) => write!(f, "delete {key}"),
-            Self::Attach { hook, ifindex } => write!(f, "attach {} to interface {ifindex}", hook.name()),
-            Self::ForgetCounters { hook, ifindex } => {
-                write!(f, "forget the counters of {} on interface {ifindex}", hook.name())
-            }
-            Self::Detach { hook, ifindex } => write!(f, "detach {} from interface {ifindex}", hook.name()),
-        }
     }
 }

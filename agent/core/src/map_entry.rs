@@ -216,3 +216,17 @@ impl fmt::Display for Service {
         Ok(())
     }
 }
+
+impl MapKey {
+    /// The interface that the entry is about.
+    pub(crate) fn interface(&self) -> Option<u32> {
+        match self {
+            Self::Port(ifindex) | Self::VlanDevice(ifindex) | Self::Security(SecurityKey::Source(ifindex, _)) => {
+                Some(*ifindex)
+            }
+            Self::Vlan(key) => Some(key.nic),
+            Self::Network(key) if key.kind == abi::NetworkKey::INTERFACE => Some(key.id),
+            Self::Network(_) | Self::Fdb(_) | Self::Vtep(_) | Self::Neighbor(_) | Self::Security(_) => None,
+        }
+    }
+}

@@ -27,6 +27,8 @@ pub struct Observed {
     /// Whether the host has come from another filter a short while ago, so that connections are met in mid-stream. (As
     /// above; `None` when the caller does not know, and what is there is right.)
     pub is_taken_over: Option<bool>,
+    /// Taps that have been left to libvirt for longer than a grace period: it will not connect them any more.
+    pub abandoned: BTreeSet<u32>,
 }
 
 /// Devices, FDB and paths of one network namespace.
@@ -34,8 +36,8 @@ pub struct Observed {
 pub struct KernelState {
     /// Every link, by interface index.
     pub links: BTreeMap<u32, Link>,
-    /// Permanent and static entries of the FDBs of bridges and vxlan devices; learned ones and the kernel's own
-    /// entries for device addresses are left out.
+    /// Permanent and static entries of the FDBs of bridges and vxlan devices, and what vxlan devices have learned if that
+    /// matters; what bridges learn and the kernel's own entries for device addresses are left out.
     pub fdb: BTreeSet<FdbEntry>,
     /// How each tunnel endpoint is reached; no entry where there is no route.
     pub paths: BTreeMap<IpAddr, Path>,
@@ -96,6 +98,8 @@ pub struct Vxlan {
     pub underlay: Option<u32>,
     /// UDP destination port.
     pub port: u16,
+    /// Where it sends what is for nobody that it knows: the multicast group that it has joined.
+    pub group: Option<IpAddr>,
     /// Whether it accepts UDP over IPv6 without a checksum, which is what the fast lane sends.
     pub udp6_zero_checksum_rx: bool,
 }
@@ -111,7 +115,7 @@ pub struct Vlan {
     pub is_8021ad: bool,
 }
 
-/// A static entry of a forwarding database.
+/// An entry of a forwarding database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FdbEntry {
     /// The device it belongs to: a bridge port for [`FdbTable::Bridge`], a vxlan device for [`FdbTable::Vxlan`].
@@ -130,6 +134,11 @@ pub enum FdbTable {
     /// The vxlan device's own FDB (`bridge fdb … self permanent dst …`).
     Vxlan {
         /// The tunnel endpoint to send to.
+        remote: IpAddr,
+    },
+    /// The vxlan device's own FDB, learned from what has arrived: it comes and goes by itself.
+    Learned {
+        /// The tunnel endpoint that has sent it.
         remote: IpAddr,
     },
 }
@@ -309,7 +318,7 @@ impl KernelState {
     /// Adds an entry as the kernel does, and returns whether anything has changed: a vxlan device has one endpoint for a
     /// machine's MAC address, and several only for the flood list.
     pub fn add_fdb(&mut self, entry: FdbEntry) -> bool {
-        if matches!(entry.table, FdbTable::Vxlan { .. }) && entry.mac != Mac::ZERO {
+        if entry.table != FdbTable::Bridge && entry.mac != Mac::ZERO {
             let others = |other: &&FdbEntry| other.table != FdbTable::Bridge && **other != entry;
             let replaced: Vec<FdbEntry> = self.fdb_for(entry.ifindex, entry.mac).filter(others).copied().collect();
             for other in &replaced {
@@ -329,9 +338,26 @@ impl KernelState {
         self.fdb_between(ifindex, mac, mac)
     }
 
+    /// The tunnel endpoint that a vxlan device has learned a MAC address from.
+    pub fn learned(&self, vxlan: u32, mac: Mac) -> Option<IpAddr> {
+        self.fdb_for(vxlan, mac).find_map(|entry| match entry.table {
+            FdbTable::Learned { remote } => Some(remote),
+            FdbTable::Bridge | FdbTable::Vxlan { .. } => None,
+        })
+    }
+
+    /// Every tunnel endpoint that something has been learned from.
+    pub fn learned_vteps(&self) -> BTreeSet<IpAddr> {
+        let remotes = self.fdb.iter().filter_map(|entry| match entry.table {
+            FdbTable::Learned { remote } => Some(remote),
+            FdbTable::Bridge | FdbTable::Vxlan { .. } => None,
+        });
+        remotes.collect()
+    }
+
     fn fdb_between(&self, ifindex: u32, first: Mac, last: Mac) -> impl Iterator<Item = &FdbEntry> {
         // The least and the greatest table there can be.
-        let last_table = FdbTable::Vxlan { remote: IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)) };
+        let last_table = FdbTable::Learned { remote: IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)) };
         let first = FdbEntry { ifindex, mac: first, table: FdbTable::Bridge };
         self.fdb.range(first..=FdbEntry { ifindex, mac: last, table: last_table })
     }

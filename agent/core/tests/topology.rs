@@ -3,7 +3,9 @@
 use std::{net::IpAddr, path::Path};
 
 use overlane_core::{
+    config::{Config, SystemDefaults},
     model::{Mac, NetworkId},
+    oslo_ini::Settings,
     topology::Topology,
 };
 
@@ -146,4 +148,54 @@ fn a_vlan_needs_a_physical_network_and_a_vid_that_is_used_once_on_it() {
         let problems = parse(&(good.clone() + &bad)).expect_err("invalid");
         assert!(problems.len() == 1 && problems[0].contains(expected), "{problems:?}");
     }
+}
+fn config(text: &str) -> Config {
+    let mut settings = Settings::default();
+    let text = format!("[DEFAULT]\nhost = a\n[overlane]\ntopology = t.toml\n[vxlan]\n{text}");
+    assert_eq!(settings.add_file(Path::new("o.conf"), &text), []);
+    Config::from_settings(&settings, &SystemDefaults::default()).expect("valid").0
+}
+
+#[test]
+fn networks_that_cannot_work_with_the_configuration_are_reported_with_their_line() {
+    const TUNNELS: &str = "local_ip = 10.1.0.1\n";
+    let flat = "[[networks]]\nid = \"22222222-0000-4000-8000-000000000000\"\nnetwork_type = \"flat\"\n\
+                physical_network = \"provider\"\n";
+    let flat_port = port(9, "host = \"a\"").replace(NETWORK_ID, "22222222-0000-4000-8000-000000000000");
+    let text = HOSTS.to_owned() + &network() + flat + &port(1, "host = \"a\"") + &flat_port;
+    let bridge = NetworkId(NETWORK_ID.parse().expect("valid")).bridge_name();
+    for (configuration, expected) in [
+        (format!("{TUNNELS}[linux_bridge]\nbridge_mappings = provider:br-ex"), None),
+        (TUNNELS.to_owned(), Some("t.toml:14: … physical network \"provider\" is neither in")),
+        (
+            format!("{TUNNELS}[linux_bridge]\nbridge_mappings = provider:{bridge}"),
+            Some("t.toml:14: … device brq971ffda2-e5 is used in line 7 already"),
+        ),
+        (
+            "enable_vxlan = false\n[linux_bridge]\nbridge_mappings = provider:br-ex".to_owned(),
+            Some("t.toml:7: … network n is vxlan 10: [vxlan] enable_vxlan is false"),
+        ),
+    ] {
+        let problems = parse(&text).expect("valid").check_segments(&config(&configuration));
+        let problems: Vec<String> = problems.err().into_iter().flat_map(|p| p.0).map(|p| p.to_string()).collect();
+        let found = |expected: &str| expected.split(" … ").all(|part| problems.iter().any(|p| p.contains(part)));
+        assert!(expected.is_none_or(found), "{configuration}: {problems:#?}");
+        assert_eq!(problems.len(), usize::from(expected.is_some()), "{configuration}: {problems:#?}");
+    }
+}
+
+#[test]
+fn a_tunnel_endpoint_of_another_family_or_address_than_the_configured_one_is_refused() {
+    let topology = parse(HOSTS).expect("valid");
+    for (local_ip, expected) in [
+        ("10.1.0.1", None),
+        ("10.1.0.9", Some("t.toml:1: host a has local_ip 10.1.0.1 here, but 10.1.0.9 in [vxlan] local_ip")),
+        ("fd00::1", Some("t.toml:1: host a has local_ip 10.1.0.1 here, but fd00::1 in [vxlan] local_ip")),
+    ] {
+        let problems = topology.check_host("a", Some(address(local_ip))).err();
+        assert_eq!(problems.map(|problems| problems.to_string()).as_deref(), expected);
+    }
+    let mixed = HOSTS.replace("10.1.0.2", "fd00::2");
+    let problems = parse(&mixed).expect_err("invalid");
+    assert!(problems[0].starts_with("t.toml:4: local_ip fd00::2 and 10.1.0.1 of host a are of different families"));
 }

@@ -1,11 +1,15 @@
 //! What can go wrong with the fast lane, and in which words.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use nix::sys::statfs::{FsType, statfs};
+use aya::{maps::MapError, programs::ProgramError};
+use nix::{
+    errno::Errno,
+    sys::statfs::{FsType, statfs},
+};
 
 /// `BPF_FS_MAGIC` of the kernel's `uapi/linux/magic.h`.
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
@@ -40,7 +44,7 @@ pub enum DatapathError {
         program: &'static str,
         /// Why.
         #[source]
-        source: Box<aya::programs::ProgramError>,
+        source: Box<ProgramError>,
     },
     /// A program could not be attached or its attachment could not be kept.
     #[error("attaching {program} to interface {ifindex}")]
@@ -60,11 +64,14 @@ pub enum DatapathError {
         map: &'static str,
         /// Why.
         #[source]
-        source: Box<aya::maps::MapError>,
+        source: Box<MapError>,
     },
     /// The kernel's events cannot be waited for.
     #[error("listening to what the programs tell")]
     Events(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A map has no room for another entry.
+    #[error("map {0} is full (its capacity is in ebpf/abi/src/limits.rs); the kernel lane carries what does not fit")]
+    Full(&'static str),
     /// The pin directory could not be read or changed.
     #[error("accessing {path}")]
     Pins {
@@ -77,19 +84,41 @@ pub enum DatapathError {
 }
 
 impl DatapathError {
-    pub(super) fn map(map: &'static str) -> impl Fn(aya::maps::MapError) -> Self {
+    pub(super) fn map(map: &'static str) -> impl Fn(MapError) -> Self {
         move |source| {
             if is_permission_denied(&source) { Self::NoPermission } else { Self::Map { map, source: Box::new(source) } }
         }
+    }
+
+    /// As `map`, for a new entry.
+    pub(super) fn put(map: &'static str) -> impl Fn(MapError) -> Self {
+        move |source| if is_full(&source) { Self::Full(map) } else { Self::map(map)(source) }
     }
 
     pub(super) fn load(source: aya::EbpfError) -> Self {
         if is_permission_denied(&source) { Self::NoPermission } else { Self::Load(Box::new(source)) }
     }
 
+    /// The verifier is stricter with a process that lacks a capability, and refuses programs with the same error as bad ones.
+    pub(super) fn program(program: &'static str) -> impl Fn(ProgramError) -> Self {
+        move |source| {
+            if is_permission_denied(&source) && lacks_a_capability() {
+                Self::NoPermission
+            } else {
+                Self::Program { program, source: Box::new(source) }
+            }
+        }
+    }
+
     pub(super) fn pins(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::Pins { path: path.to_owned(), source }
     }
+}
+
+/// What a hash map without room says (kernel `Documentation/bpf/map_hash.rst`).
+fn is_full(error: &MapError) -> bool {
+    let MapError::SyscallError(error) = error else { return false };
+    error.io_error.raw_os_error() == Some(Errno::E2BIG as i32)
 }
 
 /// Permission problems hide deep in aya's errors; they deserve words of their own.
@@ -102,6 +131,18 @@ fn is_permission_denied(error: &(dyn std::error::Error + 'static)) -> bool {
         cause = current.source();
     }
     false
+}
+
+/// Whether this process has less than loading programs needs (capabilities(7); numbers from `uapi/linux/capability.h`).
+fn lacks_a_capability() -> bool {
+    const NET_ADMIN: u64 = 1 << 12;
+    const SYS_ADMIN: u64 = 1 << 21;
+    const PERFMON_AND_BPF: u64 = 1 << 38 | 1 << 39;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let Some(effective) = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()) else { return false };
+    let has_all_of = |set: u64| effective & set == set;
+    !has_all_of(NET_ADMIN) || !(has_all_of(PERFMON_AND_BPF) || has_all_of(SYS_ADMIN))
 }
 
 /// Refuses a `bpffs` that could not hold pins.

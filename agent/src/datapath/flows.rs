@@ -54,7 +54,7 @@ pub struct Side {
 pub(super) fn read(directory: &Path) -> Result<Vec<Flow>, DatapathError> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     let mut open = opener_of_pins(directory)?;
-    let mut open = Opener(&mut open);
+    let mut open = Opener::new(&mut open);
     let mut flows = Vec::new();
     for name in [names::CONNTRACK4, names::CONNTRACK_NEW4] {
         table(&open.typed(name)?, name, |key: FlowKey4, value| {

@@ -15,7 +15,10 @@ use aya::programs::{
 use nix::net::if_::if_indextoname;
 use overlane_abi::Hook;
 
-use super::{DatapathError, programs::Programs};
+use super::{DatapathError, alive, programs::Programs};
+
+/// Where links are pinned, below the folder of their version.
+pub(super) const FOLDER: &str = "links";
 
 /// The folder with the pinned links.
 pub(super) struct Links {
@@ -28,18 +31,39 @@ pub(super) struct Links {
 impl Links {
     /// The links pinned below `directory`, which need not exist.
     pub(super) fn at(directory: &Path) -> Self {
-        Self { directory: directory.join("links"), others: Vec::new() }
+        Self { directory: directory.join(FOLDER), others: Vec::new() }
     }
 
     /// As `at`, making the folder, with the links of `other_versions` to be taken over.
     pub(super) fn open(directory: &Path, other_versions: &[PathBuf]) -> Result<Self, DatapathError> {
         let mut links = Self::at(directory);
-        links.others = other_versions.iter().map(|directory| directory.join("links")).collect();
-        fs::create_dir_all(&links.directory).map_err(|source| match source.kind() {
-            io::ErrorKind::PermissionDenied => DatapathError::NoPermission,
-            _ => DatapathError::Pins { path: links.directory.clone(), source },
-        })?;
+        links.others = other_versions.iter().map(|directory| directory.join(FOLDER)).collect();
+        links.make_folder()?;
         Ok(links)
+    }
+
+    /// Makes the folder, if it is not there (any more).
+    pub(super) fn make_folder(&self) -> Result<(), DatapathError> {
+        fs::create_dir_all(&self.directory).map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => DatapathError::NoPermission,
+            _ => DatapathError::Pins { path: self.directory.clone(), source },
+        })
+    }
+
+    /// Removes the pins of attachments that are none any more, so that they are made anew.
+    pub(super) fn drop_dead(&self) -> Result<(), DatapathError> {
+        for (hook, ifindex) in self.list()? {
+            let pin = self.pin(hook, ifindex);
+            if alive::interface_of(&pin).map_err(DatapathError::pins(&pin))? != ifindex {
+                tracing::warn!(
+                    hook = hook.name(),
+                    ifindex,
+                    "somebody has detached a program, or its interface is gone"
+                );
+                self.detach(hook, ifindex)?;
+            }
+        }
+        Ok(())
     }
 
     /// Which programs are attached where.
@@ -165,7 +189,7 @@ fn parse_pin(name: &str) -> Option<(Hook, u32)> {
 
 /// Removes every pin below `directory`; the links go first, so that no program ever runs without its maps.
 pub(super) fn remove_all(directory: &Path) -> Result<(), DatapathError> {
-    for folder in [directory.join("links"), directory.to_owned()] {
+    for folder in [directory.join(FOLDER), directory.to_owned()] {
         match fs::remove_dir_all(&folder) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(DatapathError::Pins { path: folder, source });

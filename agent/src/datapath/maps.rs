@@ -3,6 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::Hash,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
 
@@ -32,25 +34,49 @@ pub struct Maps {
     vlan_devices: HashMap<MapData, u32, VlanId>,
     counters: PerCpuHashMap<MapData, CounterKey, HookCounters>,
     drops: PerCpuHashMap<MapData, DropKey, Tally>,
+    meta: Array<MapData, Meta>,
+    vteps_that_do_not_fit: BTreeSet<Address>,
     security: SecurityMaps,
+    /// Each once more, by name: what a pin can be made of.
+    descriptors: Vec<(&'static str, OwnedFd)>,
 }
 
 /// Where maps come from: a loaded object, or pins.
-pub(super) struct Opener<'a>(pub(super) &'a mut dyn FnMut(&'static str) -> Result<Map, MapError>);
+pub(super) struct Opener<'a> {
+    open: &'a mut dyn FnMut(&'static str) -> Result<Map, MapError>,
+    descriptors: Vec<(&'static str, OwnedFd)>,
+}
 
-impl Opener<'_> {
+impl<'a> Opener<'a> {
+    pub(super) fn new(open: &'a mut dyn FnMut(&'static str) -> Result<Map, MapError>) -> Self {
+        Self { open, descriptors: Vec::new() }
+    }
+
     pub(super) fn typed<M: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, DatapathError> {
-        (self.0)(name).and_then(M::try_from).map_err(DatapathError::map(name))
+        let map = (self.open)(name).map_err(DatapathError::map(name))?;
+        if let Map::HashMap(data)
+        | Map::PerCpuHashMap(data)
+        | Map::Array(data)
+        | Map::LpmTrie(data)
+        | Map::LruHashMap(data)
+        | Map::RingBuf(data) = &map
+        {
+            let descriptor = data.fd().as_fd().try_clone_to_owned();
+            let descriptor = descriptor.map_err(MapError::IoError).map_err(DatapathError::map(name))?;
+            self.descriptors.push((name, descriptor));
+        }
+        M::try_from(map).map_err(DatapathError::map(name))
     }
 }
 
 impl Maps {
     /// Takes the maps out of a loaded object and writes down which ABI version they have.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
-        let meta = ebpf.take_map(names::META).ok_or(MapError::InvalidName { name: names::META.to_owned() });
-        let mut meta: Array<MapData, Meta> = meta.and_then(Array::try_from).map_err(DatapathError::map(names::META))?;
-        meta.set(0, Meta { abi_version: ABI_VERSION, pad: 0 }, 0).map_err(DatapathError::map(names::META))?;
-        Self::from(|name| ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }))
+        let mut maps = Self::from(|name| ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }))?;
+        // What an earlier agent says of the others is true until all of it is checked.
+        let meta = Meta { abi_version: ABI_VERSION, ..maps.meta.get(&0, 0).map_err(DatapathError::map(names::META))? };
+        maps.meta.set(0, meta, 0).map_err(DatapathError::map(names::META))?;
+        Ok(maps)
     }
 
     /// Opens the maps that are pinned in `directory`.
@@ -59,7 +85,7 @@ impl Maps {
     }
 
     fn from(mut open: impl FnMut(&'static str) -> Result<Map, MapError>) -> Result<Self, DatapathError> {
-        let mut open = Opener(&mut open);
+        let mut open = Opener::new(&mut open);
         Ok(Self {
             ports: open.typed(names::PORTS)?,
             networks: open.typed(names::NETWORKS)?,
@@ -70,7 +96,10 @@ impl Maps {
             vlan_devices: open.typed(names::VLAN_DEVICES)?,
             counters: open.typed(names::COUNTERS)?,
             drops: open.typed(names::DROPS)?,
+            meta: open.typed(names::META)?,
+            vteps_that_do_not_fit: BTreeSet::new(),
             security: SecurityMaps::open(&mut open)?,
+            descriptors: open.descriptors,
         })
     }
 
@@ -81,6 +110,20 @@ impl Maps {
             insert(&mut self.ports, names::PORTS, ifindex, Port { revision, ..port })?;
         }
         self.security.begin()
+    }
+
+    /// Pins the maps again whose pins somebody has removed from `directory`.
+    pub(super) fn restore_pins(&self, directory: &Path) -> Result<(), DatapathError> {
+        for (name, descriptor) in &self.descriptors {
+            let pin = directory.join(name);
+            if !pin.exists() {
+                let descriptor = descriptor.try_clone().map_err(DatapathError::pins(&pin))?;
+                let map = MapData::from_fd(descriptor).map_err(DatapathError::map(name))?;
+                map.pin(&pin).map_err(|error| DatapathError::pins(&pin)(io::Error::other(error)))?;
+                tracing::warn!(pin = %pin.display(), "somebody has removed the pin of a map: pinned again");
+            }
+        }
+        Ok(())
     }
 
     /// What is in the maps and where programs are attached. The big maps are read only when nothing is `known` of them: no
@@ -129,12 +172,33 @@ impl Maps {
             MapEntry::Port(key, value) => insert(&mut self.ports, names::PORTS, key, value),
             MapEntry::Network(key, value) => insert(&mut self.networks, names::NETWORKS, key, value),
             MapEntry::Fdb(key, value) => insert(&mut self.fdb, names::FDB, key, value),
-            MapEntry::Vtep(key, value) => insert(&mut self.vteps, names::VTEPS, key, value),
+            MapEntry::Vtep(key, value) => self.put_vtep(key, value),
             MapEntry::Neighbor(key, value) => insert(&mut self.neighbors, names::NEIGHBORS, key, value),
             MapEntry::Security(entry) => self.security.put(&entry),
             MapEntry::Vlan(key, value) => insert(&mut self.vlans, names::VLANS, key, value),
             MapEntry::VlanDevice(key, value) => insert(&mut self.vlan_devices, names::VLAN_DEVICES, key, value),
         }
+    }
+
+    /// An endpoint that does not fit must not be taken for a stranger's: the programs are told before anything else.
+    fn put_vtep(&mut self, key: Address, value: Vtep) -> Result<(), DatapathError> {
+        let result = insert(&mut self.vteps, names::VTEPS, key, value);
+        match result {
+            Ok(()) => self.vteps_that_do_not_fit.remove(&key),
+            Err(_) => self.vteps_that_do_not_fit.insert(key),
+        };
+        let tell = if result.is_err() { self.tell_whether_vteps_fit() } else { Ok(()) };
+        result.and(tell)
+    }
+
+    /// Has the programs know whether every endpoint has an entry.
+    pub(super) fn tell_whether_vteps_fit(&mut self) -> Result<(), DatapathError> {
+        let flags = if self.vteps_that_do_not_fit.is_empty() { 0 } else { Meta::VTEPS_INCOMPLETE };
+        let meta = self.meta.get(&0, 0).map_err(DatapathError::map(names::META))?;
+        if meta.flags != flags {
+            self.meta.set(0, Meta { flags, ..meta }, 0).map_err(DatapathError::map(names::META))?;
+        }
+        Ok(())
     }
 
     /// Deletes an entry, if it is there.
@@ -143,7 +207,10 @@ impl Maps {
             MapKey::Port(key) => gone(self.ports.remove(key), names::PORTS),
             MapKey::Network(key) => gone(self.networks.remove(key), names::NETWORKS),
             MapKey::Fdb(key) => gone(self.fdb.remove(key), names::FDB),
-            MapKey::Vtep(key) => gone(self.vteps.remove(key), names::VTEPS),
+            MapKey::Vtep(key) => {
+                self.vteps_that_do_not_fit.remove(key);
+                gone(self.vteps.remove(key), names::VTEPS)
+            }
             MapKey::Neighbor(key) => gone(self.neighbors.remove(key), names::NEIGHBORS),
             MapKey::Security(key) => self.security.delete(key),
             MapKey::Vlan(key) => gone(self.vlans.remove(key), names::VLANS),
@@ -194,7 +261,7 @@ pub(super) fn insert<K: Pod, V: Pod>(
     key: K,
     value: V,
 ) -> Result<(), DatapathError> {
-    map.insert(key, value, 0).map_err(DatapathError::map(name))
+    map.insert(key, value, 0).map_err(DatapathError::put(name))
 }
 
 /// Gone-already is success.

@@ -3,6 +3,7 @@
 //! Everything is pinned under `<bpffs>/v<ABI version>/`, so that forwarding goes on without the agent and the next
 //! agent finds it: maps by name, links under `links/<hook>-<interface index>`.
 
+mod alive;
 mod error;
 mod events;
 mod flows;
@@ -12,6 +13,7 @@ mod maps;
 mod programs;
 mod security;
 mod stats;
+mod watch;
 
 use std::{
     fs, io,
@@ -28,6 +30,7 @@ pub use events::Events;
 pub use flows::{Flow, Side};
 pub use maps::Maps;
 pub use stats::{Counters, Drop, RuleHits, Stats};
+pub use watch::PinWatch;
 
 use links::Links;
 use programs::Programs;
@@ -56,6 +59,7 @@ pub struct Datapath {
     programs: Programs,
     maps: Maps,
     links: Links,
+    directory: PathBuf,
     other_versions: Vec<PathBuf>,
     events: Option<Events>,
 }
@@ -76,20 +80,31 @@ impl Datapath {
         links.adopt(&mut programs)?;
         // Whoever only leaves the filters behind reads no events, and has no runtime to wait with.
         let events = tokio::runtime::Handle::try_current().is_ok().then(|| programs.take_events()).transpose()?;
-        Ok(Self { programs, maps, links, other_versions, events })
+        Ok(Self { programs, maps, links, directory, other_versions, events })
     }
 
-    /// What is in the maps, and where programs are attached; the entries of the big maps are those that are `known`, if any.
+    /// What is in the maps, and where programs are attached; the entries of the big maps are those that are `known`, if any. Pins
+    /// of maps that somebody has removed are put back: the maps are still there.
     ///
     /// # Errors
     /// [`DatapathError`] when a map or the pin directory cannot be read.
     pub fn observe(&self, known: Option<DatapathState>) -> Result<DatapathState, DatapathError> {
+        self.links.make_folder()?;
+        self.maps.restore_pins(&self.directory)?;
         self.maps.observe(&self.links, known)
     }
 
     /// What the programs tell as it happens; `None` when somebody listens already.
     pub fn take_events(&mut self) -> Option<Events> {
         self.events.take()
+    }
+
+    /// Finds attachments that have been undone in a way that nobody is told of.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when the pin directory cannot be read or changed.
+    pub fn look_for_dead_links(&self) -> Result<(), DatapathError> {
+        self.links.drop_dead()
     }
 
     /// Carries out one step of a plan.
@@ -184,11 +199,13 @@ impl Datapath {
         Ok(carried.into_iter().map(|(.., name)| name).collect())
     }
 
-    /// Removes what agents with another version of the ABI have pinned. Their attachments have been taken over by now.
+    /// Everything that is desired is in place: removes what agents with another version of the ABI have pinned, whose
+    /// attachments have been taken over by now.
     ///
     /// # Errors
-    /// [`DatapathError`] when a pin cannot be removed.
-    pub fn retire_other_versions(&mut self) -> Result<(), DatapathError> {
+    /// [`DatapathError`] when a pin cannot be removed, or a map not written to.
+    pub fn settle(&mut self) -> Result<(), DatapathError> {
+        self.maps.tell_whether_vteps_fit()?;
         while let Some(version) = self.other_versions.pop() {
             links::remove_all(&version)?;
             tracing::info!(version = %version.display(), "maps of another version are replaced");

@@ -52,9 +52,7 @@ impl Programs {
         let mut ebpf = loader.load(OBJECT).map_err(DatapathError::load)?;
         let maps = Maps::take(&mut ebpf)?;
         for hook in Hook::ALL {
-            program(&mut ebpf, hook)?
-                .load()
-                .map_err(|source| DatapathError::Program { program: hook.name(), source: Box::new(source) })?;
+            program(&mut ebpf, hook)?.load().map_err(DatapathError::program(hook.name()))?;
         }
         let log_forwarder = if settings.logs { start_log_forwarder(&mut ebpf) } else { None };
         Ok((Self { ebpf, log_forwarder }, maps))

@@ -89,7 +89,7 @@ pub type RuleHits = BTreeMap<(u32, u32), (u64, u64)>;
 /// Reads what rules have admitted, from the pinned map.
 pub(super) fn rule_hits(directory: &Path) -> Result<RuleHits, DatapathError> {
     let mut open = opener_of_pins(directory)?;
-    let map: PerCpuHashMap<MapData, RuleHitKey, Tally> = Opener(&mut open).typed(names::RULE_HITS)?;
+    let map: PerCpuHashMap<MapData, RuleHitKey, Tally> = Opener::new(&mut open).typed(names::RULE_HITS)?;
     let mut hits = BTreeMap::new();
     for entry in map.iter() {
         let (key, cpus) = entry.map_err(DatapathError::map(names::RULE_HITS))?;

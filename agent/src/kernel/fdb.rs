@@ -22,13 +22,14 @@ use super::{Kernel, KernelError, error::unless};
 const BATCH: usize = 128;
 
 impl Kernel {
-    pub(super) async fn list_fdb(&self) -> Result<BTreeSet<FdbEntry>, KernelError> {
+    /// Lists static entries, and what vxlan devices have learned if that is wanted.
+    pub(super) async fn list_fdb(&self, with_learned: bool) -> Result<BTreeSet<FdbEntry>, KernelError> {
         let mut request = NeighbourMessage::default();
         request.header.family = AddressFamily::Bridge;
         let request = RouteNetlinkMessage::GetNeighbour(request);
         let answers = self.dump(request).await.map_err(KernelError::list("forwarding databases"))?;
         let entries = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewNeighbour(message) => parse(&message),
+            RouteNetlinkMessage::NewNeighbour(message) => parse(&message, with_learned),
             _ => None,
         });
         Ok(entries.collect())
@@ -128,9 +129,10 @@ pub(super) fn message(entry: &FdbEntry) -> NeighbourMessage {
             message.header.flags = NeighbourFlags::Controller;
             message.header.state = NeighbourState::Noarp;
         }
-        FdbTable::Vxlan { remote } => {
+        FdbTable::Vxlan { remote } | FdbTable::Learned { remote } => {
+            let is_learned = matches!(entry.table, FdbTable::Learned { .. });
             message.header.flags = NeighbourFlags::Own;
-            message.header.state = NeighbourState::Permanent;
+            message.header.state = if is_learned { NeighbourState::Reachable } else { NeighbourState::Permanent };
             let remote = match remote {
                 IpAddr::V4(address) => NeighbourAddress::Inet(address),
                 IpAddr::V6(address) => NeighbourAddress::Inet6(address),
@@ -141,8 +143,9 @@ pub(super) fn message(entry: &FdbEntry) -> NeighbourMessage {
     message
 }
 
-/// The entry, if it is a static one of a bridge or vxlan device. Learned ones come and go with every guest's packets.
-pub(super) fn parse(message: &NeighbourMessage) -> Option<FdbEntry> {
+/// The entry, if it is a static one of a bridge or vxlan device, or one that a vxlan device has learned, if that is wanted:
+/// these come and go with every guest's packets.
+pub(super) fn parse(message: &NeighbourMessage, with_learned: bool) -> Option<FdbEntry> {
     let is_own = message.header.flags.contains(NeighbourFlags::Own);
     let (mut mac, mut remote, mut is_in_bridge) = (None, None, false);
     for attribute in &message.attributes {
@@ -156,6 +159,10 @@ pub(super) fn parse(message: &NeighbourMessage) -> Option<FdbEntry> {
     let table = match message.header.state {
         // Only vxlan devices have entries of their own that lead to an address.
         NeighbourState::Permanent if is_own => FdbTable::Vxlan { remote: remote? },
+        // The kernel calls an entry stale in the message that says it is gone.
+        NeighbourState::Reachable | NeighbourState::Stale if is_own && with_learned => {
+            FdbTable::Learned { remote: remote? }
+        }
         // "Permanent" in a bridge's table marks the devices' own addresses, "noarp" what somebody has set.
         NeighbourState::Noarp if !is_own && is_in_bridge => FdbTable::Bridge,
         _ => return None,

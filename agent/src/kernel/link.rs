@@ -58,6 +58,10 @@ impl Kernel {
                 data.extend([InfoVxlan::Local6(local), InfoVxlan::UDPZeroCsumTX(true), InfoVxlan::UDPZeroCsumRX(true)]);
             }
         }
+        data.extend(spec.group.map(|group| match group {
+            IpAddr::V4(group) => InfoVxlan::Group(group),
+            IpAddr::V6(group) => InfoVxlan::Group6(group),
+        }));
         data.extend(spec.source_ports.map(InfoVxlan::PortRange));
         data.extend(spec.ttl.map(InfoVxlan::Ttl));
         data.extend(spec.tos.map(InfoVxlan::Tos));
@@ -207,11 +211,14 @@ fn parse_kind(info: &[LinkInfo], lower: Option<u32>) -> LinkKind {
 fn parse_vxlan(data: &[InfoVxlan]) -> Option<Vxlan> {
     let mut vni = None;
     let (mut local, mut underlay, mut port, mut udp6_zero_checksum_rx) = (None, None, 0, false);
+    let mut group = None;
     for attribute in data {
         match attribute {
             InfoVxlan::Id(id) => vni = Vni::try_from(*id).ok(),
             InfoVxlan::Local(address) => local = Some(IpAddr::V4(*address)),
             InfoVxlan::Local6(address) => local = Some(IpAddr::V6(*address)),
+            InfoVxlan::Group(address) => group = Some(IpAddr::V4(*address)),
+            InfoVxlan::Group6(address) => group = Some(IpAddr::V6(*address)),
             InfoVxlan::Link(ifindex) => underlay = Some(*ifindex).filter(|ifindex| *ifindex != 0),
             InfoVxlan::Port(number) => port = *number,
             InfoVxlan::UDPZeroCsumRX(on) => udp6_zero_checksum_rx = *on,
@@ -219,5 +226,5 @@ fn parse_vxlan(data: &[InfoVxlan]) -> Option<Vxlan> {
             _ => (),
         }
     }
-    Some(Vxlan { vni: vni?, local, underlay, port, udp6_zero_checksum_rx })
+    Some(Vxlan { vni: vni?, local, underlay, port, group, udp6_zero_checksum_rx })
 }

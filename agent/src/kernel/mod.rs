@@ -70,7 +70,7 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::List`] when a listing fails.
     pub async fn observe(&self, desired: &Desired, config: &Config) -> Result<KernelState, KernelError> {
-        let fdb = self.list_fdb().await?;
+        let fdb = self.list_fdb(config.multicast.is_some()).await?;
         self.observe_devices(desired, config, fdb).await
     }
 
@@ -89,9 +89,10 @@ impl Kernel {
         let addresses = self.list_addresses().await?;
         // Before it is there, the kernel would refuse to look for routes from it.
         let source = config.local_ip().filter(|address| addresses.values().any(|list| list.contains(address)));
-        let paths = self.find_paths(&desired.vteps, source, &links).await?;
         let released = self.list_released()?;
-        let mut state = KernelState { links, fdb, addresses, paths, has_8021q: false, released };
+        let mut state = KernelState { links, fdb, addresses, released, ..KernelState::default() };
+        let vteps = desired.vteps.union(&state.learned_vteps()).copied().collect();
+        state.paths = self.find_paths(&vteps, source, &state.links).await?;
         if plan::lacks_vlan_device(desired, &state, config) {
             state.has_8021q = self.has_8021q().await;
         }

@@ -34,13 +34,14 @@ pub struct Changes {
     pub devices: bool,
     /// The kernel had more to tell than there was room for: anything may have changed.
     pub overflow: bool,
-    /// Static FDB entries that have come or gone, in order.
+    /// FDB entries that have come or gone, in order: static ones, and learned ones if they are followed.
     pub fdb: Vec<FdbChange>,
 }
 
 /// A subscription to the kernel's changes.
 pub struct Monitor {
     socket: TokioSocket,
+    follows_learned: bool,
 }
 
 impl Monitor {
@@ -52,7 +53,12 @@ impl Monitor {
         let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&socket)) };
         // Best effort: without the privilege the default has to do, and overflows are noticed.
         let _ = setsockopt(&descriptor.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
-        Ok(Self { socket })
+        Ok(Self { socket, follows_learned: false })
+    }
+
+    /// From now on also reports what vxlan devices learn.
+    pub fn follow_learned(&mut self) {
+        self.follows_learned = true;
     }
 
     /// Waits for changes that matter, and takes those that come right with them. Cancelling loses nothing: a message is taken
@@ -60,7 +66,7 @@ impl Monitor {
     pub async fn changed(&mut self) -> Changes {
         let mut changes = Changes::default();
         while changes == Changes::default() {
-            changes.take(self.socket.recv_from_full().await);
+            changes.take(self.socket.recv_from_full().await, self.follows_learned);
         }
         changes.take_waiting(self);
         changes
@@ -78,20 +84,20 @@ impl Changes {
     fn take_waiting(&mut self, monitor: &mut Monitor) {
         // A burst can be longer than what tokio lets a task do in one go.
         while let Some(received) = unconstrained(monitor.socket.recv_from_full()).now_or_never() {
-            self.take(received);
+            self.take(received, monitor.follows_learned);
         }
     }
 
-    fn take(&mut self, received: io::Result<(Vec<u8>, SocketAddr)>) {
+    fn take(&mut self, received: io::Result<(Vec<u8>, SocketAddr)>, with_learned: bool) {
         match received {
-            Ok((messages, _)) => self.read(&messages),
+            Ok((messages, _)) => self.read(&messages, with_learned),
             // ENOBUFS above all; whatever else it is, another look cannot hurt.
             Err(_) => self.overflow = true,
         }
     }
 
     /// Reads the messages of a datagram.
-    fn read(&mut self, mut messages: &[u8]) {
+    fn read(&mut self, mut messages: &[u8], with_learned: bool) {
         while !messages.is_empty() {
             let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(messages) else {
                 // What this version does not know may matter.
@@ -101,10 +107,10 @@ impl Changes {
             let length = message.header.length as usize;
             match message.payload {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) if is_fdb(&message) => {
-                    self.fdb.extend(fdb::parse(&message).map(FdbChange::Add));
+                    self.fdb.extend(fdb::parse(&message, with_learned).map(FdbChange::Add));
                 }
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(message)) if is_fdb(&message) => {
-                    self.fdb.extend(fdb::parse(&message).map(FdbChange::Delete));
+                    self.fdb.extend(fdb::parse(&message, with_learned).map(FdbChange::Delete));
                 }
                 _ => self.devices = true,
             }
@@ -144,7 +150,7 @@ mod tests {
 
     fn read(messages: &[RouteNetlinkMessage]) -> Changes {
         let mut changes = Changes::default();
-        changes.read(&datagram(messages));
+        changes.read(&datagram(messages), false);
         changes
     }
 
@@ -158,6 +164,15 @@ mod tests {
         let mut learned = fdb::message(&entry());
         learned.header.state = NeighbourState::Reachable;
         assert_eq!(read(&[RouteNetlinkMessage::NewNeighbour(learned)]), Changes::default());
+    }
+
+    #[test]
+    fn what_a_vxlan_device_learns_is_reported_where_members_are_learned() {
+        let FdbTable::Vxlan { remote } = entry().table else { unreachable!("a vxlan device's") };
+        let learned = FdbEntry { table: FdbTable::Learned { remote }, ..entry() };
+        let mut changes = Changes::default();
+        changes.read(&datagram(&[RouteNetlinkMessage::NewNeighbour(fdb::message(&learned))]), true);
+        assert_eq!(changes, Changes { fdb: vec![FdbChange::Add(learned)], ..Changes::default() });
     }
 
     #[test]

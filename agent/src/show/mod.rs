@@ -1,6 +1,7 @@
 //! What `overlane show` and `overlane plan` print: read from the kernel and the pinned maps, so that it is true with
 //! the agent running, stopped or dead.
 
+mod agent;
 mod counters;
 mod ports;
 mod security;
@@ -39,6 +40,8 @@ pub enum Subject {
     Rules,
     /// The connection table.
     Flows,
+    /// The agent: whether it runs, which lanes it may use, what it has repaired, and what it fails to do.
+    Agent,
 }
 
 /// What of a subject is shown.
@@ -80,6 +83,7 @@ pub fn show(
         Subject::Counters => table::print(&counters::counters(view), format, out),
         Subject::Rules => table::print(&security::rules(view, selection, &view.rule_hits()?), format, out),
         Subject::Flows => table::print(&security::flows(view, selection, &view.flows()?), format, out),
+        Subject::Agent => table::print(&agent::agent(view), format, out),
     }
 }
 
@@ -87,6 +91,7 @@ pub fn show(
 struct PlanDocument {
     actions: Vec<String>,
     obstacles: Vec<String>,
+    waiting: Vec<String>,
 }
 
 /// Prints what the agent would do.
@@ -97,8 +102,9 @@ pub fn plan(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result
     let actions: Vec<String> =
         view.plan.actions.iter().map(|action| view.name_interfaces(&action.to_string())).collect();
     let obstacles: Vec<String> = view.plan.obstacles.iter().map(ToString::to_string).collect();
+    let waiting: Vec<String> = view.plan.waiting.iter().map(ToString::to_string).collect();
     if format == Format::Json {
-        return table::print_json(&PlanDocument { actions, obstacles }, out);
+        return table::print_json(&PlanDocument { actions, obstacles, waiting }, out);
     }
     if actions.is_empty() {
         writeln!(out, "Nothing to do.")?;
@@ -108,6 +114,9 @@ pub fn plan(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result
     }
     for obstacle in obstacles {
         writeln!(out, "obstacle: {obstacle}")?;
+    }
+    for reason in waiting {
+        writeln!(out, "waiting: {reason}")?;
     }
     if view.plan.creates_devices() {
         writeln!(out, "More steps follow once the new devices exist.")?;

@@ -2,14 +2,17 @@
 
 use overlane_abi::{Hook, Outcome};
 use overlane_core::{
+    action::Action,
     desired::{LocalPort, Network},
     model::{NetworkId, PortId},
+    observed::Link,
     plan::Subject,
     security::{Filter, PortSecurity},
 };
 use serde::Serialize;
 
 use super::{View, table::Row};
+use crate::status::Agent;
 
 /// A port of this host.
 #[derive(Serialize)]
@@ -21,7 +24,8 @@ pub(super) struct PortRow {
     mac_address: String,
     fixed_ips: Vec<String>,
     device_owner: String,
-    /// `active`, `waiting` (for its tap), `pending` (the agent has yet to act) or `blocked`.
+    /// `active`, `waiting` (for its tap, or for somebody to connect it), `pending` (there is something
+    /// to do), `failing` (that has been tried) or `blocked`.
     state: &'static str,
     /// Why the port is not active.
     reason: Option<String>,
@@ -95,7 +99,7 @@ fn port_row(
 ) -> PortRow {
     let tap = view.observed.kernel.link_named(&port_id.tap_name());
     let ifindex = tap.map_or(0, |tap| tap.ifindex);
-    let (state, reason) = state(view, network_id, port_id, tap.is_some());
+    let (state, reason) = state(view, (network_id, network), port_id, tap);
     let sent = view.counters(ifindex, Hook::FromPort);
     let fast = [Outcome::Delivered, Outcome::Encapsulated, Outcome::Answered];
     PortRow {
@@ -122,21 +126,49 @@ fn port_row(
     }
 }
 
-fn state(view: &View, network: NetworkId, port: PortId, has_tap: bool) -> (&'static str, Option<String>) {
+fn state(
+    view: &View,
+    (network_id, network): (NetworkId, &Network),
+    port: PortId,
+    tap: Option<&Link>,
+) -> (&'static str, Option<String>) {
     let concerns_port = |subject| match subject {
         Subject::Host => true,
-        Subject::Network(id) => id == network,
+        Subject::Network(id) => id == network_id,
         Subject::Port(id) => id == port,
         Subject::Vtep(_) => false,
     };
     if let Some(obstacle) = view.plan.obstacles.iter().find(|obstacle| concerns_port(obstacle.subject)) {
-        ("blocked", Some(obstacle.message.clone()))
-    } else if !has_tap {
-        ("waiting", Some(format!("no device is called {}: has the machine been started?", port.tap_name())))
-    } else if view.plan.actions.is_empty() {
-        ("active", None)
-    } else {
-        ("pending", Some("the agent has something to do; see: overlane plan".to_owned()))
+        return ("blocked", Some(obstacle.message.clone()));
+    }
+    if let Some(reason) = view.plan.waiting.iter().find(|reason| concerns_port(reason.subject)) {
+        return ("waiting", Some(reason.message.clone()));
+    }
+    let Some(tap) = tap else {
+        return ("waiting", Some(format!("no device is called {}: has the machine been started?", port.tap_name())));
+    };
+    let devices =
+        [Some(tap), view.bridge(network_id, network), view.uplink(network)].map(|link| link.map(|l| l.ifindex));
+    let is_about_port = |action: &&Action| {
+        action.network() == Some(network_id) || action.interface().is_some_and(|i| devices.contains(&Some(i)))
+    };
+    let steps: Vec<&Action> = view.plan.actions.iter().filter(is_about_port).collect();
+    let failed = steps.iter().find_map(|step| Some((step, view.failure(step)?)));
+    match (failed, steps.first(), &view.agent) {
+        (_, None, _) => ("active", None),
+        (Some((step, error)), ..) => {
+            let step = view.name_interfaces(&step.to_string());
+            ("failing", Some(format!("could not {step}: {error}; it is tried again")))
+        }
+        (None, Some(step), agent) => {
+            let step = view.name_interfaces(&step.to_string());
+            let who = match agent {
+                Agent::Absent => "no agent is running",
+                Agent::Silent { .. } => "the agent does not answer",
+                Agent::Running(_) => "the agent is at it",
+            };
+            ("pending", Some(format!("{who}; still to do: {step}")))
+        }
     }
 }
 
@@ -186,9 +218,8 @@ pub(super) fn networks(view: &View) -> Vec<NetworkRow> {
 }
 
 fn network_row(view: &View, id: NetworkId, network: &Network) -> NetworkRow {
-    let kernel = &view.observed.kernel;
     let uplink = view.uplink_name(network);
-    let uplink_link = uplink.as_ref().and_then(|name| kernel.link_named(name));
+    let uplink_link = view.uplink(network);
     NetworkRow {
         network_id: id,
         name: network.name.clone(),

@@ -100,7 +100,9 @@ impl Row for VtepRow {
 
 pub(super) fn vteps(view: &View) -> Vec<VtepRow> {
     let entries = view.vteps();
-    let is_used = |vtep: &IpAddr| view.desired.networks.values().any(|network| network.flood.contains(vtep));
+    let learned = view.observed.kernel.learned_vteps();
+    let is_told = |vtep: &IpAddr| view.desired.networks.values().any(|network| network.flood.contains(vtep));
+    let is_used = |vtep: &IpAddr| learned.contains(vtep) || is_told(vtep);
     let row = |vtep: &IpAddr| {
         let path = view.observed.kernel.paths.get(vtep);
         let is_fast = entries.get(vtep).is_some_and(|entry| entry.ifindex != 0);
@@ -119,5 +121,5 @@ pub(super) fn vteps(view: &View) -> Vec<VtepRow> {
             lane: if is_fast { "fast" } else { "kernel" },
         }
     };
-    view.desired.vteps.iter().map(row).collect()
+    view.desired.vteps.union(&learned).map(row).collect()
 }

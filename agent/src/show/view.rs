@@ -1,10 +1,14 @@
 //! Everything that is looked at before anything is shown.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use anyhow::Context as _;
 use overlane_abi as abi;
 use overlane_core::{
+    action::Action,
     config::{Config, FastPath, PhysicalDevice},
     desired::{Desired, LocalPort, Network},
     model::{NetworkId, PortId, Segment, vlan_name, vxlan_name},
@@ -17,6 +21,7 @@ use crate::{
     datapath::{Counters, Datapath, DatapathError, Flow, RuleHits, Stats},
     files::Loaded,
     kernel::Kernel,
+    status::Agent,
 };
 
 /// One look at the host.
@@ -25,6 +30,7 @@ pub struct View {
     pub(super) observed: Observed,
     pub(super) stats: Stats,
     pub(super) plan: Plan,
+    pub(super) agent: Agent,
     config: Config,
 }
 
@@ -53,7 +59,7 @@ impl View {
         };
         let observed = Observed { kernel, datapath, ..Observed::default() };
         let plan = plan::plan(&desired, &observed, &loaded.config);
-        Ok(Self { desired, observed, stats, plan, config: loaded.config.clone() })
+        Ok(Self { desired, observed, stats, plan, agent: Agent::ask(), config: loaded.config.clone() })
     }
 
     /// Whether the programs forward, rather than only filter.
@@ -106,6 +112,21 @@ impl View {
     /// What the agent would do.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Why the agent's last attempt at a step failed.
+    pub(crate) fn failure(&self, action: &Action) -> Option<&str> {
+        let text = action.to_string();
+        let failure = self.agent.failures().iter().find(|failure| failure.action == text)?;
+        Some(&failure.error)
+    }
+
+    /// Taps by Neutron's rule for names that no port of this host has.
+    pub(crate) fn taps_without_port(&self) -> impl Iterator<Item = &str> {
+        let ports = self.desired.networks.values().flat_map(|network| network.local_ports.keys());
+        let known: BTreeSet<String> = ports.map(PortId::tap_name).collect();
+        let names = self.observed.kernel.links.values().map(|link| link.name.as_str());
+        names.filter(move |name| PortId::is_tap_name(name) && !known.contains(*name))
     }
 
     /// A network that is desired on this host.
@@ -174,6 +195,11 @@ impl View {
             },
             Segment::Vxlan(_) | Segment::Vlan { .. } | Segment::Local => id.bridge_name(),
         }
+    }
+
+    /// What leads to the other hosts, if it is there.
+    pub(super) fn uplink(&self, network: &Network) -> Option<&Link> {
+        self.observed.kernel.link_named(&self.uplink_name(network)?)
     }
 
     /// The name of what leads from a network's bridge to the other hosts: the vxlan device, the VLAN device, or the NIC.

@@ -44,7 +44,7 @@ map_types! {
     }
 
     /// Value of the `counters` map, per CPU. The outcomes add up to `packets`.
-    pub struct HookCounters: 168 {
+    pub struct HookCounters: 176 {
         /// Frames seen by the program. A GSO superpacket counts as one.
         pub packets: u64,
         /// Their bytes, Ethernet header included, as seen on arrival.

@@ -11,7 +11,12 @@ map_types! {
     pub struct Meta: 8 {
         /// [`ABI_VERSION`] of the agent that made the maps; 0 until it has.
         pub abi_version: u32,
-        /// Always zero.
-        pub pad: u32,
+        /// [`Meta::VTEPS_INCOMPLETE`] or 0.
+        pub flags: u32,
     }
+}
+
+impl Meta {
+    /// Some endpoints of other hosts did not fit into `vteps`: who is not in there may be one of them.
+    pub const VTEPS_INCOMPLETE: u32 = 1;
 }

@@ -12,12 +12,19 @@ map_types! {
     }
 
     /// Value of the `networks` map.
-    pub struct Network: 8 {
+    pub struct Network: 12 {
         /// Local network index: the first half of every `fdb` and `neighbors` key.
         pub index: u32,
         /// VXLAN Network Identifier, 24 bits; 0 for a network without tunnels.
         pub vni: u32,
+        /// [`Network::LEARNS`] or 0.
+        pub flags: u32,
     }
+}
+
+impl Network {
+    /// Who is behind which tunnel endpoint is learned by the kernel from what arrives, from any endpoint.
+    pub const LEARNS: u32 = 1;
 }
 
 impl NetworkKey {

@@ -24,12 +24,12 @@ pub enum Outcome {
     UnknownDestination = 8,
     /// Left to the kernel: not IPv4 or IPv6 (ARP that is not answered here, VLAN tags, LLDP, …).
     OtherEthertype = 9,
-    /// Left to the kernel: too long for one outer header, though its segments fit; or too big for the path, and not to be
-    /// answered.
+    /// Left to the kernel: too long for one outer header, though its segments fit; or too big for network or path, and not
+    /// to be answered.
     Oversize = 10,
     /// Left to the kernel: a segmentation-offload packet, which only the kernel can decapsulate intact.
     Gso = 11,
-    /// Left to the kernel: the underlay next hop has no link-layer address yet.
+    /// Left to the kernel: the underlay next hop has no link-layer address yet, or the endpoint did not fit into its map.
     UnresolvedVtep = 12,
     /// Left to the kernel: a kernel helper refused, for instance because the packet is already encapsulated.
     HelperRefused = 13,
@@ -39,10 +39,12 @@ pub enum Outcome {
     Malformed = 15,
     /// Left to the kernel: VXLAN with a VNI that no network of this host has.
     UnknownNetwork = 16,
-    /// Too big for the path: answered with ICMP "fragmentation needed" or "packet too big".
+    /// Too big for its network or the path: answered with ICMP "fragmentation needed" or "packet too big".
     TooBig = 17,
+    /// Left to the kernel, which learns from it where its sender is.
+    UnknownSource = 18,
     /// Left to the kernel after it was admitted: forwarding is switched off (`fast_path = off`).
-    ForwardingOff = 18,
+    ForwardingOff = 19,
 }
 
 impl Outcome {
@@ -66,11 +68,12 @@ impl Outcome {
         Self::Malformed,
         Self::UnknownNetwork,
         Self::TooBig,
+        Self::UnknownSource,
         Self::ForwardingOff,
     ];
 
     /// How many there are.
-    pub const COUNT: usize = 19;
+    pub const COUNT: usize = 20;
 
     /// The name used in `show` and in metrics.
     pub const fn name(self) -> &'static str {
@@ -94,6 +97,7 @@ impl Outcome {
             Self::UnknownNetwork => "unknown-network",
             Self::TooBig => "too-big",
             Self::ForwardingOff => "forwarding-off",
+            Self::UnknownSource => "unknown-source",
         }
     }
 }

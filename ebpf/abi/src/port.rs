@@ -4,7 +4,7 @@ use crate::map_types;
 
 map_types! {
     /// Value of the `ports` map; the key is the interface index of the tap.
-    pub struct Port: 24 {
+    pub struct Port: 28 {
         /// Local network index.
         pub network: u32,
         /// VXLAN Network Identifier of the network, 24 bits; 0 when it has no tunnels.
@@ -18,6 +18,8 @@ map_types! {
         /// Changes, always to a higher value, whenever a flow that was admitted before might not be any more: a rule, an
         /// address or a group was taken away. Flows admitted under another revision are judged again.
         pub revision: u32,
+        /// The largest IP packet that its network takes, in bytes; 0 while nobody knows.
+        pub mtu: u32,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use overlane_abi::{DropReason, Fragment, FragmentKey, Hook, Member, Source, names};
 use overlane_core::{
     action::{Action, DatapathAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
-    config::{Config, Control, FastPath, FlowConfig},
+    config::{ComputeTaps, Config, Control, FastPath, FlowConfig},
     desired::{Desired, LocalPort, Network},
     map_entry::member_key,
     model::{NetworkId, PortId, Segment},
@@ -55,7 +55,7 @@ impl Host {
         let datapath = self.observed.datapath.as_mut().expect("it is on");
         let next = 1 + datapath.networks.values().map(|network| network.index).max().unwrap_or_default();
         datapath.networks =
-            [(overlane_abi::NetworkKey::interface(2), overlane_abi::Network { index: next, vni: 0 })].into();
+            [(overlane_abi::NetworkKey::interface(2), overlane_abi::Network { index: next, vni: 0, flags: 0 })].into();
     }
 
     fn network(&self) -> NetworkId {
@@ -134,6 +134,8 @@ fn config() -> Config {
         control: Control::File(Path::new("t.toml").to_owned()),
         physical_networks: BTreeMap::new(),
         vxlan: None,
+        multicast: None,
+        compute_taps: ComputeTaps::Auto,
         unused_device_grace: Duration::from_secs(60),
         fast_path: FastPath::Auto,
         flows: FlowConfig::default(),

@@ -161,11 +161,12 @@ fn no_frame_is_too_short_or_too_garbled_for_a_guarded_port() {
 fn a_superpacket_is_judged_by_its_headers() {
     let mut world = World::open();
     let frame = talk(v4()).tcp(2800);
-    world.datapath.expect_superpacket_pass(Hook::FromPort, &frame, 1400, Outcome::ForwardingOff);
+    let passes = Verdict::Pass(Outcome::ForwardingOff);
+    world.datapath.expect_superpacket(Hook::FromPort, &frame, 1400, passes);
     // One that is too long for the length fields of IP has none.
     for (frame, length) in [(frame.clone(), 2), (talk(v6()).tcp(2800), 4)] {
         let long = frame.with_byte(ETHERNET + length, 0).with_byte(ETHERNET + length + 1, 0);
-        world.datapath.expect_superpacket_pass(Hook::FromPort, &long, 1400, Outcome::ForwardingOff);
+        world.datapath.expect_superpacket(Hook::FromPort, &long, 1400, passes);
         world.may_not_send(&long, MALFORMED);
     }
     world.allow(Direction::Egress, RuleKey::ANY_PROTOCOL, (0, 0), &[]);

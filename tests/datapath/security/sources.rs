@@ -227,7 +227,7 @@ fn an_admitted_packet_is_forwarded_as_ever() {
     datapath.put(names::SOURCES, key, Source { flags: 0 });
     let flags = Port::SECURED | Port::RESPONDER;
     let network = (crate::network::INDEX, crate::network::VNI);
-    let port = Port { network: network.0, vni: network.1, mac: HERE, flags, policy: 0, revision: 0 };
+    let port = Port { network: network.0, vni: network.1, mac: HERE, flags, policy: 0, revision: 0, mtu: 0 };
     datapath.put(names::PORTS, IFINDEX, port);
     let _ = datapath.expect(Hook::FromPort, &asks(v4()), Verdict::Redirect(Outcome::Encapsulated));
     let question = arp(&Ends { destination_mac: BROADCAST, ..talk(v4()) }, REQUEST, [0; 6]);

@@ -63,7 +63,7 @@ impl World {
             datapath.put(names::SOURCES, key, Source { flags: Source::FIXED });
         }
         let flags = Port::SECURED | Port::FILTERED;
-        let port = Port { network: INDEX, vni: VNI, mac: HERE, flags, policy: POLICY, revision: REVISION };
+        let port = Port { network: INDEX, vni: VNI, mac: HERE, flags, policy: POLICY, revision: REVISION, mtu: 0 };
         let mut world = Self { datapath, port };
         world.update(|_| ());
         world

@@ -2,24 +2,20 @@
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
-use overlane_tests::{
-    lab::{Host, Lanes, Machine, Pair, Port, Process, Stream, Waiting, nothing_to_do, now, plug_times},
-    wait::wait_for,
-};
-use serde_json::Value;
+use overlane_tests::lab::{Host, Lanes, Machine, Pair, Port, Stream, Waiting, nothing_to_do, now, plug_times};
 
-use crate::figures::Figures;
+use crate::{bytes::Bytes, figures::Figures};
 
 const PLUGS: usize = 21;
 const PORTS_AT_ONCE: u8 = 50;
 const KILLS: usize = 20;
-/// What iperf3 reports on, and with that the resolution of a stall.
-const INTERVAL_MILLIS: f64 = 100.0;
+/// To the agent that starts, what the killed one has pinned has another layout.
+const UPGRADES: usize = 5;
 
 pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     plug_one_by_one(figures).context("plugging one by one")?;
     plug_many_at_once(figures).context("plugging many at once")?;
-    kill_and_restart(figures).context("killing and restarting")?;
+    kill_and_upgrade(figures).context("killing, restarting and upgrading")?;
     take_over_and_detach(figures).context("taking over and detaching")
 }
 
@@ -58,66 +54,20 @@ fn plug_many_at_once(figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-fn kill_and_restart(figures: &mut Figures) -> Result<()> {
+/// One stream of pings and one of bytes run through all of it.
+fn kill_and_upgrade(figures: &mut Figures) -> Result<()> {
     let mut pair = Pair::running(Lanes::Both)?;
-    let stream = Stream::start(pair.folder(), &pair.left().namespace, pair.ports[1].ipv4())?;
-    let bulk = Bulk::start(&pair)?;
-    for _ in 0..KILLS {
+    let traffic = Traffic::start(&pair)?;
+    for round in 0..KILLS + UPGRADES {
         pair.agents.remove(0).stop(Signal::SIGKILL)?;
+        if round >= KILLS {
+            pair.host("left").pretend_to_be_older()?;
+        }
         let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
         pair.agents.insert(0, agent);
         nothing_to_do(pair.host("left"))?;
     }
-    figures.add("restart_lost_pings", "", vec![stream.lost()? as f64]);
-    figures.add("restart_tcp_stall", "ms", vec![bulk.longest_stall()?]);
-    Ok(())
-}
-
-/// A TCP stream whose receiver notes how much has come in every interval.
-struct Bulk {
-    client: Process,
-    server: Process,
-}
-
-impl Bulk {
-    fn start(pair: &Pair) -> Result<Self> {
-        let output = pair.folder().join("bulk-server.json");
-        let server = "iperf3 --server --one-off --json --interval 0.1";
-        let server = pair.right().namespace.start(server, &output)?;
-        let line = format!("iperf3 --client {} --time 600 --bitrate 500M --forceflush", pair.ports[1].ipv4());
-        let log = pair.folder().join("bulk-client.log");
-        let mut running: Option<Process> = None;
-        // The server says nothing before its end: it listens when a client gets through.
-        let client = wait_for("the stream flows", || {
-            let mut client = match running.take() {
-                Some(client) => client,
-                None => pair.left().namespace.start(&line, &log)?,
-            };
-            anyhow::ensure!(client.ended()?.is_none(), "{}", client.output()?);
-            if client.output()?.contains("bits/sec") {
-                return Ok(Some(client));
-            }
-            running = Some(client);
-            Ok(None)
-        })?;
-        Ok(Self { client, server })
-    }
-
-    /// The longest time without a byte, in milliseconds, rounded up to the interval.
-    fn longest_stall(mut self) -> Result<f64> {
-        self.client.end_by(Signal::SIGINT)?;
-        let report = || serde_json::from_str::<Value>(&self.server.output()?).context("reading iperf3's report");
-        let report = wait_for("iperf3 reports", || report().map(Some))?;
-        let intervals = report["intervals"].as_array().context("intervals")?;
-        // The last interval ends when the client does.
-        let bytes = intervals.iter().rev().skip(1).map(|interval| interval["sum"]["bytes"].as_u64().unwrap_or(0));
-        let (mut longest, mut current) = (0_u32, 0_u32);
-        for bytes in bytes {
-            current = if bytes == 0 { current + 1 } else { 0 };
-            longest = longest.max(current);
-        }
-        Ok(f64::from(longest) * INTERVAL_MILLIS)
-    }
+    traffic.end(figures, "restart_lost_pings", "restart_tcp_stall")
 }
 
 fn take_over_and_detach(figures: &mut Figures) -> Result<()> {
@@ -127,19 +77,39 @@ fn take_over_and_detach(figures: &mut Figures) -> Result<()> {
         pair.set_up_like_the_linux_bridge_agent(index)?;
     }
     pair.left().wait_for(pair.ports[1].ipv4())?;
-    let stream = Stream::start(pair.folder(), &pair.left().namespace, pair.ports[1].ipv4())?;
+    let traffic = Traffic::start(&pair)?;
     let hosts: Vec<&Host> = pair.lab.hosts().iter().collect();
     let mut agents = Vec::new();
     for host in &hosts {
         agents.push(host.start_agent(&pair.topology_file, Lanes::Both)?);
         nothing_to_do(host)?;
     }
-    figures.add("takeover_lost_pings", "", vec![stream.lost()? as f64]);
-    let stream = Stream::start(pair.folder(), &pair.left().namespace, pair.ports[1].ipv4())?;
+    traffic.end(figures, "takeover_lost_pings", "takeover_tcp_stall")?;
+    let traffic = Traffic::start(&pair)?;
     for (agent, host) in agents.into_iter().zip(&hosts) {
         agent.stop(Signal::SIGTERM)?;
         host.overlane("detach")?;
     }
-    figures.add("detach_lost_pings", "", vec![stream.lost()? as f64]);
-    Ok(())
+    traffic.end(figures, "detach_lost_pings", "detach_tcp_stall")
+}
+
+/// What must not notice anything: a ping every millisecond, and a TCP stream, from the left machine to the right one.
+struct Traffic {
+    pings: Stream,
+    bytes: Bytes,
+}
+
+impl Traffic {
+    fn start(pair: &Pair) -> Result<Self> {
+        let (left, right) = (&pair.left().namespace, &pair.right().namespace);
+        let address = pair.ports[1].ipv4();
+        let pings = Stream::start(pair.folder(), left, address)?;
+        Ok(Self { pings, bytes: Bytes::start(left, right, address)? })
+    }
+
+    fn end(self, figures: &mut Figures, lost: &'static str, stall: &'static str) -> Result<()> {
+        figures.add(lost, "", vec![self.pings.lost()? as f64]);
+        figures.add(stall, "ms", vec![self.bytes.longest_stall()?]);
+        Ok(())
+    }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what the project measures of itself.
 
+mod bytes;
 mod cloud;
 mod control;
 mod figures;

@@ -29,7 +29,8 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
         let network = topology.add_network(vni);
         for number in 1..=PORTS_PER_NETWORK {
             let port = topology.add_port(&network, "left", number);
-            batch += &format!("tuntap add dev {} mode tap\n", port.tap());
+            let tap = port.tap();
+            batch += &format!("tuntap add dev {tap} mode tap\nlink set {tap} up\n");
         }
     }
     let file = lab.world().folder().join("topology.toml");

@@ -14,6 +14,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use overlane_abi::ABI_VERSION;
 use overlane_tests::wait::wait_until;
 
 use crate::{deployment::HOSTS, report::Report};
@@ -31,7 +32,7 @@ pub(crate) fn explain(report: &Report) {
          hosts:     nsenter --net=/run/netns/{PREFIX}compute1 brctl show   (also {PREFIX}compute2, {PREFIX}controller)\n\
          Overlane:  nsenter --net=/run/netns/{PREFIX}compute1 target/release/overlane show ports \
          --config-file {FOLDER}/compute1/overlane.conf\n\
-         maps:      bpftool map dump pinned /sys/fs/bpf/{PREFIX}compute1/v2/fdb\n\
+         maps:      bpftool map dump pinned /sys/fs/bpf/{PREFIX}compute1/v{ABI_VERSION}/fdb\n\
          topology:  {FOLDER}/topology.toml (an edit takes effect at once; logs are in {FOLDER}/*/agent.log)\n\
          take down: cargo xtask demo --down"
     ));

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use aya::programs::{SchedClassifier, TcAttachType};
+use overlane_abi::ABI_VERSION;
 use serde_json::Value;
 
 use super::{Agent, Lanes, Namespace, Port, Process, World, overlane_binary};
@@ -65,6 +66,25 @@ impl Host {
     /// Where its maps and programs are pinned.
     pub fn bpffs(&self) -> &Path {
         &self.bpffs
+    }
+
+    /// Where an agent of this version pins its maps; its links are in `links` there.
+    pub fn pins(&self) -> PathBuf {
+        self.bpffs.join(format!("v{ABI_VERSION}"))
+    }
+
+    /// Where an agent of an older version would.
+    pub fn older_pins(&self) -> PathBuf {
+        self.bpffs.join("v0")
+    }
+
+    /// Makes what a stopped agent has pinned look like an older version's. To the agent that starts next, this is what one
+    /// with another layout of the maps has left: programs that are attached, and maps that it must not read.
+    ///
+    /// # Errors
+    /// When nothing is pinned.
+    pub fn pretend_to_be_older(&self) -> Result<()> {
+        fs::rename(self.pins(), self.older_pins()).context("making an old version")
     }
 
     /// Whether it stays when the program that made it ends.
@@ -151,11 +171,20 @@ impl Host {
         Ok(machine)
     }
 
-    /// Makes the tap of a port, and its other end as `interface` of `inside`, with the port's addresses.
+    /// Makes the tap of a port, sets it up, and gives its other end, `interface` of `inside`, the port's addresses.
     ///
     /// # Errors
     /// When the devices cannot be made.
     pub fn plug(&self, inside: &Namespace, port: &Port, interface: &str) -> Result<()> {
+        self.make_tap(inside, port, interface)?;
+        self.run(&format!("ip link set {} up", port.tap())).map(drop)
+    }
+
+    /// As `plug`, but the tap stays down: whoever makes it for a machine has more to do with it.
+    ///
+    /// # Errors
+    /// When the devices cannot be made.
+    pub fn make_tap(&self, inside: &Namespace, port: &Port, interface: &str) -> Result<()> {
         let (tap, mac, name) = (port.tap(), &port.mac_address, inside.name());
         self.run(&format!("ip link add {tap} type veth peer name {interface} netns {name} address {mac}"))?;
         // The room that the tunnel leaves: a guest learns it by DHCP.

@@ -2,6 +2,7 @@
 
 mod agent;
 mod host;
+mod libvirt;
 mod namespace;
 mod pair;
 mod plug;
@@ -17,6 +18,7 @@ use anyhow::{Context as _, Result};
 
 pub use agent::{Agent, Lanes, overlane_binary};
 pub use host::{Host, Machine};
+pub use libvirt::connect_as_libvirt_does;
 pub use namespace::Namespace;
 pub use pair::{BY_INTERFACE, HOSTS, NIC, OUTSIDE, Pair, expect_blocked, nothing_to_do};
 pub use plug::{Waiting, now, plug_times};

@@ -42,7 +42,7 @@ impl Waiting {
 
     /// A line for `ip -batch` that makes the tap appear.
     pub fn appear(&self) -> String {
-        format!("link set {} name {}\n", self.device, self.tap)
+        format!("link set {} name {} up\n", self.device, self.tap)
     }
 
     /// When the first answer came, in milliseconds of the system clock.

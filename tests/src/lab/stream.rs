@@ -21,7 +21,7 @@ impl Stream {
     /// When they do not in time.
     pub fn start(folder: &Path, from: &Namespace, to: &str) -> Result<Self> {
         let output = folder.join(format!("stream-{to}.log"));
-        let ping = from.start(&format!("ping -D -n -i 0.002 -W 2 {to}"), &output)?;
+        let ping = from.start(&format!("ping -D -n -i 0.001 -W 2 {to}"), &output)?;
         wait_until("the stream runs", || Ok(ping.output()?.contains("icmp_seq=20")))?;
         Ok(Self { ping, name: format!("{} to {to}", from.name()) })
     }
@@ -60,7 +60,8 @@ impl Stream {
         self.ping.end_by(Signal::SIGINT)?;
         let mut answered = BTreeSet::new();
         let mut last = 0;
-        for line in self.ping.output()?.lines() {
+        // What routers say of a request has its number as well.
+        for line in self.ping.output()?.lines().filter(|line| line.contains(" bytes from ")) {
             let Some((_, rest)) = line.split_once("icmp_seq=") else { continue };
             let number: u64 = rest.split(' ').next().and_then(|number| number.parse().ok()).context("icmp_seq")?;
             last = unwrap(number, last);

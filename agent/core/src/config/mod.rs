@@ -1,16 +1,19 @@
 //! The configuration: oslo.config entries in, a validated [`Config`] or every problem out.
 
 mod flows;
+mod mappings;
+mod multicast;
 mod physical;
 mod read;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 pub use flows::FlowConfig;
+pub use multicast::MulticastGroups;
 pub use physical::{PhysicalDevice, PhysicalNetwork};
 pub use read::SystemDefaults;
 
-use crate::model::Segment;
+use crate::model::{NetworkId, Segment, vxlan_name};
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +28,14 @@ pub struct Config {
     pub physical_networks: BTreeMap<String, PhysicalNetwork>,
     /// VXLAN settings; `None` with `[vxlan] enable_vxlan = false`.
     pub vxlan: Option<VxlanConfig>,
+    /// The groups by which hosts find each other; `None`: the control plane says who is where
+    /// (`[vxlan] l2_population`).
+    pub multicast: Option<MulticastGroups>,
     /// How long a bridge or vxlan device is kept after its network has left the host
     /// (`[overlane] unused_device_grace_secs`).
     pub unused_device_grace: Duration,
+    /// Who puts the taps of Nova's machines into their bridges (`[overlane] compute_taps`).
+    pub compute_taps: ComputeTaps,
     /// Whether the eBPF programs may be used (`[overlane] fast_path`).
     pub fast_path: FastPath,
     /// How flows are remembered and logged.
@@ -41,6 +49,17 @@ pub struct Config {
 pub enum Control {
     /// A topology file (`[overlane] topology`).
     File(PathBuf),
+}
+
+/// Who puts the taps of Nova's machines, those whose owner begins with `compute:`, into their bridges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComputeTaps {
+    /// Whoever made them, if that happens within a grace period; else Overlane.
+    Auto,
+    /// Overlane, at once.
+    Connect,
+    /// Never Overlane.
+    Leave,
 }
 
 /// Whether the eBPF programs may be used.
@@ -102,6 +121,20 @@ impl Config {
         self.vxlan.map(|vxlan| vxlan.local_ip)
     }
 
+    /// Names of the devices that a network must have for itself: its bridge, and what leads to the other hosts.
+    pub fn devices_of(&self, id: NetworkId, segment: &Segment) -> Vec<String> {
+        match segment {
+            Segment::Vxlan(vni) => vec![id.bridge_name(), vxlan_name(*vni)],
+            Segment::Flat { physical_network } => match self.untagged_device(physical_network) {
+                Some(PhysicalDevice::Bridge(bridge)) => vec![bridge],
+                Some(PhysicalDevice::Interface(nic)) => vec![id.bridge_name(), nic],
+                None => Vec::new(),
+            },
+            // Whose a VLAN is, its device says.
+            Segment::Vlan { .. } | Segment::Local => vec![id.bridge_name()],
+        }
+    }
+
     /// Why a network with this segment cannot work with this configuration.
     pub fn why_unusable(&self, segment: &Segment) -> Option<String> {
         match segment {
@@ -120,6 +153,16 @@ impl Config {
             )),
             _ => None,
         }
+    }
+}
+
+impl fmt::Display for ComputeTaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Connect => "connect",
+            Self::Leave => "leave",
+        })
     }
 }
 

@@ -4,9 +4,6 @@ use std::fmt;
 
 use super::Config;
 
-/// What the kernel takes for the name of a device (`dev_valid_name`).
-const INTERFACE_NAME: &str = "a device name of at most 15 characters";
-
 /// The devices behind a physical network; there is at least one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PhysicalNetwork {
@@ -45,50 +42,6 @@ impl fmt::Display for PhysicalNetwork {
             (Some(bridge), Some(interface)) => write!(f, "bridge {bridge}, VLANs by interface {interface}"),
             (Some(bridge), None) => write!(f, "bridge {bridge}"),
             (None, interface) => write!(f, "interface {}", interface.as_deref().unwrap_or_default()),
-        }
-    }
-}
-
-/// Reads `label:device, …`, and returns what is wrong beside what is right. Labels and devices are unique, as the Linux bridge
-/// agent wants them.
-pub(super) fn parse_mappings(text: &str) -> (Vec<(String, String)>, Vec<String>) {
-    let (mut mappings, mut problems): (Vec<(String, String)>, _) = (Vec::new(), Vec::new());
-    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-        let parts: Vec<&str> = item.split(':').map(str::trim).collect();
-        let [label, device] = parts[..] else {
-            problems.push(format!("{item:?}: expected label:device"));
-            continue;
-        };
-        if label.is_empty() || !is_interface_name(device) {
-            problems.push(format!("{item:?}: expected label:device, {INTERFACE_NAME}"));
-        } else if mappings.iter().any(|(known, _)| known == label) {
-            problems.push(format!("physical network {label} is mapped twice"));
-        } else if mappings.iter().any(|(_, known)| known == device) {
-            problems.push(format!("device {device} is mapped twice"));
-        } else {
-            mappings.push((label.to_owned(), device.to_owned()));
-        }
-    }
-    (mappings, problems)
-}
-
-fn is_interface_name(name: &str) -> bool {
-    let has_odd_character = name.contains(|c: char| c == '/' || c.is_whitespace());
-    (1..=15).contains(&name.len()) && !has_odd_character && name != "." && name != ".."
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mappings_that_are_malformed_or_ambiguous_are_refused() {
-        let (mappings, problems) = parse_mappings("a:eth2,b:eth2,a:eth3,c,d:much-too-long-name");
-        assert_eq!(mappings, [("a".to_owned(), "eth2".to_owned())]);
-        let expected = ["device eth2 is mapped twice", "a is mapped twice", "\"c\"", "\"d:much-too-long-name\""];
-        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
-        for (problem, expected) in problems.iter().zip(expected) {
-            assert!(problem.contains(expected), "{problem}");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! From oslo.config entries to a [`Config`]: every option named, every problem reported at once.
 
-use std::{collections::BTreeMap, fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
-    config::{Config, Control, Dscp, FastPath, Note, PhysicalNetwork, VxlanConfig, physical::parse_mappings},
+    config::{ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig},
     oslo_ini::{Entry, Settings},
     problem::{Problem, Problems},
 };
@@ -29,6 +29,9 @@ const KNOWN: [(&str, &[&str]); 5] = [
             "ttl",
             "tos",
             "arp_responder",
+            "l2_population",
+            "vxlan_group",
+            "multicast_ranges",
         ],
     ),
     ("agent", &["dscp", "dscp_inherit"]),
@@ -40,6 +43,7 @@ const KNOWN: [(&str, &[&str]); 5] = [
             "fast_path",
             "bpffs",
             "unused_device_grace_secs",
+            "compute_taps",
             "flow_timeouts",
             "flows_max",
             "flow_log_rate",
@@ -60,13 +64,16 @@ impl Config {
     /// # Errors
     /// [`Problems`]: all of them.
     pub fn from_settings(settings: &Settings, system: &SystemDefaults) -> Result<(Self, Vec<Note>), Problems> {
-        let mut reader = Reader { settings, problems: Vec::new() };
+        let mut reader = Reader { settings, problems: Vec::new(), notes: Vec::new() };
         let host = reader.text("DEFAULT", "host").unwrap_or_else(|| system.host_name.clone());
         let debug = reader.boolean("DEFAULT", "debug", false);
         let control = reader.control();
         let physical_networks = reader.physical_networks();
         let vxlan = reader.boolean("vxlan", "enable_vxlan", true).then(|| reader.vxlan()).flatten();
-        let fast_path = reader.fast_path();
+        let multicast = vxlan.and_then(|vxlan| reader.multicast(vxlan.local_ip));
+        let fast_path = reader.choice("fast_path", &[FastPath::Auto, FastPath::Off]);
+        let compute_taps = [ComputeTaps::Auto, ComputeTaps::Connect, ComputeTaps::Leave];
+        let compute_taps = reader.choice("compute_taps", &compute_taps);
         let bpffs = PathBuf::from(reader.text("overlane", "bpffs").unwrap_or_else(|| DEFAULT_BPFFS.to_owned()));
         if !bpffs.is_absolute() {
             reader.problem("overlane", "bpffs", "must be an absolute path");
@@ -75,11 +82,23 @@ impl Config {
         let unused_device_grace = grace.map_or(DEFAULT_GRACE, Duration::from_secs);
         let flows = reader.flows();
         reader.refuse_unknown_own_options();
-        let notes = reader.notes();
+        reader.note_what_is_not_used();
         match control {
             Some(control) if reader.problems.is_empty() => Ok((
-                Self { host, debug, control, physical_networks, vxlan, unused_device_grace, fast_path, flows, bpffs },
-                notes,
+                Self {
+                    host,
+                    debug,
+                    control,
+                    physical_networks,
+                    vxlan,
+                    multicast,
+                    unused_device_grace,
+                    compute_taps,
+                    fast_path,
+                    flows,
+                    bpffs,
+                },
+                reader.notes,
             )),
             _ => Err(Problems(reader.problems)),
         }
@@ -89,10 +108,11 @@ impl Config {
 pub(super) struct Reader<'a> {
     settings: &'a Settings,
     problems: Vec<Problem>,
+    notes: Vec<Note>,
 }
 
 impl<'a> Reader<'a> {
-    fn entry(&self, section: &str, name: &str) -> Option<&'a Entry> {
+    pub(super) fn entry(&self, section: &str, name: &str) -> Option<&'a Entry> {
         self.settings.get(section, name)
     }
 
@@ -112,7 +132,14 @@ impl<'a> Reader<'a> {
         });
     }
 
-    fn boolean(&mut self, section: &str, name: &str, default: bool) -> bool {
+    /// Something worth knowing about an option that is there.
+    pub(super) fn note(&mut self, section: &str, name: &str, message: String) {
+        if let Some(entry) = self.entry(section, name) {
+            self.notes.push(Note { file: entry.file.clone(), line: entry.line, message });
+        }
+    }
+
+    pub(super) fn boolean(&mut self, section: &str, name: &str, default: bool) -> bool {
         let Some(value) = self.text(section, name) else { return default };
         match value.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => true,
@@ -167,34 +194,18 @@ impl<'a> Reader<'a> {
         Some(Control::File(folder.map_or_else(|| topology.clone(), |folder| folder.join(&topology))))
     }
 
-    fn fast_path(&mut self) -> FastPath {
-        match self.text("overlane", "fast_path").as_deref() {
-            None | Some("auto") => FastPath::Auto,
-            Some("off") => FastPath::Off,
-            Some(_) => {
-                self.problem("overlane", "fast_path", "expected auto or off");
-                FastPath::Auto
+    /// One of several words of `[overlane]`, of which the first is the default.
+    fn choice<T: Copy + Display>(&mut self, name: &str, values: &[T]) -> T {
+        let text = self.text("overlane", name);
+        let chosen = text.and_then(|text| {
+            let found = values.iter().find(|value| value.to_string() == text);
+            if found.is_none() {
+                let words: Vec<String> = values.iter().map(ToString::to_string).collect();
+                self.problem("overlane", name, format_args!("expected {}", words.join(" or ")));
             }
-        }
-    }
-
-    fn physical_networks(&mut self) -> BTreeMap<String, PhysicalNetwork> {
-        let mut networks: BTreeMap<String, PhysicalNetwork> = BTreeMap::new();
-        for (label, interface) in self.mappings("physical_interface_mappings") {
-            networks.entry(label).or_default().interface = Some(interface);
-        }
-        for (label, bridge) in self.mappings("bridge_mappings") {
-            networks.entry(label).or_default().bridge = Some(bridge);
-        }
-        networks
-    }
-
-    fn mappings(&mut self, name: &str) -> Vec<(String, String)> {
-        let (mappings, problems) = parse_mappings(&self.text("linux_bridge", name).unwrap_or_default());
-        for problem in problems {
-            self.problem("linux_bridge", name, problem);
-        }
-        mappings
+            found
+        });
+        *chosen.unwrap_or(&values[0])
     }
 
     fn vxlan(&mut self) -> Option<VxlanConfig> {
@@ -266,15 +277,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn notes(&self) -> Vec<Note> {
+    fn note_what_is_not_used(&mut self) {
         let ignored = self.settings.entries().iter().filter(|entry| entry.section != "overlane" && !is_known(entry));
-        ignored
-            .map(|entry| Note {
-                file: entry.file.clone(),
-                line: entry.line,
-                message: format!("[{}] {} is not used", entry.section, entry.name),
-            })
-            .collect()
+        self.notes.extend(ignored.map(|entry| Note {
+            file: entry.file.clone(),
+            line: entry.line,
+            message: format!("[{}] {} is not used", entry.section, entry.name),
+        }));
     }
 }
 
@@ -283,18 +292,14 @@ fn is_known(entry: &Entry) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use overlane_abi::FlowState;
 
     use super::*;
-    use crate::{
-        config::PhysicalDevice,
-        model::{Segment, Vid},
-    };
 
-    fn read(text: &str) -> Result<(Config, Vec<Note>), Vec<String>> {
+    pub(crate) fn read(text: &str) -> Result<(Config, Vec<Note>), Vec<String>> {
         let mut settings = Settings::default();
         assert_eq!(settings.add_file(Path::new("/etc/o/a.ini"), text), []);
         let system = SystemDefaults { host_name: "thishost".to_owned() };
@@ -302,7 +307,7 @@ mod tests {
             .map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
     }
 
-    const MINIMAL: &str = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ntopology = t.toml\n";
+    pub(crate) const MINIMAL: &str = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ntopology = t.toml\n";
 
     #[test]
     fn a_minimal_configuration_has_sensible_defaults() {
@@ -332,7 +337,7 @@ mod tests {
                 "/etc/o/a.ini:7: [agent] dscp = 64: expected a DSCP, 0 to 63",
                 "/etc/o/a.ini:10: [overlane] fast_path = sometimes: expected auto or off",
                 "/etc/o/a.ini:12: [overlane] bpffs = here: must be an absolute path",
-                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs, flow_timeouts, flows_max, flow_log_rate",
+                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs, compute_taps, flow_timeouts, flows_max, flow_log_rate",
             ]
         );
     }
@@ -364,26 +369,6 @@ mod tests {
         let (_, notes) = read(&format!("[securitygroup]\nfirewall_driver = iptables\n{MINIMAL}")).expect("valid");
         let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
         assert_eq!(notes, ["/etc/o/a.ini:2: [securitygroup] firewall_driver is not used"]);
-    }
-
-    #[test]
-    fn a_bridge_mapping_wins_over_an_interface_mapping_where_frames_have_no_tag() {
-        let text =
-            "[linux_bridge]\nphysical_interface_mappings = a:eth2, b:eth3,\nbridge_mappings = b:br-ex, c:br-in\n";
-        let (config, _) = read(&format!("{text}{MINIMAL}")).expect("valid");
-        let bridge = |name: &str| Some(PhysicalDevice::Bridge(name.to_owned()));
-        assert_eq!(config.untagged_device("a"), Some(PhysicalDevice::Interface("eth2".to_owned())));
-        assert_eq!(
-            ["b", "c", "d"].map(|label| config.untagged_device(label)),
-            [bridge("br-ex"), bridge("br-in"), None]
-        );
-        assert_eq!(["a", "b", "c"].map(|label| config.vlan_interface(label)), [Some("eth2"), Some("eth3"), None]);
-        let vlan = |label: &str| Segment::Vlan { physical_network: label.to_owned(), vid: Vid::MIN };
-        assert_eq!(config.why_unusable(&vlan("b")), None);
-        for (label, expected) in [("c", "in [linux_bridge] bridge_mappings only"), ("d", "is neither in")] {
-            let reason = config.why_unusable(&vlan(label)).expect("unusable");
-            assert!(reason.contains(expected), "{reason}");
-        }
     }
 
     #[test]

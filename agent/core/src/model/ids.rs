@@ -60,6 +60,16 @@ impl PortId {
     pub fn tap_name(&self) -> String {
         format!("tap{}", &self.0.hyphenated().to_string()[..ID_CHARACTERS])
     }
+
+    /// Whether a device has the name of some port's tap.
+    pub fn is_tap_name(name: &str) -> bool {
+        let is_of_id = |(index, byte): (usize, u8)| match index {
+            8 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        };
+        let id = name.strip_prefix("tap").filter(|id| id.len() == ID_CHARACTERS);
+        id.is_some_and(|id| id.bytes().enumerate().all(is_of_id))
+    }
 }
 
 /// Name of a network's kernel vxlan device.

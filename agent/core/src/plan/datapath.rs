@@ -90,9 +90,11 @@ fn identity(network: &Network, devices: &NetworkDevices) -> Option<abi::NetworkK
 
 fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkDevices, index: u32, config: &Config) {
     let vni = network.segment.vni().map_or(0, Vni::get);
+    let learns = vni != 0 && config.multicast.is_some();
+    let flags = if learns { abi::Network::LEARNS } else { 0 };
     let interfaces = devices.bridge.into_iter().chain(devices.segment).map(abi::NetworkKey::interface);
     for key in interfaces.chain(identity(network, devices)) {
-        target.networks.insert(key, abi::Network { index, vni });
+        target.networks.insert(key, abi::Network { index, vni, flags });
     }
     let hook = match network.segment {
         Segment::Vxlan(_) => Some(abi::Hook::FromOverlay),
@@ -104,7 +106,8 @@ fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkD
     for (port, tap) in &devices.taps {
         let mac = network.local_ports[port].mac.0;
         let flags = if has_responder { abi::Port::RESPONDER } else { 0 };
-        target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags, policy: 0, revision: 0 });
+        let mtu = devices.mtu.unwrap_or_default();
+        target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags, policy: 0, revision: 0, mtu });
         target.attached.extend([(abi::Hook::FromPort, *tap), (abi::Hook::ToPort, *tap)]);
     }
 }

@@ -12,9 +12,10 @@ use overlane_abi as abi;
 
 use crate::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
+    config::MulticastGroups,
     desired::{Desired, EntryKey, Network},
     model::{Mac, NetworkId, PortId},
-    observed::{DatapathState, FdbEntry, FdbTable, Observed},
+    observed::{DatapathState, FdbEntry, FdbTable, KernelState, Observed},
     plan::devices::NetworkDevices,
 };
 
@@ -24,6 +25,8 @@ pub struct Placement {
     /// The index that the maps know the network by; `None` without a fast lane.
     index: Option<u32>,
     vxlan: Option<Device>,
+    /// The multicast group of a network whose members are learned.
+    group: Option<IpAddr>,
     taps: BTreeMap<Mac, Device>,
 }
 
@@ -73,7 +76,13 @@ impl Changes {
 }
 
 impl Placement {
-    pub(super) fn new(network: &Network, devices: &NetworkDevices, index: Option<u32>, observed: &Observed) -> Self {
+    pub(super) fn new(
+        network: &Network,
+        devices: &NetworkDevices,
+        index: Option<u32>,
+        observed: &Observed,
+        multicast: Option<&MulticastGroups>,
+    ) -> Self {
         let device = |ifindex: u32| {
             let master = observed.kernel.links.get(&ifindex).and_then(|link| link.master);
             Device { ifindex, is_in_bridge: devices.bridge.is_some() && master == devices.bridge, is_open: true }
@@ -83,10 +92,11 @@ impl Placement {
             let port = &network.local_ports[port];
             (port.mac, Device { is_open: !port.security.has_rules() || is_filtered(tap), ..device(tap) })
         };
-        let is_tunnelled = network.segment.vni().is_some();
+        let vni = network.segment.vni();
         Self {
             index,
-            vxlan: devices.segment.filter(|_| is_tunnelled).map(device),
+            vxlan: devices.segment.filter(|_| vni.is_some()).map(device),
+            group: multicast.zip(vni).map(|(groups, vni)| groups.group(vni)),
             taps: devices.taps.iter().map(|(port, ifindex)| tap(port, *ifindex)).collect(),
         }
     }
@@ -204,12 +214,13 @@ impl<'a> Tables<'a> {
         self.changes.kernel_sets.extend(missing.map(|entry| KernelAction::AddFdb(*entry).into()));
         if self.desired.complete {
             let present = placement.devices().flat_map(|device| kernel.fdb_for(device.ifindex, mac));
-            let stale = present.filter(|entry| !wanted.contains(entry));
+            let is_learned = |entry: &&FdbEntry| matches!(entry.table, FdbTable::Learned { .. });
+            let stale = present.filter(|entry| !wanted.contains(entry) && !is_learned(entry));
             self.changes.deletes.extend(stale.map(|entry| KernelAction::DeleteFdb(*entry).into()));
         }
         if let (Some(maps), Some(index)) = (self.maps(), placement.index) {
             let key = abi::FdbKey::new(index, mac.0);
-            match (wanted_in_map(network, placement, mac), maps.fdb.get(&key)) {
+            match (wanted_in_map(network, placement, kernel, mac), maps.fdb.get(&key)) {
                 (Some(wanted), present) if present != Some(&wanted) => self.put(MapEntry::Fdb(key, wanted)),
                 (None, Some(present)) if self.is_stale(present.ifindex) => self.delete(MapKey::Fdb(key)),
                 _ => (),
@@ -270,11 +281,12 @@ fn wanted_in_kernel(network: &Network, placement: &Placement, mac: Mac) -> BTree
     let mut want = |device: Device, table| wanted.insert(FdbEntry { ifindex: device.ifindex, mac, table });
     if let Some(vxlan) = placement.vxlan {
         if mac == Mac::ZERO {
-            for remote in &network.flood {
-                want(vxlan, FdbTable::Vxlan { remote: *remote });
+            let told = network.flood.iter().copied().filter(|_| placement.group.is_none());
+            for remote in told.chain(placement.group) {
+                want(vxlan, FdbTable::Vxlan { remote });
             }
         }
-        if let Some(remote) = network.remote_macs.get(&mac) {
+        if let Some(remote) = network.remote_macs.get(&mac).filter(|_| placement.group.is_none()) {
             want(vxlan, FdbTable::Vxlan { remote: *remote });
             // Answers to redirected packets do not pass the bridge, so it could not learn where a remote MAC is and would
             // flood the kernel lane's packets to every tap.
@@ -289,14 +301,19 @@ fn wanted_in_kernel(network: &Network, placement: &Placement, mac: Mac) -> BTree
     wanted
 }
 
-/// The map's entry for a MAC address; a port of this host comes before what is said of others.
-fn wanted_in_map(network: &Network, placement: &Placement, mac: Mac) -> Option<abi::FdbEntry> {
+/// The map's entry for a MAC address; a port of this host comes before what is said or learned of others.
+fn wanted_in_map(network: &Network, placement: &Placement, kernel: &KernelState, mac: Mac) -> Option<abi::FdbEntry> {
     let tap = placement.taps.get(&mac);
     if tap.is_some_and(|tap| !tap.is_open) {
         return None;
     }
-    tap.map(|tap| abi::FdbEntry::local(tap.ifindex))
-        .or_else(|| network.remote_macs.get(&mac).map(|remote| abi::FdbEntry::remote((*remote).into())))
+    let local = tap.map(|tap| abi::FdbEntry::local(tap.ifindex));
+    let remote = || match (placement.group, placement.vxlan) {
+        (Some(_), Some(vxlan)) => kernel.learned(vxlan.ifindex, mac),
+        (Some(_), None) => None,
+        (None, _) => network.remote_macs.get(&mac).copied(),
+    };
+    local.or_else(|| remote().map(|remote| abi::FdbEntry::remote(remote.into())))
 }
 
 fn fdb_of(maps: &DatapathState, index: u32) -> impl Iterator<Item = (&abi::FdbKey, &abi::FdbEntry)> {

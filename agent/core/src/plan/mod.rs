@@ -3,6 +3,7 @@
 //! One plan need not reach the goal. What depends on an interface that does not exist yet is planned once it does, so
 //! the caller observes and plans again until a plan brings nothing new.
 
+mod claims;
 mod datapath;
 mod devices;
 mod entries;
@@ -26,6 +27,7 @@ use crate::{
     plan::vteps::Vteps,
 };
 
+pub use devices::taps_in_the_making;
 pub use entries::{Placement, Scope};
 
 /// What to do, and what stands in the way of the rest.
@@ -37,6 +39,8 @@ pub struct Plan {
     pub obstacles: Vec<Obstacle>,
     /// Where the entries of each network go. Once every step is taken, all of them are there.
     pub placements: BTreeMap<NetworkId, Placement>,
+    /// What is not planned because somebody else is expected to do it.
+    pub waiting: Vec<Obstacle>,
 }
 
 /// Something that keeps a part of what is desired from being planned. Everything else goes on.
@@ -94,7 +98,8 @@ pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scop
             let index = indices.as_ref().and_then(|indices| indices.get(id)).copied();
             // What is only filtered needs no entries in maps.
             let index = index.filter(|_| config.fast_path == FastPath::Auto);
-            (*id, Placement::new(&desired.networks[id], devices, index, observed))
+            let multicast = config.multicast.as_ref();
+            (*id, Placement::new(&desired.networks[id], devices, index, observed, multicast))
         })
         .collect();
     let entries = entries::plan(desired, observed, &plan.placements, scope);

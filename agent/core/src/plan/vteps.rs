@@ -37,6 +37,7 @@ pub(super) fn plan(desired: &Desired, kernel: &KernelState, vxlan: &VxlanConfig,
         .values()
         .flat_map(|network| network.flood.iter().chain(network.remote_macs.values()))
         .copied()
+        .chain(kernel.learned_vteps())
         .collect();
     let mut vteps = Vteps::default();
     let has_ethernet_header = |ifindex: &u32| kernel.links.get(ifindex).is_some_and(|link| link.mac.is_some());

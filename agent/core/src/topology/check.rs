@@ -9,6 +9,7 @@ use std::{
 
 use super::{Network, Port, SecurityGroupRule, Topology};
 use crate::{
+    config::Config,
     model::{AddressGroupId, NetworkId, SecurityGroupId, Segment},
     problem::Problem,
     security::Remote,
@@ -26,6 +27,28 @@ pub(super) fn check(topology: &Topology) -> Vec<Problem> {
     checker.ports();
     checker.security_groups();
     checker.problems.sort_by_key(|problem| problem.line);
+    checker.problems
+}
+
+/// What keeps networks that have a port on the configured host from working there.
+pub(super) fn segments(topology: &Topology, config: &Config) -> Vec<Problem> {
+    let mut checker = Checker { topology, problems: Vec::new() };
+    let is_here = |network: &&Network| {
+        let mut ports = topology.ports.iter().filter(|port| port.network_id == network.id);
+        ports.any(|port| port.host.as_deref() == Some(config.host.as_str()))
+    };
+    let networks: Vec<&Network> = topology.networks.iter().filter(is_here).collect();
+    for network in &networks {
+        if let Some(reason) = config.why_unusable(&network.segment) {
+            let message = format!("network {} is {}: {reason}", network.name, network.segment);
+            checker.problem(network.line, message);
+        }
+    }
+    let devices = |network: &&Network| {
+        let line = network.line;
+        config.devices_of(network.id, &network.segment).into_iter().map(move |name| (line, name))
+    };
+    checker.distinct("device", networks.iter().flat_map(devices));
     checker.problems
 }
 

@@ -16,6 +16,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
+    config::Config,
     model::{AddressGroupId, Mac, NetworkId, PortId, SecurityGroupId, Segment},
     problem::{Problem, Problems},
     security::{Log, Rule},
@@ -180,5 +181,15 @@ impl Topology {
             return Err(problem(Some(found.line), message));
         }
         Ok(())
+    }
+
+    /// Checks that the networks of a host can work with its configuration, whatever the host looks like. The agent reports
+    /// those that cannot, and goes on with the others.
+    ///
+    /// # Errors
+    /// [`Problems`]: all of them, each with its line.
+    pub fn check_segments(&self, config: &Config) -> Result<(), Problems> {
+        let problems = check::segments(self, config);
+        if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
     }
 }

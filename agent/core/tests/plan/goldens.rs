@@ -60,7 +60,7 @@ fn add(host: &mut Observed, link: Link) {
 
 fn vxlan(vni: u32, port: u16) -> LinkKind {
     let vni = vni.try_into().expect("small");
-    LinkKind::Vxlan(Vxlan { vni, local: None, underlay: Some(2), port, udp6_zero_checksum_rx: false })
+    LinkKind::Vxlan(Vxlan { vni, local: None, underlay: Some(2), port, group: None, udp6_zero_checksum_rx: false })
 }
 
 fn lines(host: &Observed) -> (Vec<String>, Vec<String>) {

@@ -175,7 +175,8 @@ fn add_device(kernel: &mut KernelState, network: u8, kind: u8, up: bool, enslave
         1 if network == VLAN => (vlan_name("ens224", vid()), LinkKind::Other(LinkKind::IFB.to_owned())),
         1 => {
             let local = Some(local_ip());
-            let vxlan = Vxlan { vni, local, underlay: Some(UPLINK), port: 4789, udp6_zero_checksum_rx: false };
+            let vxlan =
+                Vxlan { vni, local, underlay: Some(UPLINK), port: 4789, group: None, udp6_zero_checksum_rx: false };
             (vxlan_name(vni), LinkKind::Vxlan(vxlan))
         }
         port => (port_id(network * 30 + port).tap_name(), LinkKind::Other("tun".to_owned())),
@@ -202,10 +203,10 @@ fn stale_maps(stale: &BTreeSet<(u32, u8, u8)>) -> DatapathState {
         };
         maps.fdb.insert(abi::FdbKey::new(*index, mac(*address).0), entry);
         let vni = 10 + index;
-        maps.networks.insert(abi::NetworkKey::vni(vni), abi::Network { index: *index, vni });
+        maps.networks.insert(abi::NetworkKey::vni(vni), abi::Network { index: *index, vni, flags: 0 });
         maps.attached.insert((abi::Hook::FromPort, FIRST_OWN + index));
         maps.counted.insert((abi::Hook::ToPort, FIRST_OWN + index));
-        let port = abi::Port { network: *index, vni, mac: mac(*address).0, flags: 0, policy: 0, revision: 0 };
+        let port = abi::Port { network: *index, vni, mac: mac(*address).0, flags: 0, policy: 0, revision: 0, mtu: 0 };
         maps.ports.insert(500 + index, port);
     }
     maps
@@ -250,6 +251,7 @@ proptest! {
                 let Some(maps) = &host.datapath else { continue };
                 prop_assert!(maps.attached.contains(&(abi::Hook::FromPort, tap.ifindex)));
                 let port = maps.ports[&tap.ifindex];
+                prop_assert_eq!(port.mtu, tap.mtu);
                 let key = abi::FdbKey::new(port.network, details.mac.0);
                 prop_assert_eq!(maps.fdb.get(&key), Some(&abi::FdbEntry::local(tap.ifindex)));
             }

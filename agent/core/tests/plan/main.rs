@@ -2,6 +2,8 @@
 
 mod changes;
 mod compiled;
+mod compute_taps;
+mod conflicts;
 mod goldens;
 mod groups;
 mod laws;

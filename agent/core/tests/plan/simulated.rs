@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use overlane_core::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey, Tagging},
-    config::{Config, Control, Dscp, FastPath, FlowConfig, PhysicalNetwork, VxlanConfig},
+    config::{ComputeTaps, Config, Control, Dscp, FastPath, FlowConfig, PhysicalNetwork, VxlanConfig},
     desired::Desired,
     model::Mac,
     observed::{Link, LinkKind, Observed, SecurityState, Vlan, Vxlan},
@@ -34,7 +34,9 @@ pub(crate) fn config() -> Config {
         control: Control::File("t.toml".into()),
         physical_networks: [("provider".to_owned(), interface)].into(),
         vxlan: Some(vxlan),
+        multicast: None,
         unused_device_grace: Duration::from_secs(60),
+        compute_taps: ComputeTaps::Auto,
         fast_path: FastPath::Auto,
         flows: FlowConfig::default(),
         bpffs: "/sys/fs/bpf".into(),
@@ -94,6 +96,7 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
                 local: Some(spec.local),
                 underlay: Some(spec.underlay),
                 port: spec.port,
+                group: spec.group,
                 udp6_zero_checksum_rx: false,
             });
             let made = Link { up: true, mtu: spec.mtu, made_for: Some(*network), ..link(free, name, kind) };

@@ -1,5 +1,6 @@
 //! Bridges, what carries networks between hosts, and taps: made, adopted, connected; never taken from somebody else.
 
+mod compute;
 mod physical;
 mod vlan;
 mod vxlan;
@@ -12,10 +13,15 @@ use crate::{
     desired::{Desired, Network},
     model::{NetworkId, PortId, Segment},
     observed::{DatapathState, KernelState, Link, LinkKind, Observed},
-    plan::{Plan, Subject},
+    plan::{
+        Obstacle, Plan, Subject,
+        claims::{self, Refused},
+    },
 };
 
 use vlan::Carrier;
+
+pub use compute::taps_in_the_making;
 
 /// The devices of one network that exist and may be used.
 #[derive(Debug)]
@@ -28,6 +34,8 @@ pub(super) struct NetworkDevices {
     pub(super) nic: Option<u32>,
     /// Interface indices of taps, by port.
     pub(super) taps: BTreeMap<PortId, u32>,
+    /// The largest IP packet that passes all of them, in bytes; `None` while nothing says.
+    pub(super) mtu: Option<u32>,
 }
 
 /// Plans the devices of every network, and returns those that are already there; nothing for a network that is blocked.
@@ -47,8 +55,12 @@ pub(super) fn plan(
         let message = format!("no interface has the address {}, which [vxlan] local_ip names", vxlan.local_ip);
         plan.obstacle(Subject::Host, message);
     }
+    let refused = claims::settle(desired, kernel, config);
     let planned = desired.networks.iter().filter_map(|(id, network)| {
-        let plan = NetworkPlan { id: *id, network, desired, kernel, datapath, config, plan: &mut *plan };
+        let abandoned = &observed.abandoned;
+        let refused = &refused;
+        let plan = &mut *plan;
+        let plan = NetworkPlan { id: *id, network, desired, kernel, datapath, abandoned, refused, config, plan };
         let devices = plan.devices()?;
         Some((*id, devices))
     });
@@ -107,6 +119,8 @@ struct NetworkPlan<'a, 'p> {
     desired: &'a Desired,
     kernel: &'a KernelState,
     datapath: Option<&'a DatapathState>,
+    abandoned: &'a BTreeSet<u32>,
+    refused: &'a Refused,
     config: &'a Config,
     plan: &'p mut Plan,
 }
@@ -137,11 +151,15 @@ impl<'a> NetworkPlan<'a, '_> {
         let ports = self.network.local_ports.keys();
         let taps = ports.filter_map(|port| Some((*port, self.tap(*port, bridge, mtu)?))).collect();
         let index = |link: Option<&Link>| link.map(|link| link.ifindex);
-        Some(NetworkDevices { bridge: index(bridge), segment: index(segment), nic: index(nic), taps })
+        // What a device is to have is not what it takes now. A bridge has the least MTU of its ports.
+        let limits = mtu.into_iter().chain(segment.or(bridge).map(|link| link.mtu));
+        let mtu = limits.min();
+        Some(NetworkDevices { bridge: index(bridge), segment: index(segment), nic: index(nic), taps, mtu })
     }
 
     fn connection(&mut self) -> Result<Connection<'a>, Unusable> {
-        if let Some(reason) = self.config.why_unusable(&self.network.segment) {
+        let refused = self.refused.networks.get(&self.id).cloned();
+        if let Some(reason) = self.config.why_unusable(&self.network.segment).or(refused) {
             return Err(self.unusable(reason));
         }
         let own_mtu = self.network.mtu.map(u32::from);
@@ -191,20 +209,52 @@ impl<'a> NetworkPlan<'a, '_> {
                 self.plan.action(KernelAction::CreateBridge { name, network: self.id });
                 Ok(None)
             }
-            Some(link) if link.kind == LinkKind::Bridge => {
-                self.set_up(link);
-                Ok(Some(link))
-            }
+            Some(link) if link.kind == LinkKind::Bridge => match self.foreign_user(link) {
+                Some(message) => Err(self.unusable(message)),
+                None => {
+                    self.set_up(link);
+                    Ok(Some(link))
+                }
+            },
             Some(link) => Err(self.name_taken(link, "bridge")),
         }
+    }
+
+    /// Whether a bridge, although it has the right name, carries another network. Nova's and the Linux bridge agent's bridges
+    /// cannot be told from anybody else's, but what leads out of them can.
+    fn foreign_user(&self, bridge: &Link) -> Option<String> {
+        if let Some(other) = bridge.made_for.filter(|other| *other != self.id) {
+            return Some(format!("{} has been made for network {other}: delete it if that is gone", bridge.name));
+        }
+        let own = self.network.segment.vni()?;
+        let ports = self.kernel.links.values().filter(|port| port.master == Some(bridge.ifindex));
+        let mut tunnels = ports.filter_map(|port| match &port.kind {
+            LinkKind::Vxlan(vxlan) if vxlan.vni != own => Some((&port.name, vxlan.vni)),
+            _ => None,
+        });
+        let (port, vni) = tunnels.next()?;
+        Some(format!(
+            "{} carries another network, with VNI {vni} by {port}: take that out with: ip link set {port} nomaster",
+            bridge.name
+        ))
     }
 
     /// The port's tap, if it is there and nobody else's.
     fn tap(&mut self, port: PortId, bridge: Option<&'a Link>, mtu: Option<u32>) -> Option<u32> {
         let tap = self.kernel.link_named(&port.tap_name())?;
+        if let Some(reason) = self.refused.ports.get(&port) {
+            self.plan.obstacle(Subject::Port(port), reason);
+            return None;
+        }
         if !tap.kind.is_plain() {
             let message = format!("{} is a {}, not a tap: rename it, the name is needed", tap.name, kind_name(tap));
             self.plan.obstacle(Subject::Port(port), message);
+            return None;
+        }
+        if let Some(reason) =
+            compute::why_left_alone(tap, &self.network.local_ports[&port], self.abandoned, self.config)
+        {
+            self.plan.waiting.push(Obstacle { subject: Subject::Port(port), message: reason });
             return None;
         }
         self.set_mtu(tap, mtu);

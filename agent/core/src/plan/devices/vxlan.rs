@@ -45,7 +45,8 @@ impl<'a> NetworkPlan<'a, '_> {
         let LinkKind::Vxlan(found) = &link.kind else {
             return Err(self.name_taken(link, "vxlan device"));
         };
-        if let Some(message) = misfit(&name, vni, found, vxlan) {
+        let group = self.config.multicast.as_ref().map(|groups| groups.group(vni));
+        if let Some(message) = misfit(&name, vni, found, vxlan, group) {
             return Err(self.unusable(message));
         }
         self.set_up(link);
@@ -80,6 +81,7 @@ impl<'a> NetworkPlan<'a, '_> {
             let spec = VxlanSpec {
                 vni,
                 local: vxlan.local_ip,
+                group: self.config.multicast.as_ref().map(|groups| groups.group(vni)),
                 underlay: underlay.ifindex,
                 port: vxlan.udp_dstport,
                 source_ports: vxlan.source_ports,
@@ -98,7 +100,7 @@ impl<'a> NetworkPlan<'a, '_> {
 }
 
 /// Why an existing device cannot be used.
-fn misfit(name: &str, vni: Vni, found: &Vxlan, vxlan: &VxlanConfig) -> Option<String> {
+fn misfit(name: &str, vni: Vni, found: &Vxlan, vxlan: &VxlanConfig, group: Option<IpAddr>) -> Option<String> {
     if found.vni != vni {
         return Some(format!("{name} has VNI {}: rename it, the name is needed", found.vni));
     }
@@ -107,6 +109,10 @@ fn misfit(name: &str, vni: Vni, found: &Vxlan, vxlan: &VxlanConfig) -> Option<St
             "{name} uses UDP port {}, the configuration says {}: set [vxlan] udp_dstport = {0} on every host",
             found.port, vxlan.udp_dstport
         ));
+    }
+    if let Some(group) = group.filter(|group| found.group != Some(*group)) {
+        let has = found.group.map_or("no multicast group".to_owned(), |group| format!("group {group}"));
+        return Some(format!("{name} has {has}, the configuration says {group}: delete it, and it is made anew"));
     }
     if matches!(vxlan.local_ip, IpAddr::V6(_)) && !found.udp6_zero_checksum_rx {
         return Some(format!(

@@ -1,0 +1,65 @@
+//! What only the running agent knows: asked for by `overlane show` and `overlane verify`, which see everything else for
+//! themselves.
+
+use serde::{Deserialize, Serialize};
+
+use crate::instance;
+
+/// What an agent says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its process id.
+    pub pid: u32,
+    /// `on`, `off`, or why it is unavailable.
+    pub fast_path: String,
+    /// Steps that repaired what somebody else had changed.
+    pub repairs: u64,
+    /// How often the kernel had more to tell than there was room for.
+    pub overflows: u64,
+    /// How many steps have failed and are tried again.
+    pub failing: usize,
+    /// They, or the first [`FAILURES_MAX`] of them.
+    pub failures: Vec<Failure>,
+}
+
+/// As many as tell what is wrong, and fit into an answer.
+pub const FAILURES_MAX: usize = 200;
+
+/// A step that fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The step, as `overlane plan` prints it but for the names of interfaces.
+    pub action: String,
+    /// Why the last attempt failed.
+    pub error: String,
+}
+
+/// The agent of this host, as far as it can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Agent {
+    /// There is none.
+    Absent,
+    /// There is one, which does not answer: it is stuck, of another version, or somebody else's.
+    Silent {
+        /// Its process id.
+        pid: i32,
+    },
+    /// There is one.
+    Running(Status),
+}
+
+impl Agent {
+    /// Asks the agent of this host.
+    pub fn ask() -> Self {
+        let Some((pid, answer)) = instance::ask() else { return Self::Absent };
+        serde_json::from_str(&answer).map_or(Self::Silent { pid }, Self::Running)
+    }
+
+    /// What fails, as far as it says.
+    pub fn failures(&self) -> &[Failure] {
+        match self {
+            Self::Running(status) => &status.failures,
+            Self::Absent | Self::Silent { .. } => &[],
+        }
+    }
+}
