@@ -1,6 +1,6 @@
 //! The command line: what there is, what it prints, how it exits.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{io, net::IpAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use overlane_core::problem::Problems;
@@ -56,12 +56,13 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Give the host back to the kernel lane: detach every eBPF program and remove every pin.
+    /// Give the host back to the kernel lane: detach every eBPF program that forwards.
     ///
-    /// Bridges, vxlan and VLAN devices stay and carry everything; no packet is lost. Where the kernel has no 8021q module, the
-    /// programs that carry VLANs stay as well. The agent must not be running.
+    /// Bridges, vxlan and VLAN devices stay and carry everything; no packet is lost. Ports with security groups stay filtered,
+    /// and new taps closed. Where the kernel has no 8021q module, the programs that carry VLANs stay as well. The agent must not
+    /// be running.
     Detach {
-        /// Also delete the bridges, vxlan and VLAN devices that Overlane has made. NICs get their addresses and routes back; taps
+        /// Switch all filters off, which opens every port, and delete the bridges, vxlan and VLAN devices that Overlane has made. NICs get their addresses and routes back; taps
         /// and what Overlane has only adopted stay.
         #[arg(long)]
         purge: bool,
@@ -73,6 +74,12 @@ enum Command {
         /// What to show.
         #[arg(value_enum)]
         subject: show::Subject,
+        /// Only this port: its id, the beginning of it, or the name of its tap (flows, rules, drops).
+        #[arg(long, value_name = "PORT")]
+        port: Option<String>,
+        /// Only flows from or to this address.
+        #[arg(long, value_name = "ADDRESS")]
+        address: Option<IpAddr>,
         #[command(flatten)]
         files: ConfigFiles,
         #[command(flatten)]
@@ -151,9 +158,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Detach { purge, files } => {
             detach::detach(&files::load(&files.config_files)?, purge, &mut io::stdout().lock())
         }
-        Command::Show { subject, files, output } => {
+        Command::Show { subject, port, address, files, output } => {
             let view = show::View::observe(&files::load(&files.config_files)?)?;
-            show::show(subject, &view, output.output, &mut io::stdout().lock())
+            show::show(subject, &show::Selection { port, address }, &view, output.output, &mut io::stdout().lock())
         }
         Command::Config(ConfigCommand::Check(files)) => files::check(&files.config_files, &mut io::stdout().lock()),
     }

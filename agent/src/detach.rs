@@ -3,12 +3,17 @@
 use std::io::Write;
 
 use anyhow::Context as _;
-use overlane_core::{action::Action, desired::Desired, observed::KernelState, plan};
+use overlane_core::{
+    action::{Action, KernelAction},
+    desired::Desired,
+    observed::KernelState,
+    plan,
+};
 
-use crate::{datapath::Datapath, files::Loaded, instance, kernel::Kernel};
+use crate::{datapath::Datapath, files::Loaded, host, instance, kernel::Kernel};
 
-/// Detaches every program, but for what carries VLANs where the kernel cannot; with `purge` those, too, and every device that
-/// Overlane has made.
+/// Detaches every program, but for those that filter ports with security groups and for what carries VLANs where the kernel
+/// cannot; with `purge` those, too, and every device that Overlane has made.
 ///
 /// # Errors
 /// When an agent is running, or the kernel refuses.
@@ -17,6 +22,18 @@ pub fn detach(loaded: &Loaded, purge: bool, out: &mut impl Write) -> anyhow::Res
         anyhow::bail!("the agent is running as process {pid} and would attach everything again: stop it first");
     }
     let config = &loaded.config;
+    if !purge {
+        let settings = host::load_settings(config, true);
+        let filtered = Datapath::filter_only(&config.bpffs, &settings).context("leaving only the filters")?;
+        if filtered > 0 {
+            writeln!(out, "No program forwards any more: bridges, vxlan and VLAN devices carry everything.")?;
+            writeln!(
+                out,
+                "{filtered} ports stay filtered, and new ones closed; to open them all: overlane detach --purge"
+            )?;
+            return Ok(());
+        }
+    }
     let carried = if purge {
         Datapath::remove(&config.bpffs).map(|()| Vec::new())
     } else {
@@ -34,6 +51,7 @@ pub fn detach(loaded: &Loaded, purge: bool, out: &mut impl Write) -> anyhow::Res
         )?;
     }
     if purge {
+        writeln!(out, "No port is filtered any more: port security and security groups are OFF on this host.")?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
         runtime.block_on(remove_devices(loaded, out))?;
@@ -45,6 +63,9 @@ async fn remove_devices(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result
     let (mut kernel, _monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
     let nothing = Desired::default();
     let state: KernelState = kernel.observe(&nothing, &loaded.config).await.context("listing the kernel's state")?;
+    if state.released.is_some() {
+        kernel.apply(&KernelAction::RemoveGuard).await?;
+    }
     let actions = plan::purge(&state, &loaded.config);
     for action in &actions {
         let Action::Kernel(step) = action else { continue };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use overlane_abi::NetworkKey;
 use overlane_core::{
-    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry},
     observed::{Link, LinkKind, Observed},
 };
 
@@ -51,6 +51,8 @@ impl Drift {
                 | KernelAction::SetMaster { ifindex, .. }
                 | KernelAction::MoveIntoBridge { ifindex, .. } => was_there(ifindex),
                 KernelAction::AddFdb(entry) | KernelAction::DeleteFdb(entry) => was_there(&entry.ifindex),
+                KernelAction::CreateGuard { .. } | KernelAction::RemoveGuard => true,
+                KernelAction::Release { ifindex, .. } | KernelAction::Close { ifindex, .. } => was_there(ifindex),
                 // The underlay and what is no longer wanted are followed, not repaired.
                 KernelAction::GiveBack { .. }
                 | KernelAction::SetVxlanUnderlay { .. }
@@ -65,6 +67,10 @@ impl Drift {
                 }
                 DatapathAction::Put(MapEntry::Network(key, _)) => key.kind == NetworkKey::VNI || was_there(&key.id),
                 DatapathAction::Put(MapEntry::Fdb(_, entry)) => entry.ifindex == 0 || was_there(&entry.ifindex),
+                DatapathAction::Put(MapEntry::Security(entry)) => match entry {
+                    SecurityEntry::Source(ifindex, ..) => was_there(ifindex),
+                    _ => true,
+                },
                 DatapathAction::Put(MapEntry::Neighbor(..)) | DatapathAction::Delete(MapKey::Neighbor(_)) => true,
                 DatapathAction::Put(MapEntry::Vtep(..))
                 | DatapathAction::Delete(_)

@@ -1,9 +1,9 @@
 //! The real host: kernel and datapath behind the one interface that the reconciler knows.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
-    path::PathBuf,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -12,57 +12,119 @@ use overlane_core::{
     config::{Config, FastPath},
     desired::Desired,
     observed::Observed,
+    security::PortSecurity,
 };
 
 use crate::{
-    datapath::{Datapath, DatapathError, LoadSettings},
+    datapath::{self, Datapath, DatapathError, LoadSettings},
+    flow_log::FlowLog,
     kernel::{self, Changes, FdbChange, Kernel, Monitor},
     reconcile::{Host, Look},
+    takeover,
 };
+
+/// For how long connections are taken up in mid-stream after a host has come from another filter.
+const TAKE_OVER: Duration = Duration::from_secs(300);
 
 /// This host.
 pub struct LinuxHost {
     kernel: Kernel,
     monitor: Monitor,
     config: Config,
+    /// Whether the control plane knows security groups; `None` before it has said anything.
+    is_closed: Option<bool>,
     fast_lane: FastLane,
+    taken_over: Option<Instant>,
+    flow_log: Option<FlowLog>,
+    /// Taps whose filters are in force, until the Linux bridge agent's rules for them have been removed.
+    leftovers_of: Option<BTreeSet<String>>,
 }
 
 enum FastLane {
+    /// By configuration, and nothing has to be filtered.
     Off,
     On(Box<Datapath>),
     /// Wanted, but not to be had for the moment: tried again with every full pass.
     Unavailable {
-        bpffs: PathBuf,
-        settings: LoadSettings,
         reason: String,
     },
 }
 
 impl LinuxHost {
-    /// Takes up whatever lane the configuration and the system allow, and logs which and why.
-    ///
-    /// # Errors
-    /// When the fast path is to be off, but programs of an earlier agent cannot be detached.
-    pub fn new((kernel, mut monitor): (Kernel, Monitor), config: &Config) -> anyhow::Result<Self> {
-        let fast_lane = match config.fast_path {
-            FastPath::Off => {
-                Datapath::remove(&config.bpffs).context("detaching the programs of an earlier agent")?;
-                tracing::info!("fast path off by configuration: the kernel lane carries everything");
-                FastLane::Off
-            }
-            FastPath::Auto => FastLane::open(config.bpffs.clone(), load_settings(config)),
-        };
+    /// The host as this agent finds it; which lanes it takes follows from the first look.
+    pub fn new((kernel, mut monitor): (Kernel, Monitor), config: &Config) -> Self {
         if config.multicast.is_some() {
             monitor.follow_learned();
         }
-        Ok(Self { kernel, monitor, config: config.clone(), fast_lane })
+        Self {
+            kernel,
+            monitor,
+            config: config.clone(),
+            is_closed: None,
+            fast_lane: FastLane::Off,
+            taken_over: None,
+            flow_log: None,
+            leftovers_of: Some(BTreeSet::new()),
+        }
+    }
+
+    /// Takes up whatever lane the configuration and the system allow, and logs which and why. Filters need eBPF also where
+    /// forwarding does not use it.
+    fn choose_lanes(&mut self, is_closed: bool) -> anyhow::Result<()> {
+        if self.is_closed.replace(is_closed) == Some(is_closed) {
+            return Ok(());
+        }
+        // Its programs stay attached until the new ones take their place.
+        self.fast_lane = FastLane::Off;
+        if self.config.fast_path == FastPath::Off && !is_closed {
+            Datapath::remove(&self.config.bpffs).context("detaching the programs of an earlier agent")?;
+            tracing::info!("fast path off by configuration: the kernel lane carries everything");
+            return Ok(());
+        }
+        let is_new = !datapath::pin_directory(&self.config.bpffs).exists();
+        self.taken_over = is_new.then(Instant::now);
+        self.fast_lane = FastLane::open(&self.config, is_closed);
+        Ok(())
+    }
+
+    /// Takes what was looked at to whoever needs to know.
+    fn tell(&mut self, desired: &Desired, observed: &Observed) {
+        if let FastLane::On(datapath) = &mut self.fast_lane
+            && let Some(events) = datapath.take_events()
+        {
+            self.flow_log = Some(FlowLog::start(events));
+        }
+        if let Some(log) = &self.flow_log {
+            log.learn(desired, observed);
+        }
+        if let Some(taps) = &mut self.leftovers_of {
+            *taps = filtered_taps(desired, observed);
+        }
+    }
+
+    /// Once ours are in force, and once only: the old agent has ended.
+    fn remove_leftovers(&mut self) {
+        let Some(taps) = self.leftovers_of.take_if(|taps| !taps.is_empty()) else { return };
+        match takeover::remove_leftovers(&taps) {
+            Ok(0) => (),
+            Ok(_) => {
+                tracing::info!("the Linux bridge agent's iptables, ebtables and ipset rules for our ports are removed");
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "rules of the Linux bridge agent are left; they do no harm");
+            }
+        }
     }
 }
 
 impl Host for LinuxHost {
     async fn observe(&mut self, desired: &Desired, look: Look, observed: &mut Observed) -> anyhow::Result<()> {
+        let is_closed = self.is_closed;
+        self.choose_lanes(desired.closed_by_default)?;
         let known = match look {
+            // Another lane has other maps.
+            _ if is_closed != self.is_closed => None,
             Look::Everything => None,
             Look::Devices | Look::Nothing => Some(std::mem::take(observed)),
         };
@@ -76,6 +138,8 @@ impl Host for LinuxHost {
             FastLane::On(datapath) => Some(datapath.observe(maps.flatten()).context("reading the pinned maps")?),
             FastLane::Off | FastLane::Unavailable { .. } => None,
         };
+        observed.is_taken_over = Some(self.taken_over.is_some_and(|since| since.elapsed() < TAKE_OVER));
+        self.tell(desired, observed);
         Ok(())
     }
 
@@ -102,6 +166,7 @@ impl Host for LinuxHost {
     }
 
     fn settled(&mut self) -> anyhow::Result<()> {
+        self.remove_leftovers();
         match &mut self.fast_lane {
             FastLane::On(datapath) => datapath.settle().context("completing the datapath"),
             FastLane::Off | FastLane::Unavailable { .. } => Ok(()),
@@ -128,13 +193,15 @@ impl Host for LinuxHost {
                     tracing::warn!(error = describe(error), "could not look for dead attachments");
                 }
             }
-            FastLane::Unavailable { bpffs, settings, reason } => match Datapath::open(bpffs, settings) {
-                Ok(datapath) => {
-                    tracing::info!("fast path available again");
-                    self.fast_lane = FastLane::On(Box::new(datapath));
+            FastLane::Unavailable { reason } => {
+                match Datapath::open(&self.config.bpffs, &load_settings(&self.config, self.is_closed == Some(true))) {
+                    Ok(datapath) => {
+                        tracing::info!("fast path available again");
+                        self.fast_lane = FastLane::On(Box::new(datapath));
+                    }
+                    Err(error) => reason.clone_from(&describe(error)),
                 }
-                Err(error) => reason.clone_from(&describe(error)),
-            },
+            }
         }
     }
 }
@@ -163,17 +230,36 @@ impl LinuxHost {
     }
 }
 
+/// Taps that are filtered as their ports' groups say, or need no filter.
+fn filtered_taps(desired: &Desired, observed: &Observed) -> BTreeSet<String> {
+    let ports = desired.networks.values().flat_map(|network| &network.local_ports);
+    let ports: BTreeMap<String, &PortSecurity> = ports.map(|(id, port)| (id.tap_name(), &port.security)).collect();
+    let Some(datapath) = &observed.datapath else { return BTreeSet::new() };
+    let links = observed.kernel.links.values().filter(|link| datapath.is_filtered(link.ifindex));
+    // A port that the topology gives no groups may still need the old agent's.
+    let is_replaced = |name: &String| {
+        ports.get(name).is_some_and(|security| security.has_rules() || **security == PortSecurity::Open)
+    };
+    links.map(|link| link.name.clone()).filter(is_replaced).collect()
+}
+
 impl FastLane {
-    fn open(bpffs: PathBuf, settings: LoadSettings) -> Self {
-        match Datapath::open(&bpffs, &settings) {
+    fn open(config: &Config, is_closed: bool) -> Self {
+        match Datapath::open(&config.bpffs, &load_settings(config, is_closed)) {
             Ok(datapath) => {
-                tracing::info!(bpffs = %bpffs.display(), "fast path on: eBPF programs loaded, maps pinned");
+                let bpffs = config.bpffs.display();
+                match config.fast_path {
+                    FastPath::Auto => tracing::info!(%bpffs, "fast path on: eBPF programs loaded, maps pinned"),
+                    FastPath::Off => {
+                        tracing::info!(%bpffs, "fast path off by configuration: eBPF programs only filter");
+                    }
+                }
                 Self::On(Box::new(datapath))
             }
             Err(error) => {
                 let reason = describe(error);
                 tracing::error!(error = reason, "fast path unavailable: the kernel lane carries everything");
-                Self::Unavailable { bpffs, settings, reason }
+                Self::Unavailable { reason }
             }
         }
     }
@@ -183,7 +269,8 @@ fn describe(error: DatapathError) -> String {
     format!("{:#}", anyhow::Error::from(error))
 }
 
-fn load_settings(config: &Config) -> LoadSettings {
+/// What the programs are loaded with.
+pub(crate) fn load_settings(config: &Config, is_closed: bool) -> LoadSettings {
     let source_ports = config.vxlan.and_then(|vxlan| vxlan.source_ports);
     LoadSettings {
         // Without tunnels no packet is for their endpoint: nothing is sent to the unspecified address.
@@ -191,5 +278,8 @@ fn load_settings(config: &Config) -> LoadSettings {
         vxlan_port: config.vxlan.map_or(0, |vxlan| vxlan.udp_dstport),
         source_ports: source_ports.unwrap_or_else(kernel::local_port_range),
         logs: config.debug,
+        forwards: config.fast_path == FastPath::Auto,
+        is_closed,
+        flows: config.flows.clone(),
     }
 }

@@ -57,8 +57,9 @@ fn is_entry(action: &Action) -> bool {
         Action::Kernel(action) => matches!(action, KernelAction::AddFdb(_) | KernelAction::DeleteFdb(_)),
         Action::Datapath(action) => matches!(
             action,
-            DatapathAction::Put(MapEntry::Fdb(..) | MapEntry::Neighbor(..))
-                | DatapathAction::Delete(MapKey::Fdb(_) | MapKey::Neighbor(_))
+            DatapathAction::Put(
+                MapEntry::Fdb(..) | MapEntry::Neighbor(..) | MapEntry::Port(..) | MapEntry::Security(_)
+            ) | DatapathAction::Delete(MapKey::Fdb(_) | MapKey::Neighbor(_) | MapKey::Security(_))
         ),
     }
 }
@@ -112,6 +113,8 @@ pub struct Reconciler<H> {
     settled: BTreeMap<NetworkId, Placement>,
     /// Entries that may have changed since.
     dirty: BTreeSet<EntryKey>,
+    /// Whether rules or members of security groups have.
+    has_new_rules: bool,
     obstacles: BTreeSet<String>,
     said: BTreeSet<String>,
     unused: Grace,
@@ -150,6 +153,7 @@ impl<H: Host> Reconciler<H> {
             has_settled: false,
             settled: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            has_new_rules: false,
             obstacles: BTreeSet::new(),
             said: BTreeSet::new(),
             unused,
@@ -163,14 +167,15 @@ impl<H: Host> Reconciler<H> {
     /// Takes in what the control plane says.
     pub fn accept(&mut self, update: Update) {
         self.drift.new_wish();
-        match update {
-            Update::Whole(desired) => {
-                self.desired = *desired;
+        let has_rules = matches!(update, Update::Rules(..));
+        match update.apply(&mut self.desired) {
+            Some(entries) => {
+                self.dirty.extend(entries);
+                self.has_new_rules |= has_rules;
+            }
+            None => {
                 self.has_settled = false;
                 self.look_at_least(Look::Devices);
-            }
-            Update::Entries(changes) => {
-                self.dirty.extend(changes.iter().map(|change| change.apply(&mut self.desired)));
             }
         }
     }
@@ -242,7 +247,7 @@ impl<H: Host> Reconciler<H> {
         for pass in 1..=PASSES_MAX {
             let look_begun = Instant::now();
             let look = std::mem::replace(&mut self.look, Look::Nothing);
-            if look == Look::Nothing && self.dirty.is_empty() {
+            if look == Look::Nothing && self.dirty.is_empty() && !self.has_new_rules {
                 break;
             }
             let (actions, placements) = self.look_and_plan(look).await?;
@@ -263,6 +268,7 @@ impl<H: Host> Reconciler<H> {
             }
             if report.failed == 0 && report.left == 0 {
                 self.dirty.clear();
+                self.has_new_rules = false;
                 if let Some(placements) = placements {
                     (self.has_settled, self.settled) = (true, placements);
                 }
@@ -294,7 +300,10 @@ impl<H: Host> Reconciler<H> {
         look: Look,
     ) -> anyhow::Result<(Vec<Action>, Option<BTreeMap<NetworkId, Placement>>)> {
         if look == Look::Nothing {
-            let actions = plan::plan_entries(&self.desired, &self.observed, &self.settled, &self.dirty);
+            let mut actions = plan::plan_entries(&self.desired, &self.observed, &self.settled, &self.dirty);
+            if self.has_new_rules {
+                actions.extend(plan::plan_rules(&self.desired, &self.observed, &self.settled));
+            }
             return Ok((actions, None));
         }
         if let Err(error) = self.host.observe(&self.desired, look, &mut self.observed).await {

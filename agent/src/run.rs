@@ -50,7 +50,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let mut topology = TopologyFile::open(topology, config)?;
     let kernel = Kernel::connect().context("connecting to the kernel by netlink")?;
-    let host = LinuxHost::new(kernel, config)?;
+    let host = LinuxHost::new(kernel, config);
     let mut pins = PinWatch::over(&config.bpffs).context("watching the pins")?;
     let mut reconciler = Reconciler::new(host, config.clone());
     let local_ip = config.local_ip().map(tracing::field::display);

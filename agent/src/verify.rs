@@ -88,6 +88,13 @@ fn explain_kernel(view: &View, action: &KernelAction) -> String {
             format!("{name} sends by another link than {underlay_name}, which has the tunnel endpoint's address")
         }
         KernelAction::DeleteLink { name, .. } => format!("{name} belongs to a network that has left this host"),
+        KernelAction::CreateGuard { .. } => {
+            "nothing keeps taps closed until they are filtered: the guard (nf_tables table bridge overlane) is missing"
+                .to_owned()
+        }
+        KernelAction::RemoveGuard => "there is a guard of closed taps, but no security group".to_owned(),
+        KernelAction::Release { name, .. } => format!("the guard keeps {name} closed, though it may be open"),
+        KernelAction::Close { name, .. } => format!("the guard lets {name} through, though it is no port's tap"),
         KernelAction::AddFdb(entry) => format!("{} is missing", describe(view, entry)),
         KernelAction::DeleteFdb(entry) => format!("{} should not be there", describe(view, entry)),
         KernelAction::ResolveNeighbor { uplink, address } => {

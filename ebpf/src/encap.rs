@@ -15,7 +15,6 @@ use crate::{
     parse::{Ethernet, InnerIp},
     size,
     skb::Skb,
-    too_big,
     verdict::Verdict,
 };
 
@@ -27,33 +26,41 @@ const ENCAP_FLAGS: u32 =
 /// The length fields of IP and UDP have 16 bits.
 const IP_LEN_MAX: usize = 0xffff;
 
+/// The packet is too big for the path. Its sender should be told.
+pub struct TooBig {
+    /// Bytes of the largest IP packet that the path takes.
+    pub mtu: u32,
+}
+
 /// Sends the packet to `address` with network identifier `vni`.
-#[inline(always)]
-pub fn encapsulate(skb: Skb, frame: &Ethernet, vni: u32, address: &Address) -> Verdict {
+///
+/// A function of its own, for the stack that other packets do not need.
+#[inline(never)]
+pub fn encapsulate(skb: Skb, frame: &Ethernet, vni: u32, address: &Address) -> Result<Verdict, TooBig> {
     let Some(vtep) = maps::vtep(address).filter(|vtep| vtep.ifindex != 0) else {
-        return Verdict::Pass(Outcome::UnresolvedVtep);
+        return Ok(Verdict::Pass(Outcome::UnresolvedVtep));
     };
     // The kernel helper handles IP only.
     let Some(ip) = InnerIp::at(skb, frame, EthHdr::LEN) else {
-        return Verdict::Pass(Outcome::OtherEthertype);
+        return Ok(Verdict::Pass(Outcome::OtherEthertype));
     };
     match fit(skb, &ip, vtep) {
         Fit::Whole => (),
-        Fit::InSegments => return Verdict::Pass(Outcome::Oversize),
-        Fit::Never => return too_big::answer(skb, frame, &ip, vtep.mtu.saturating_sub(vtep.header_len.into())),
+        Fit::InSegments => return Ok(Verdict::Pass(Outcome::Oversize)),
+        Fit::Never => return Err(TooBig { mtu: vtep.mtu.saturating_sub(vtep.header_len.into()) }),
     }
     let Some(ethernet) = skb.read::<[u8; EthHdr::LEN]>(0) else {
-        return Verdict::Pass(Outcome::Malformed);
+        return Ok(Verdict::Pass(Outcome::Malformed));
     };
     let mut outer = Outer::new(vtep, vni, maps::source_port(skb.flow_hash()));
     let traffic_class = ip.traffic_class;
-    if usize::from(vtep.header_len) == HEADER_V4 {
+    Ok(if usize::from(vtep.header_len) == HEADER_V4 {
         outer.finish_v4(vtep, skb.len(), traffic_class);
         push::<{ HEADER_V4 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, &mut outer, &ethernet, vtep.ifindex)
     } else {
         outer.finish_v6(vtep, skb.len(), traffic_class);
         push::<{ HEADER_V6 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, &mut outer, &ethernet, vtep.ifindex)
-    }
+    })
 }
 
 /// How a packet fits the path once it has its outer header.

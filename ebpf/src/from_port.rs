@@ -6,21 +6,29 @@ use overlane_abi::{Outcome, Port};
 use crate::{
     encap, maps,
     parse::{Ethernet, InnerIp},
-    respond, size,
+    respond, security, size,
     skb::Skb,
     too_big,
     verdict::Verdict,
 };
 
-/// Answers, switches locally, encapsulates, or leaves the packet to the bridge.
+/// Admits, answers, switches locally, encapsulates, or leaves the packet to the bridge.
 #[inline(always)]
 pub fn forward(skb: Skb) -> Verdict {
     let Some(port) = maps::port(skb.ifindex()) else {
-        return Verdict::Pass(Outcome::UnknownPort);
+        return security::at_unknown_port();
     };
     let Some(frame) = Ethernet::outermost(skb) else {
         return Verdict::Pass(Outcome::Malformed);
     };
+    if port.flags & Port::SECURED != 0
+        && let Err(reason) = security::admit_sent(skb, &frame, port)
+    {
+        return Verdict::Drop(reason);
+    }
+    if !maps::is_forwarding() {
+        return Verdict::Pass(Outcome::ForwardingOff);
+    }
     if frame.is_tagged(skb) {
         return Verdict::Pass(Outcome::OtherEthertype);
     }
@@ -40,6 +48,7 @@ pub fn forward(skb: Skb) -> Verdict {
         return Verdict::Redirect(Outcome::Delivered, owner.ifindex);
     }
     encap::encapsulate(skb, &frame, port.vni, &owner.vtep)
+        .unwrap_or_else(|too_big| too_big::answer(skb, &frame, too_big.mtu))
 }
 
 /// What is too big for the network is so whichever lane it would take, and whether or not its destination is known: a bridge
@@ -53,5 +62,5 @@ fn refuse_what_the_network_does_not_take(skb: Skb, frame: &Ethernet, port: &Port
     }
     let ip = InnerIp::at(skb, frame, EthHdr::LEN)?;
     let is_too_big = size::on_the_wire(skb, &ip)? > mtu;
-    is_too_big.then(|| too_big::answer(skb, frame, &ip, port.mtu))
+    is_too_big.then(|| too_big::answer(skb, frame, port.mtu))
 }

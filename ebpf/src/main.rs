@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::needless_pass_by_value)]
 
 mod checksum;
+mod clock;
 mod decap;
 mod ecn;
 mod encap;
@@ -15,6 +16,7 @@ mod from_uplink;
 mod maps;
 mod parse;
 mod respond;
+mod security;
 mod size;
 mod skb;
 mod switch;

@@ -1,4 +1,9 @@
-//! Every map and every value set at load time, behind typed functions. No other file names one.
+//! Every map and every value set at load time, behind typed functions. Only this file and those below it name one.
+
+mod events;
+mod flows;
+mod scratch;
+mod security;
 
 use aya_ebpf::{
     Global,
@@ -10,6 +15,13 @@ use overlane_abi::{
     Address, CounterKey, DropKey, DropReason, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor, NeighborKey,
     Network, NetworkKey, Outcome, Port, Tally, Vlan, VlanId, Vtep, limits,
 };
+
+pub use events::{event_budget, log_rate, put_event};
+pub use flows::{
+    FlowKey, Table, find_flow, flow, flow_timeout, forget_flow, forget_fragment, fragment, put_flow, put_fragment,
+};
+pub use scratch::scratch;
+pub use security::{Lookup, count_hit, generation, member, rules, source};
 
 /// Memory follows the number of entries instead of the capacity.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -56,6 +68,11 @@ static SOURCE_PORT_MIN: Global<u16> = Global::new(32768);
 #[unsafe(no_mangle)]
 static SOURCE_PORT_END: Global<u32> = Global::new(61000);
 
+#[unsafe(no_mangle)]
+static FORWARDING: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
+static CLOSED: Global<u8> = Global::new(0);
+
 /// This host's tunnel endpoint.
 #[inline(always)]
 pub fn local_vtep() -> Address {
@@ -75,6 +92,18 @@ pub fn source_port(flow_hash: u32) -> u16 {
     let (min, end) = (u32::from(SOURCE_PORT_MIN.load()), SOURCE_PORT_END.load());
     let hash = flow_hash ^ flow_hash << 16;
     (((u64::from(hash) * u64::from(end - min)) >> 32) as u32 + min) as u16
+}
+
+/// Whether packets that were admitted are forwarded here, rather than left to the bridge.
+#[inline(always)]
+pub fn is_forwarding() -> bool {
+    FORWARDING.load() != 0
+}
+
+/// Whether taps without an entry are closed.
+#[inline(always)]
+pub fn is_closed() -> bool {
+    CLOSED.load() != 0
 }
 
 /// The port behind a tap.
@@ -136,11 +165,12 @@ pub fn vlan_device(ifindex: u32) -> Option<&'static VlanId> {
 #[inline(always)]
 pub fn count(ifindex: u32, hook: Hook, outcome: Outcome, bytes: u64) {
     let key = CounterKey { ifindex, hook: hook as u32 };
-    if COUNTERS.get_ptr_mut(key).is_none() {
+    let counters = COUNTERS.get_ptr_mut(key).or_else(|| {
         let nothing = &NOTHING_COUNTED;
         let _ = COUNTERS.insert(key, nothing, BPF_NOEXIST.into());
-    }
-    if let Some(counters) = COUNTERS.get_ptr_mut(key) {
+        COUNTERS.get_ptr_mut(key)
+    });
+    if let Some(counters) = counters {
         // SAFETY: the entry is this CPU's own, and programs at one hook do not interrupt each other on a CPU.
         let counters = unsafe { &mut *counters };
         counters.packets += 1;

@@ -14,6 +14,7 @@ use crate::skb::Skb;
 const HEADERS_MAX: usize = HEADER_V6 + EthHdr::LEN + Ipv6Hdr::LEN;
 
 /// IP protocol numbers (IANA).
+pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const ICMPV6: u8 = 58;
@@ -54,6 +55,13 @@ impl Ethernet {
     #[inline(always)]
     pub fn is_group(&self) -> bool {
         self.destination[0] & 1 != 0
+    }
+
+    /// Whether the frame is for one of the addresses that a bridge keeps to itself (IEEE 802.1Q, table 8-1).
+    #[inline(always)]
+    pub fn is_for_bridges(&self) -> bool {
+        let [a, b, c, d, e, last] = self.destination;
+        [a, b, c, d, e] == [0x01, 0x80, 0xc2, 0, 0] && last & 0xf0 == 0
     }
 
     /// Whether the packet has a VLAN tag, in it or, as the kernel prefers, beside it.

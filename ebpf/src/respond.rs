@@ -33,7 +33,9 @@ const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
 /// The answer to a question that `port` has sent to a group address.
-#[inline(always)]
+///
+/// A function of its own, for the stack that other packets do not need.
+#[inline(never)]
 pub fn answer(skb: Skb, frame: &Ethernet, port: &Port) -> Option<Verdict> {
     if port.flags & Port::RESPONDER == 0 {
         None

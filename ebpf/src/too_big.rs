@@ -9,12 +9,11 @@ use overlane_abi::{DropReason, Outcome};
 
 use crate::{
     checksum,
-    parse::{Ethernet, Family, ICMPV6, InnerIp},
+    parse::{Ethernet, ICMP, ICMPV6},
     skb::Skb,
     verdict::Verdict,
 };
 
-const ICMP: u8 = 1;
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
 /// "Destination unreachable", "fragmentation needed and DF set" (RFC 792, RFC 1191 §4).
@@ -32,12 +31,11 @@ const QUOTE_V6: usize = Ipv6Hdr::LEN + TRANSPORT_QUOTE;
 const TTL: u8 = 64;
 
 /// Sends the port an error that names the largest IP packet that fits, in bytes.
-#[inline(always)]
-pub fn answer(skb: Skb, frame: &Ethernet, ip: &InnerIp, mtu: u32) -> Verdict {
-    let answered = match ip.family {
-        Family::V4 => answer_v4(skb, frame, mtu),
-        Family::V6 => answer_v6(skb, frame, mtu),
-    };
+///
+/// A function of its own, for the stack that other packets do not need.
+#[inline(never)]
+pub fn answer(skb: Skb, frame: &Ethernet, mtu: u32) -> Verdict {
+    let answered = if frame.carries(EtherType::Ipv4) { answer_v4(skb, frame, mtu) } else { answer_v6(skb, frame, mtu) };
     // Errors are not answered with errors, and fragments not more than once (RFC 1122 §3.2.2).
     answered.unwrap_or(Verdict::Pass(Outcome::Oversize))
 }

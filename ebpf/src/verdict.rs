@@ -9,18 +9,27 @@ use overlane_abi::{DropReason, Hook, Outcome};
 
 use crate::{maps, skb::Skb};
 
-/// What a program has decided.
+/// What a program has decided. It fits a register, which is all that a function of its own can return.
 #[must_use]
 #[derive(Clone, Copy)]
 pub enum Verdict {
     /// Go on as if the program were not there.
     Pass(Outcome),
-    /// Send out of an interface.
+    /// Send out of an interface, or enter by it.
     Redirect(Outcome, u32),
-    /// Have an interface receive it, for the kernel to go on from there.
-    Enter(Outcome, u32),
     /// Discard.
     Drop(DropReason),
+}
+
+/// Beside an interface index, which is never negative: the interface is to receive the packet.
+const ENTER: u32 = 1 << 31;
+
+impl Verdict {
+    /// Have an interface receive the packet, for the kernel to go on from there.
+    #[inline(always)]
+    pub fn enter(outcome: Outcome, ifindex: u32) -> Self {
+        Self::Redirect(outcome, ifindex | ENTER)
+    }
 }
 
 /// Runs a program on a packet, counts what becomes of it, and tells the kernel.
@@ -30,17 +39,18 @@ pub fn conclude(skb: Skb, hook: Hook, program: impl FnOnce(Skb) -> Verdict) -> i
     let bytes = skb.len() as u64;
     let verdict = program(skb);
     let outcome = match verdict {
-        Verdict::Pass(outcome) | Verdict::Redirect(outcome, _) | Verdict::Enter(outcome, _) => outcome,
+        Verdict::Pass(outcome) | Verdict::Redirect(outcome, _) => outcome,
         Verdict::Drop(_) => Outcome::Dropped,
     };
     maps::count(skb.ifindex(), hook, outcome, bytes);
     match verdict {
         // "Unspecified" rather than "ok": programs that others have attached behind this one see the packet as well.
         Verdict::Pass(_) => TC_ACT_UNSPEC,
-        // SAFETY: a helper call without pointers.
-        Verdict::Redirect(_, ifindex) => unsafe { bpf_redirect(ifindex, 0) as i32 },
-        // SAFETY: as above.
-        Verdict::Enter(_, ifindex) => unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) as i32 },
+        Verdict::Redirect(_, target) => {
+            let flags = if target & ENTER == 0 { 0 } else { BPF_F_INGRESS };
+            // SAFETY: a helper call without pointers.
+            unsafe { bpf_redirect(target & !ENTER, flags.into()) as i32 }
+        }
         Verdict::Drop(reason) => {
             maps::count_drop(skb.ifindex(), reason, bytes);
             debug!(skb.ctx(), "{} dropped {} bytes: {}", hook.name(), bytes, reason.name());

@@ -37,7 +37,7 @@ pub fn receive(skb: Skb, frame: &Ethernet) -> Verdict {
     };
     match vlan.device {
         0 => Verdict::Pass(to_kernel_lane),
-        device => pop(skb, Verdict::Enter(to_kernel_lane, device)),
+        device => pop(skb, Verdict::enter(to_kernel_lane, device)),
     }
 }
 

@@ -4,17 +4,46 @@ use std::{collections::BTreeMap, env, fmt::Debug, fs, net::IpAddr, path::PathBuf
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, MapData, PerCpuHashMap},
+    maps::{
+        Array, HashMap, MapData, PerCpuHashMap, RingBuf,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
-use overlane_abi::{Address, CounterKey, DropKey, DropReason, Hook, HookCounters, Meta, Outcome, Tally, names};
+use overlane_abi::{
+    Address, CounterKey, DropKey, DropReason, FlowEvent, FlowState, Hook, HookCounters, Meta, Outcome, RuleHitKey,
+    Tally, names,
+};
 use overlane_tests::packet::{Frame, write_pcap};
+use zerocopy::FromBytes as _;
 
 /// The interface that test runs happen on: the loopback of whoever runs them.
 pub(crate) const IFINDEX: u32 = 1;
 
 /// Room for what a program adds.
 const HEADROOM: usize = 256;
+
+/// What a host's programs are loaded with.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    /// Whether `from_port` forwards what it admits.
+    pub(crate) forwarding: bool,
+    /// Whether taps without an entry are closed.
+    pub(crate) closed: bool,
+    /// Milliseconds, by flow state.
+    pub(crate) timeouts: [u32; FlowState::COUNT],
+    /// Events per second.
+    pub(crate) log_rate: u32,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { forwarding: true, closed: false, timeouts: FlowState::DEFAULT_TIMEOUTS, log_rate: 0 }
+    }
+}
+
+/// Flows that the tables of a test have room for.
+pub(crate) const FLOWS_MAX: u32 = 2048;
 
 /// Loaded programs with empty maps.
 pub(crate) struct Datapath {
@@ -60,11 +89,25 @@ struct Counted {
 impl Datapath {
     /// Loads the programs of a host with the tunnel endpoint `local_vtep`.
     pub(crate) fn load(local_vtep: IpAddr) -> Self {
+        Self::load_with(local_vtep, Load::default())
+    }
+
+    /// As `load`, with other values than the default ones.
+    pub(crate) fn load_with(local_vtep: IpAddr, load: Load) -> Self {
         let object = env::var_os("OVERLANE_EBPF_OBJECT").expect("cargo xtask test sets OVERLANE_EBPF_OBJECT");
         let object = fs::read(PathBuf::from(&object)).expect("cargo xtask test builds the object");
         let local_vtep = Address::from(local_vtep).octets;
-        let mut ebpf = EbpfLoader::new()
+        let (forwarding, closed) = (u8::from(load.forwarding), u8::from(load.closed));
+        let mut loader = EbpfLoader::new();
+        for table in [names::CONNTRACK4, names::CONNTRACK6, names::CONNTRACK_NEW4, names::CONNTRACK_NEW6] {
+            loader.map_max_entries(table, FLOWS_MAX);
+        }
+        let mut ebpf = loader
             .override_global(names::LOCAL_VTEP, &local_vtep, true)
+            .override_global(names::FORWARDING, &forwarding, true)
+            .override_global(names::CLOSED, &closed, true)
+            .override_global(names::FLOW_TIMEOUTS, &load.timeouts, true)
+            .override_global(names::LOG_RATE, &load.log_rate, true)
             .override_global("AYA_LOG_LEVEL", &0_u8, true)
             .load(&object)
             .expect("the object loads");
@@ -85,6 +128,77 @@ impl Datapath {
     pub(crate) fn set_meta(&mut self, meta: Meta) {
         let map = self.ebpf.map_mut(names::META).expect("the map exists");
         Array::<&mut MapData, Meta>::try_from(map).expect("its type").set(0, meta, 0).expect("it has an entry");
+    }
+
+    /// Removes a map entry.
+    pub(crate) fn remove<K: Pod, V: Pod>(&mut self, map: &str, key: K) {
+        let map = self.ebpf.map_mut(map).expect("the map exists");
+        let mut map = HashMap::<&mut MapData, K, V>::try_from(map).expect("the map has these types");
+        map.remove(&key).expect("the entry exists");
+    }
+
+    /// Adds an entry to a longest-prefix-match trie.
+    pub(crate) fn put_prefix<K: Pod, V: Pod>(&mut self, map: &str, bits: u32, key: K, value: V) {
+        let map = self.ebpf.map_mut(map).expect("the map exists");
+        let mut map = LpmTrie::<&mut MapData, K, V>::try_from(map).expect("the map has these types");
+        map.insert(&Key::new(bits, key), value, 0).expect("the map has room");
+    }
+
+    /// Removes an entry from a longest-prefix-match trie.
+    pub(crate) fn remove_prefix<K: Pod, V: Pod>(&mut self, map: &str, bits: u32, key: K) {
+        let map = self.ebpf.map_mut(map).expect("the map exists");
+        let mut map = LpmTrie::<&mut MapData, K, V>::try_from(map).expect("the map has these types");
+        map.remove(&Key::new(bits, key)).expect("the entry exists");
+    }
+
+    /// Sets the value of a map that has one.
+    pub(crate) fn set<V: Pod>(&mut self, map: &str, value: V) {
+        let map = self.ebpf.map_mut(map).expect("the map exists");
+        let mut map = Array::<&mut MapData, V>::try_from(map).expect("the map has this type");
+        map.set(0, value, 0).expect("an array has all of its entries");
+    }
+
+    /// Every entry of a map.
+    pub(crate) fn entries<K: Pod, V: Pod>(&self, map: &str) -> Vec<(K, V)> {
+        let map = self.ebpf.map(map).expect("the map exists");
+        let map = HashMap::<&MapData, K, V>::try_from(map).expect("the map has these types");
+        map.iter().collect::<Result<_, _>>().expect("the map can be read")
+    }
+
+    /// What a rule has admitted: packets and bytes.
+    pub(crate) fn hits(&self, policy: u32, rule: u32) -> (u64, u64) {
+        let map = self.ebpf.map(names::RULE_HITS).expect("the map exists");
+        let map = PerCpuHashMap::<&MapData, RuleHitKey, Tally>::try_from(map).expect("its types");
+        let Ok(tallies) = map.get(&RuleHitKey { policy, rule }, 0) else { return (0, 0) };
+        tallies.iter().fold((0, 0), |sum, cpu| (sum.0 + cpu.packets, sum.1 + cpu.bytes))
+    }
+
+    /// The events that have been written since the last call.
+    pub(crate) fn events(&mut self) -> Vec<FlowEvent> {
+        let map = self.ebpf.map_mut(names::EVENTS).expect("the map exists");
+        let mut ring = RingBuf::try_from(map).expect("it is a ring buffer");
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            events.push(FlowEvent::read_from_bytes(&item).expect("an event's size"));
+        }
+        events
+    }
+
+    /// Runs the program of `hook` on a frame, and says whether it was dropped.
+    pub(crate) fn drops(&mut self, hook: Hook, frame: &Frame) -> bool {
+        self.execute(hook, frame, &[]).0 == Verdict::Drop(DropReason::RewriteFailed).action()
+    }
+
+    /// Runs the program of `hook` on a frame, and returns why it was dropped, if it was.
+    pub(crate) fn judge(&mut self, hook: Hook, frame: &Frame) -> Result<(), DropReason> {
+        let before = self.counted().drops;
+        self.execute(hook, frame, &[]);
+        let after = self.counted().drops;
+        let dropped = after.iter().find(|(key, tally)| before.get(key) != Some(tally)).map(|((_, reason), _)| *reason);
+        match dropped {
+            None => Ok(()),
+            Some(dropped) => Err(DropReason::ALL[dropped as usize]),
+        }
     }
 
     /// Runs the program of `hook` on `frame`, expects `verdict`, and returns the frame that came out.

@@ -6,6 +6,8 @@ mod harness;
 mod learning;
 mod network;
 mod port;
+mod reference;
 mod respond;
+mod security;
 mod too_big;
 mod vlan;

@@ -104,7 +104,7 @@ pub(crate) fn host_at_its_segment(outer: Family) -> Datapath {
 
 /// Says what the network takes, in bytes of IP; 0 for "nobody knows".
 pub(crate) fn limit(datapath: &mut Datapath, mtu: u32) {
-    let port = Port { network: INDEX, vni: VNI, mac: HERE, flags: Port::RESPONDER, mtu };
+    let port = Port { network: INDEX, vni: VNI, mac: HERE, flags: Port::RESPONDER, mtu, policy: 0, revision: 0 };
     datapath.put(names::PORTS, IFINDEX, port);
 }
 

@@ -134,7 +134,8 @@ fn unusual_questions_are_flooded() {
 #[test]
 fn a_port_whose_responder_is_off_gets_no_answers() {
     let mut datapath = host(v4());
-    datapath.put(names::PORTS, IFINDEX, Port { network: INDEX, vni: VNI, mac: HERE, flags: 0, mtu: 0 });
+    let port = Port { network: INDEX, vni: VNI, mac: HERE, flags: 0, mtu: 0, policy: 0, revision: 0 };
+    datapath.put(names::PORTS, IFINDEX, port);
     expect_silence(&mut datapath, &arp(&who_has(v4().there), REQUEST, UNKNOWN));
     expect_silence(&mut datapath, &solicitation(v6().here, v6().there));
 }

@@ -76,9 +76,12 @@ fn a_missing_file_is_named() -> Result<()> {
 #[test]
 fn a_wrong_command_line_is_explained() -> Result<()> {
     let pair = Pair::bare()?;
-    let output = overlane(&pair, &["show", "flows"])?;
+    let output = overlane(&pair, &["show", "weather"])?;
     ensure!(output.status.code() == BAD_INPUT);
     ensure!(stderr(&output).contains("[possible values: ports, networks"), "{}", stderr(&output));
+    pair.host("left").configure(&pair.topology_file, Lanes::Both)?;
+    let Err(error) = pair.host("left").overlane("show networks --port 0a01") else { anyhow::bail!("it was ignored") };
+    ensure!(format!("{error:#}").contains("only flows, rules and drops are chosen by port"), "{error:#}");
     Ok(())
 }
 

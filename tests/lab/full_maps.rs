@@ -53,7 +53,7 @@ fn start_on_full(name: &str, fill: impl Fn(&Pair) -> Result<()>) -> Result<()> {
 fn a_port_that_does_not_fit_into_its_map_is_carried_by_the_kernel_lane() -> Result<()> {
     start_on_full(names::PORTS, |pair| {
         fill(pair, names::PORTS, |number| {
-            (1_000_000 + number, Port { network: 0, vni: 0, mac: [0; 6], flags: 0, mtu: 0 })
+            (1_000_000 + number, Port { network: 0, vni: 0, mac: [0; 6], flags: 0, mtu: 0, policy: 0, revision: 0 })
         })
     })
 }

@@ -74,7 +74,34 @@ impl Ends {
         finish(builder.size(length), |bytes| builder.write(bytes, &payload))
     }
 
-    fn udp_between(&self, source_port: u16, port: u16, payload: &[u8]) -> Frame {
+    /// A TCP segment without payload. `flags` are those of its header: 1 FIN, 2 SYN, 4 RST, 16 ACK.
+    pub fn segment(&self, source_port: u16, port: u16, flags: u8) -> Frame {
+        const FLAGS: usize = 13;
+        let builder = self.begin(IpNumber::TCP).tcp(source_port, port, 1, 0xffff);
+        let frame = finish(builder.size(0), |bytes| builder.write(bytes, &[]));
+        let offset = frame.transport() + FLAGS;
+        frame.with_byte(offset, flags)
+    }
+
+    /// An ICMP or, between IPv6 addresses, ICMPv6 message: type, code, the four bytes after the checksum, and what follows.
+    pub fn icmp(&self, kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Frame {
+        if self.source.is_ipv4() {
+            let builder = self.begin(IpNumber::ICMP).icmpv4_raw(kind, code, rest);
+            finish(builder.size(body.len()), |bytes| builder.write(bytes, body))
+        } else {
+            let builder = self.begin(IpNumber::IPV6_ICMP).icmpv6_raw(kind, code, rest);
+            finish(builder.size(body.len()), |bytes| builder.write(bytes, body))
+        }
+    }
+
+    /// A packet of any protocol.
+    pub fn ip(&self, protocol: u8, payload: &[u8]) -> Frame {
+        let builder = self.begin(IpNumber(protocol));
+        finish(builder.size(payload.len()), |bytes| builder.write(bytes, IpNumber(protocol), payload))
+    }
+
+    /// A UDP packet between two ports.
+    pub fn udp_between(&self, source_port: u16, port: u16, payload: &[u8]) -> Frame {
         let builder = self.begin(IpNumber::UDP).udp(source_port, port);
         finish(builder.size(payload.len()), |bytes| builder.write(bytes, payload))
     }
@@ -214,6 +241,50 @@ impl Frame {
     pub fn with_byte(mut self, offset: usize, value: u8) -> Self {
         self.0[offset] = value;
         self
+    }
+
+    /// Offset of the transport header of an IP packet without options or extension headers.
+    pub fn transport(&self) -> usize {
+        if self.0[ETHERNET] >> 4 == 4 { ETHERNET + 20 } else { ETHERNET + 40 }
+    }
+
+    /// The IP packet with an IPv6 extension header in front of what follows the IP header. Its first byte is filled in; the
+    /// others are given.
+    #[must_use]
+    pub fn with_extension(mut self, kind: u8, rest: &[u8]) -> Self {
+        const LENGTH: usize = ETHERNET + 4;
+        const NEXT_HEADER: usize = ETHERNET + 6;
+        let next = std::mem::replace(&mut self.0[NEXT_HEADER], kind);
+        let header: Vec<u8> = std::iter::once(next).chain(rest.iter().copied()).collect();
+        let length = self.0.len() - ETHERNET - 40 + header.len();
+        self.0[LENGTH..LENGTH + 2].copy_from_slice(&u16::try_from(length).expect("a short packet").to_be_bytes());
+        self.0.splice(ETHERNET + 40..ETHERNET + 40, header);
+        self
+    }
+
+    /// The part of an IP packet's payload from `from` up to `to` bytes, as a fragment with the identification `id`. All of it
+    /// from `to` on is still to come, if there is anything.
+    #[must_use]
+    pub fn fragment(&self, id: u16, from: usize, to: usize) -> Self {
+        let transport = self.transport();
+        let payload = &self.0[transport..];
+        let has_more = to < payload.len();
+        let offset = u16::try_from(from / 8).expect("a short packet");
+        let mut frame = Self(self.0[..transport].to_vec());
+        frame.0.extend(&payload[from..to.min(payload.len())]);
+        if self.0[ETHERNET] >> 4 == 4 {
+            let length = u16::try_from(frame.0.len() - ETHERNET).expect("a short packet");
+            let field = offset | u16::from(has_more) << 13;
+            for (at, value) in [(2, length), (4, id), (6, field)] {
+                frame.0[ETHERNET + at..ETHERNET + at + 2].copy_from_slice(&value.to_be_bytes());
+            }
+            frame.with_ipv4_checksum()
+        } else {
+            const FRAGMENT: u8 = 44;
+            let [high, low] = (offset << 3 | u16::from(has_more)).to_be_bytes();
+            let [id_high, id_low] = id.to_be_bytes();
+            frame.with_extension(FRAGMENT, &[0, high, low, 0, 0, id_high, id_low])
+        }
     }
 
     /// The frame with a right IPv4 header checksum.

@@ -41,12 +41,20 @@ struct Tool {
     why: &'static str,
 }
 
-const RUN_TOOLS: [Tool; 6] = [
+const RUN_TOOLS: [Tool; 10] = [
     Tool { program: "ip", package: "iproute2", why: "the demo and the lab lay out hosts and machines with it" },
     Tool { program: "nsenter", package: "util-linux", why: "programs are started inside hosts and machines" },
     Tool { program: "ping", package: "iputils-ping", why: "machines ping each other" },
     Tool { program: "iperf3", package: "iperf3", why: "machines measure their throughput" },
     Tool { program: "ethtool", package: "ethtool", why: "offloads are switched on and off" },
+    Tool { program: "nft", package: "nftables", why: "the lab looks at the guard of closed taps, and takes it away" },
+    Tool {
+        program: "iptables-restore",
+        package: "iptables",
+        why: "the lab takes over what the Linux bridge agent left",
+    },
+    Tool { program: "ebtables", package: "ebtables", why: "as above" },
+    Tool { program: "ipset", package: "ipset", why: "as above" },
     Tool { program: "bpftool", package: "bpftool", why: "the lab reads the pinned maps as an operator does" },
 ];
 

@@ -2,9 +2,11 @@
 
 mod display;
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use overlane_abi as abi;
+
+pub use crate::map_entry::{MapEntry, MapKey, SecurityEntry, SecurityKey};
 
 use crate::{
     model::{Mac, NetworkId, Vid, Vni},
@@ -123,6 +125,27 @@ pub enum KernelAction {
         /// Interface name, for people.
         name: String,
     },
+    /// Make the guard that keeps taps closed until their filters are in force. Taps that were open so far stay so.
+    CreateGuard {
+        /// By interface index.
+        released: BTreeSet<u32>,
+    },
+    /// Remove the guard.
+    RemoveGuard,
+    /// Have the guard let a tap through: its filters are in force, or it needs none.
+    Release {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name, for people.
+        name: String,
+    },
+    /// Have the guard close a tap, or forget one that is gone.
+    Close {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name, for people.
+        name: String,
+    },
     /// Add a static FDB entry. Several entries with a zero MAC make a flood list.
     AddFdb(FdbEntry),
     /// Delete a static FDB entry.
@@ -213,32 +236,6 @@ pub enum DatapathAction {
     },
 }
 
-/// An entry of one of the maps that the agent fills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum MapEntry {
-    Port(u32, abi::Port),
-    Network(abi::NetworkKey, abi::Network),
-    Fdb(abi::FdbKey, abi::FdbEntry),
-    Vtep(abi::Address, abi::Vtep),
-    Neighbor(abi::NeighborKey, abi::Neighbor),
-    Vlan(abi::VlanId, abi::Vlan),
-    VlanDevice(u32, abi::VlanId),
-}
-
-/// A key of one of the maps that the agent fills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum MapKey {
-    Port(u32),
-    Network(abi::NetworkKey),
-    Fdb(abi::FdbKey),
-    Vtep(abi::Address),
-    Neighbor(abi::NeighborKey),
-    Vlan(abi::VlanId),
-    VlanDevice(u32),
-}
-
 impl Action {
     /// The interface that the step is about, by index; `None` when there is none yet, or it is about something else.
     pub fn interface(&self) -> Option<u32> {
@@ -264,7 +261,11 @@ impl Action {
 impl KernelAction {
     fn interface(&self) -> Option<u32> {
         match self {
-            Self::CreateBridge { .. } | Self::CreateVxlan { .. } | Self::CreateVlan { .. } => None,
+            Self::CreateBridge { .. }
+            | Self::CreateVxlan { .. }
+            | Self::CreateVlan { .. }
+            | Self::CreateGuard { .. }
+            | Self::RemoveGuard => None,
             Self::SetUp { ifindex, .. }
             | Self::SetMtu { ifindex, .. }
             | Self::SetPromiscuous { ifindex, .. }
@@ -273,6 +274,8 @@ impl KernelAction {
             | Self::GiveBack { ifindex, .. }
             | Self::SetVxlanUnderlay { ifindex, .. }
             | Self::DeleteLink { ifindex, .. }
+            | Self::Release { ifindex, .. }
+            | Self::Close { ifindex, .. }
             | Self::ResolveNeighbor { uplink: ifindex, .. } => Some(*ifindex),
             Self::AddFdb(entry) | Self::DeleteFdb(entry) => Some(entry.ifindex),
         }
@@ -304,21 +307,6 @@ impl From<DatapathAction> for Action {
     }
 }
 
-impl MapEntry {
-    /// The entry's key.
-    pub fn key(&self) -> MapKey {
-        match *self {
-            Self::Port(key, _) => MapKey::Port(key),
-            Self::Network(key, _) => MapKey::Network(key),
-            Self::Fdb(key, _) => MapKey::Fdb(key),
-            Self::Vtep(key, _) => MapKey::Vtep(key),
-            Self::Neighbor(key, _) => MapKey::Neighbor(key),
-            Self::Vlan(key, _) => MapKey::Vlan(key),
-            Self::VlanDevice(key, _) => MapKey::VlanDevice(key),
-        }
-    }
-}
-
 impl MapKey {
     fn interface(&self) -> Option<u32> {
         match self {
@@ -326,6 +314,8 @@ impl MapKey {
             Self::Vlan(key) => Some(key.nic),
             Self::Network(key) if key.kind == abi::NetworkKey::INTERFACE => Some(key.id),
             Self::Network(_) | Self::Fdb(_) | Self::Vtep(_) | Self::Neighbor(_) => None,
+            Self::Security(SecurityKey::Source(ifindex, _)) => Some(*ifindex),
+            Self::Security(_) => None,
         }
     }
 }

@@ -3,9 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
-use crate::model::{Mac, NetworkId, PortId, Segment};
+use crate::{
+    model::{Mac, NetworkId, PortId, Segment},
+    security::{PortSecurity, Rulebook},
+};
 
 /// Everything that this host should have. Made by a control plane, read by [`crate::plan::plan`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +21,10 @@ pub struct Desired {
     pub networks: BTreeMap<NetworkId, Network>,
     /// Tunnel endpoints of all other hosts: VXLAN from anywhere else is dropped.
     pub vteps: BTreeSet<IpAddr>,
+    /// What security groups and address groups come to for the ports of this host.
+    pub rulebook: Arc<Rulebook>,
+    /// Whether the control plane knows security groups, so that a tap which it has not said anything about stays closed.
+    pub closed_by_default: bool,
 }
 
 /// An entry of the big tables, by what it is about.
@@ -66,6 +74,8 @@ pub struct LocalPort {
     pub addresses: Vec<IpAddr>,
     /// Neutron's `device_owner`, such as `compute:nova` or `network:dhcp`; empty when nobody owns it.
     pub device_owner: String,
+    /// What it may send and receive.
+    pub security: PortSecurity,
 }
 
 /// The owner of an address.

@@ -4,10 +4,13 @@
 pub mod action;
 pub mod config;
 pub mod desired;
+pub mod leftovers;
+pub mod map_entry;
 pub mod model;
 pub mod observed;
 pub mod oslo_ini;
 pub mod plan;
 pub mod problem;
+pub mod security;
 pub mod topology;
 pub mod update;

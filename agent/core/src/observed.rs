@@ -5,11 +5,13 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
+use ipnet::IpNet;
 use overlane_abi as abi;
 
 use crate::{
-    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
     model::{Mac, NetworkId, Vid, Vni},
+    security::compile::Service,
 };
 
 /// Everything that the plan looks at.
@@ -24,6 +26,9 @@ pub struct Observed {
     pub retired: BTreeSet<u32>,
     /// Taps that have been left to libvirt for longer than a grace period: it will not connect them any more.
     pub abandoned: BTreeSet<u32>,
+    /// Whether the host has come from another filter a short while ago, so that connections are met in mid-stream. (As
+    /// above; `None` when the caller does not know, and what is there is right.)
+    pub is_taken_over: Option<bool>,
 }
 
 /// Devices, FDB and paths of one network namespace.
@@ -38,6 +43,8 @@ pub struct KernelState {
     pub paths: BTreeMap<IpAddr, Path>,
     /// Addresses that other hosts can see (global scope), by interface index.
     pub addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
+    /// The taps that the guard of closed taps lets through, by interface index; `None` where there is no guard.
+    pub released: Option<BTreeSet<u32>>,
     /// Whether the kernel makes VLAN devices (its 8021q module). Only asked while one is missing
     /// ([`crate::plan::lacks_vlan_device`]).
     pub has_8021q: bool,
@@ -173,6 +180,89 @@ pub struct DatapathState {
     pub attached: BTreeSet<(abi::Hook, u32)>,
     /// Where programs have counted something, by hook and interface index.
     pub counted: BTreeSet<(abi::Hook, u32)>,
+    /// The maps of port security and security groups.
+    pub security: SecurityState,
+}
+
+/// Contents of the maps of port security and security groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecurityState {
+    /// `sources` and `source_prefixes`: what each tap's port may send as, with the flags of an [`abi::Source`].
+    pub sources: BTreeMap<u32, BTreeMap<AllowedSource, u32>>,
+    /// `sets`: what each set holds.
+    pub sets: BTreeMap<u32, abi::SetName>,
+    /// `members` and `member_prefixes`: the addresses of each set, with the rule of an [`abi::Member`].
+    pub members: BTreeMap<u32, BTreeMap<IpNet, u32>>,
+    /// `policies`: what each policy consists of.
+    pub policies: BTreeMap<u32, abi::PolicyName>,
+    /// `rules`: the entries of each policy.
+    pub rules: BTreeMap<u32, BTreeMap<Service, abi::RuleSet>>,
+    /// The one entry of `generation`; 0 in maps that nobody has filled yet.
+    pub generation: u32,
+}
+
+/// A MAC address that a port may use, with the addresses to use it with; `None`: with frames that are neither IP nor ARP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AllowedSource {
+    /// The source MAC address.
+    pub mac: Mac,
+    /// The source addresses.
+    pub net: Option<IpNet>,
+}
+
+impl SecurityState {
+    /// Takes note of an entry that was written.
+    pub fn put(&mut self, entry: &SecurityEntry) {
+        match *entry {
+            SecurityEntry::Source(ifindex, source, flags) => {
+                self.sources.entry(ifindex).or_default().insert(source, flags);
+            }
+            SecurityEntry::Set(set, name) => {
+                self.sets.insert(set, name);
+            }
+            SecurityEntry::Member(set, net, rule) => {
+                self.members.entry(set).or_default().insert(net, rule);
+            }
+            SecurityEntry::Policy(policy, name) => {
+                self.policies.insert(policy, name);
+            }
+            SecurityEntry::Rule(policy, service, rules) => {
+                self.rules.entry(policy).or_default().insert(service, rules);
+            }
+            SecurityEntry::Generation(generation) => self.generation = generation,
+        }
+    }
+
+    /// Takes note of an entry that was deleted, and returns whether it was known.
+    pub fn delete(&mut self, key: &SecurityKey) -> bool {
+        match key {
+            SecurityKey::Source(ifindex, source) => remove(&mut self.sources, *ifindex, source),
+            SecurityKey::Set(set) => self.sets.remove(set).is_some(),
+            SecurityKey::Member(set, net) => remove(&mut self.members, *set, net),
+            SecurityKey::Policy(policy) => self.policies.remove(policy).is_some(),
+            SecurityKey::Rule(policy, service) => remove(&mut self.rules, *policy, service),
+            // There is always one.
+            SecurityKey::Generation => false,
+        }
+    }
+}
+
+/// Removes an entry of one of many tables, and the table with its last one.
+fn remove<K: Ord, V>(tables: &mut BTreeMap<u32, BTreeMap<K, V>>, number: u32, key: &K) -> bool {
+    let Some(table) = tables.get_mut(&number) else { return false };
+    let was_there = table.remove(key).is_some();
+    if table.is_empty() {
+        tables.remove(&number);
+    }
+    was_there
+}
+
+impl DatapathState {
+    /// Whether both of a port's programs are in force at its tap, so that it may be connected.
+    pub fn is_filtered(&self, tap: u32) -> bool {
+        let is_attached = |hook| self.attached.contains(&(hook, tap));
+        self.ports.contains_key(&tap) && is_attached(abi::Hook::FromPort) && is_attached(abi::Hook::ToPort)
+    }
 }
 
 impl Observed {
@@ -191,6 +281,17 @@ impl Observed {
             }
             Action::Datapath(DatapathAction::Put(MapEntry::Neighbor(key, neighbor))) => {
                 maps.and_then(|maps| maps.neighbors.insert(*key, *neighbor));
+            }
+            Action::Datapath(DatapathAction::Put(MapEntry::Port(ifindex, port))) => {
+                maps.and_then(|maps| maps.ports.insert(*ifindex, *port));
+            }
+            Action::Datapath(DatapathAction::Put(MapEntry::Security(entry))) => {
+                if let Some(maps) = maps {
+                    maps.security.put(entry);
+                }
+            }
+            Action::Datapath(DatapathAction::Delete(MapKey::Security(key))) => {
+                maps.map(|maps| maps.security.delete(key));
             }
             Action::Datapath(DatapathAction::Delete(MapKey::Fdb(key))) => {
                 maps.and_then(|maps| maps.fdb.remove(key));

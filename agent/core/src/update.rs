@@ -1,11 +1,12 @@
 //! Changes of what is desired, small ones apart: one machine that comes or goes elsewhere in the cloud must not cost a look
 //! at all the others.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use crate::{
     desired::{Desired, EntryKey, Neighbor, Network},
     model::{Mac, NetworkId},
+    security::Rulebook,
 };
 
 /// What a control plane has to say.
@@ -15,6 +16,8 @@ pub enum Update {
     Whole(Box<Desired>),
     /// Some entries; all else is as it was.
     Entries(Vec<EntryChange>),
+    /// Other rules of security groups or other members, and some entries; all else is as it was.
+    Rules(Arc<Rulebook>, Vec<EntryChange>),
 }
 
 /// One entry as it is from now on.
@@ -32,24 +35,43 @@ impl Update {
         if old == new {
             return None;
         }
-        Some(entries_between(old, new).map_or_else(|| Self::Whole(Box::new(new.clone())), Self::Entries))
+        Some(match entries_between(old, new) {
+            None => Self::Whole(Box::new(new.clone())),
+            Some(changes) if old.rulebook == new.rulebook => Self::Entries(changes),
+            Some(changes) => Self::Rules(Arc::clone(&new.rulebook), changes),
+        })
     }
 
     /// Makes one update of two that come one after the other.
     pub fn then(self, next: Self) -> Self {
         match (self, next) {
-            (Self::Whole(mut desired), Self::Entries(changes)) => {
-                for change in &changes {
-                    change.apply(&mut desired);
-                }
+            (_, Self::Whole(whole)) => Self::Whole(whole),
+            (Self::Whole(mut desired), next) => {
+                next.apply(&mut desired);
                 Self::Whole(desired)
             }
-            (Self::Entries(mut changes), Self::Entries(more)) => {
-                changes.extend(more);
-                Self::Entries(changes)
+            (Self::Entries(changes), Self::Entries(more)) => Self::Entries([changes, more].concat()),
+            (Self::Rules(rulebook, changes), Self::Entries(more))
+            | (Self::Entries(changes) | Self::Rules(_, changes), Self::Rules(rulebook, more)) => {
+                Self::Rules(rulebook, [changes, more].concat())
             }
-            (_, whole) => whole,
         }
+    }
+
+    /// Changes what is desired, and says which entries that is about if it is about nothing but entries and rules.
+    pub fn apply(self, desired: &mut Desired) -> Option<Vec<EntryKey>> {
+        let changes = match self {
+            Self::Whole(whole) => {
+                *desired = *whole;
+                return None;
+            }
+            Self::Entries(changes) => changes,
+            Self::Rules(rulebook, changes) => {
+                desired.rulebook = rulebook;
+                changes
+            }
+        };
+        Some(changes.iter().map(|change| change.apply(desired)).collect())
     }
 }
 
@@ -80,11 +102,12 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     }
 }
 
-/// The entries that differ, if nothing else does.
+/// The entries that differ, if nothing else does but the rules.
 fn entries_between(old: &Desired, new: &Desired) -> Option<Vec<EntryChange>> {
-    let same_but_for_networks =
-        old.complete == new.complete && old.vteps == new.vteps && old.networks.len() == new.networks.len();
-    if !same_but_for_networks {
+    // By name, so that a new field is not forgotten here.
+    let Desired { complete, networks, vteps, rulebook: _, closed_by_default } = new;
+    let is_same = (complete, vteps, closed_by_default) == (&old.complete, &old.vteps, &old.closed_by_default);
+    if !is_same || old.networks.len() != networks.len() {
         return None;
     }
     let mut changes = Vec::new();

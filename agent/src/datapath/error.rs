@@ -69,6 +69,9 @@ pub enum DatapathError {
     /// A map has no room for another entry.
     #[error("map {0} is full (its capacity is in ebpf/abi/src/limits.rs); the kernel lane carries what does not fit")]
     Full(&'static str),
+    /// The kernel's events cannot be waited for.
+    #[error("listening to what the programs tell")]
+    Events(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The pin directory could not be read or changed.
     #[error("accessing {path}")]
     Pins {

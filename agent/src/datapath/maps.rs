@@ -21,7 +21,7 @@ use overlane_core::{
     observed::DatapathState,
 };
 
-use super::{DatapathError, links::Links, stats};
+use super::{DatapathError, links::Links, security::SecurityMaps, stats};
 
 /// Every map.
 pub struct Maps {
@@ -36,8 +36,30 @@ pub struct Maps {
     drops: PerCpuHashMap<MapData, DropKey, Tally>,
     meta: Array<MapData, Meta>,
     vteps_that_do_not_fit: BTreeSet<Address>,
+    security: SecurityMaps,
     /// Each once more, by name: what a pin can be made of.
     descriptors: Vec<(&'static str, OwnedFd)>,
+}
+
+/// Where maps come from: a loaded object, or pins.
+pub(super) struct Opener<'a> {
+    open: &'a mut dyn FnMut(&'static str) -> Result<Map, MapError>,
+    descriptors: Vec<(&'static str, OwnedFd)>,
+}
+
+impl<'a> Opener<'a> {
+    pub(super) fn new(open: &'a mut dyn FnMut(&'static str) -> Result<Map, MapError>) -> Self {
+        Self { open, descriptors: Vec::new() }
+    }
+
+    pub(super) fn typed<M: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, DatapathError> {
+        let map = (self.open)(name).map_err(DatapathError::map(name))?;
+        if let Map::HashMap(data) | Map::PerCpuHashMap(data) | Map::Array(data) | Map::LpmTrie(data) = &map {
+            let descriptor = data.fd().as_fd().try_clone_to_owned();
+            self.descriptors.push((name, descriptor.map_err(MapError::IoError).map_err(DatapathError::map(name))?));
+        }
+        M::try_from(map).map_err(DatapathError::map(name))
+    }
 }
 
 impl Maps {
@@ -52,39 +74,25 @@ impl Maps {
 
     /// Opens the maps that are pinned in `directory`.
     pub(super) fn open_pinned(directory: &Path) -> Result<Self, DatapathError> {
-        if !directory.join(names::META).exists() {
-            return Err(DatapathError::NothingPinned(directory.to_owned()));
-        }
-        Self::from(|name| Map::from_map_data(MapData::from_pin(directory.join(name))?))
+        Self::from(opener_of_pins(directory)?)
     }
 
     fn from(mut open: impl FnMut(&'static str) -> Result<Map, MapError>) -> Result<Self, DatapathError> {
-        fn typed<M: TryFrom<Map, Error = MapError>>(
-            open: &mut impl FnMut(&'static str) -> Result<Map, MapError>,
-            descriptors: &mut Vec<(&'static str, OwnedFd)>,
-            name: &'static str,
-        ) -> Result<M, DatapathError> {
-            let map = open(name).map_err(DatapathError::map(name))?;
-            if let Map::HashMap(data) | Map::PerCpuHashMap(data) | Map::Array(data) = &map {
-                let descriptor = data.fd().as_fd().try_clone_to_owned();
-                descriptors.push((name, descriptor.map_err(MapError::IoError).map_err(DatapathError::map(name))?));
-            }
-            M::try_from(map).map_err(DatapathError::map(name))
-        }
-        let mut descriptors = Vec::new();
+        let mut open = Opener::new(&mut open);
         Ok(Self {
-            ports: typed(&mut open, &mut descriptors, names::PORTS)?,
-            networks: typed(&mut open, &mut descriptors, names::NETWORKS)?,
-            fdb: typed(&mut open, &mut descriptors, names::FDB)?,
-            vteps: typed(&mut open, &mut descriptors, names::VTEPS)?,
-            neighbors: typed(&mut open, &mut descriptors, names::NEIGHBORS)?,
-            vlans: typed(&mut open, &mut descriptors, names::VLANS)?,
-            vlan_devices: typed(&mut open, &mut descriptors, names::VLAN_DEVICES)?,
-            counters: typed(&mut open, &mut descriptors, names::COUNTERS)?,
-            drops: typed(&mut open, &mut descriptors, names::DROPS)?,
-            meta: typed(&mut open, &mut descriptors, names::META)?,
+            ports: open.typed(names::PORTS)?,
+            networks: open.typed(names::NETWORKS)?,
+            fdb: open.typed(names::FDB)?,
+            vteps: open.typed(names::VTEPS)?,
+            neighbors: open.typed(names::NEIGHBORS)?,
+            vlans: open.typed(names::VLANS)?,
+            vlan_devices: open.typed(names::VLAN_DEVICES)?,
+            counters: open.typed(names::COUNTERS)?,
+            drops: open.typed(names::DROPS)?,
+            meta: open.typed(names::META)?,
             vteps_that_do_not_fit: BTreeSet::new(),
-            descriptors,
+            security: SecurityMaps::open(&mut open)?,
+            descriptors: open.descriptors,
         })
     }
 
@@ -102,12 +110,21 @@ impl Maps {
         Ok(())
     }
 
+    /// Has every flow judged again: an agent may have ended between taking something away and saying so.
+    pub(super) fn begin(&mut self) -> Result<(), DatapathError> {
+        for (ifindex, port) in dump(&self.ports, names::PORTS)? {
+            let revision = port.revision + 1;
+            insert(&mut self.ports, names::PORTS, ifindex, Port { revision, ..port })?;
+        }
+        self.security.begin()
+    }
+
     /// What is in the maps and where programs are attached. The big maps are read only when nothing is `known` of them: no
     /// one else writes to them.
     pub(super) fn observe(&self, links: &Links, known: Option<DatapathState>) -> Result<DatapathState, DatapathError> {
-        let (fdb, neighbors) = match known {
-            Some(known) => (known.fdb, known.neighbors),
-            None => (dump(&self.fdb, names::FDB)?, dump(&self.neighbors, names::NEIGHBORS)?),
+        let (fdb, neighbors, security) = match known {
+            Some(known) => (known.fdb, known.neighbors, known.security),
+            None => (dump(&self.fdb, names::FDB)?, dump(&self.neighbors, names::NEIGHBORS)?, self.security.read()?),
         };
         Ok(DatapathState {
             ports: dump(&self.ports, names::PORTS)?,
@@ -119,6 +136,7 @@ impl Maps {
             vlan_devices: dump(&self.vlan_devices, names::VLAN_DEVICES)?,
             attached: links.list()?,
             counted: self.counted()?,
+            security,
         })
     }
 
@@ -149,6 +167,7 @@ impl Maps {
             MapEntry::Fdb(key, value) => insert(&mut self.fdb, names::FDB, key, value),
             MapEntry::Vtep(key, value) => self.put_vtep(key, value),
             MapEntry::Neighbor(key, value) => insert(&mut self.neighbors, names::NEIGHBORS, key, value),
+            MapEntry::Security(entry) => self.security.put(&entry),
             MapEntry::Vlan(key, value) => insert(&mut self.vlans, names::VLANS, key, value),
             MapEntry::VlanDevice(key, value) => insert(&mut self.vlan_devices, names::VLAN_DEVICES, key, value),
         }
@@ -186,6 +205,7 @@ impl Maps {
                 gone(self.vteps.remove(key), names::VTEPS)
             }
             MapKey::Neighbor(key) => gone(self.neighbors.remove(key), names::NEIGHBORS),
+            MapKey::Security(key) => self.security.delete(key),
             MapKey::Vlan(key) => gone(self.vlans.remove(key), names::VLANS),
             MapKey::VlanDevice(key) => gone(self.vlan_devices.remove(key), names::VLAN_DEVICES),
         }
@@ -205,6 +225,17 @@ impl Maps {
     }
 }
 
+/// Opens maps by the names of their pins.
+pub(super) fn opener_of_pins(
+    directory: &Path,
+) -> Result<impl FnMut(&'static str) -> Result<Map, MapError>, DatapathError> {
+    if directory.join(names::META).exists() {
+        Ok(move |name: &'static str| Map::from_map_data(MapData::from_pin(directory.join(name))?))
+    } else {
+        Err(DatapathError::NothingPinned(directory.to_owned()))
+    }
+}
+
 fn dump<K: Pod + Ord + Hash + Eq, V: Pod>(
     map: &HashMap<MapData, K, V>,
     name: &'static str,
@@ -217,7 +248,7 @@ fn clear<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, name: &'static str) -
     keys.iter().try_for_each(|key| gone(map.remove(key), name))
 }
 
-fn insert<K: Pod, V: Pod>(
+pub(super) fn insert<K: Pod, V: Pod>(
     map: &mut HashMap<MapData, K, V>,
     name: &'static str,
     key: K,
@@ -227,7 +258,7 @@ fn insert<K: Pod, V: Pod>(
 }
 
 /// Gone-already is success.
-fn gone(result: Result<(), MapError>, name: &'static str) -> Result<(), DatapathError> {
+pub(super) fn gone(result: Result<(), MapError>, name: &'static str) -> Result<(), DatapathError> {
     match result {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -5,10 +5,13 @@
 
 mod alive;
 mod error;
+mod events;
+mod flows;
 mod links;
 mod logs;
 mod maps;
 mod programs;
+mod security;
 mod stats;
 mod watch;
 
@@ -19,19 +22,21 @@ use std::{
 };
 
 use nix::net::if_::if_indextoname;
-use overlane_abi::{ABI_VERSION, Hook};
-use overlane_core::{action::DatapathAction, observed::DatapathState};
+use overlane_abi::{ABI_VERSION, Hook, Port};
+use overlane_core::{action::DatapathAction, config::FlowConfig, observed::DatapathState};
 
 pub use error::DatapathError;
+pub use events::Events;
+pub use flows::{Flow, Side};
 pub use maps::Maps;
-pub use stats::{Counters, Drop, Stats};
+pub use stats::{Counters, Drop, RuleHits, Stats};
 pub use watch::PinWatch;
 
 use links::Links;
 use programs::Programs;
 
 /// Values that the programs are loaded with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LoadSettings {
     /// This host's tunnel endpoint.
     pub local_vtep: IpAddr,
@@ -41,6 +46,12 @@ pub struct LoadSettings {
     pub source_ports: (u16, u16),
     /// Whether the programs log what they drop.
     pub logs: bool,
+    /// Whether ports are forwarded for, rather than only filtered.
+    pub forwards: bool,
+    /// Whether a tap that has no entry in `ports` is closed.
+    pub is_closed: bool,
+    /// How flows are remembered and logged.
+    pub flows: FlowConfig,
 }
 
 /// The loaded programs and their maps.
@@ -50,6 +61,7 @@ pub struct Datapath {
     links: Links,
     directory: PathBuf,
     other_versions: Vec<PathBuf>,
+    events: Option<Events>,
 }
 
 impl Datapath {
@@ -63,9 +75,12 @@ impl Datapath {
         error::require_bpf_file_system(bpffs)?;
         let other_versions = versions(bpffs)?.into_iter().filter(|version| *version != directory).collect::<Vec<_>>();
         let links = Links::open(&directory, &other_versions)?;
-        let (mut programs, maps) = Programs::load(&directory, settings)?;
+        let (mut programs, mut maps) = Programs::load(&directory, settings)?;
+        maps.begin()?;
         links.adopt(&mut programs)?;
-        Ok(Self { programs, maps, links, directory, other_versions })
+        // Whoever only leaves the filters behind reads no events, and has no runtime to wait with.
+        let events = tokio::runtime::Handle::try_current().is_ok().then(|| programs.take_events()).transpose()?;
+        Ok(Self { programs, maps, links, directory, other_versions, events })
     }
 
     /// What is in the maps, and where programs are attached; the entries of the big maps are those that are `known`, if any. Pins
@@ -87,6 +102,11 @@ impl Datapath {
         self.links.drop_dead()
     }
 
+    /// What the programs tell as it happens; `None` when somebody listens already.
+    pub fn take_events(&mut self) -> Option<Events> {
+        self.events.take()
+    }
+
     /// Carries out one step of a plan.
     ///
     /// # Errors
@@ -99,6 +119,38 @@ impl Datapath {
             DatapathAction::Detach { hook, ifindex } => self.links.detach(*hook, *ifindex),
             DatapathAction::ForgetCounters { hook, ifindex } => self.maps.forget_counters(*hook, *ifindex),
         }
+    }
+
+    /// Leaves programs only where they keep ports to their rules, and has these forward nothing; returns for how many ports. 0
+    /// means that there are none, and that nothing was done.
+    ///
+    /// # Errors
+    /// [`DatapathError`] when the kernel refuses; what is attached stays then.
+    pub fn filter_only(bpffs: &Path, settings: &LoadSettings) -> Result<usize, DatapathError> {
+        let directory = pin_directory(bpffs);
+        let DatapathState { ports, vlan_devices, .. } = match Maps::open_pinned(&directory) {
+            Ok(maps) => maps.observe(&Links::at(&directory), None)?,
+            Err(DatapathError::NothingPinned(_)) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        if !ports.values().any(|port| port.flags & Port::FILTERED != 0) {
+            return Ok(0);
+        }
+        let datapath = Self::open(bpffs, &LoadSettings { forwards: false, is_closed: true, ..settings.clone() })?;
+        let is_secured = |ifindex: u32| ports.get(&ifindex).is_some_and(|port| port.flags & Port::SECURED != 0);
+        let stays = |hook, ifindex| match hook {
+            Hook::FromPort | Hook::ToPort => is_secured(ifindex),
+            // Nothing else connects these VLANs.
+            Hook::ToVlan => true,
+            Hook::FromUplink => vlan_devices.values().any(|vlan| vlan.nic == ifindex),
+            Hook::FromOverlay => false,
+        };
+        for (hook, ifindex) in datapath.links.list()? {
+            if !stays(hook, ifindex) {
+                datapath.links.detach(hook, ifindex)?;
+            }
+        }
+        Ok(ports.values().filter(|port| port.flags & Port::SECURED != 0).count())
     }
 
     /// Takes every program off its interface and removes every pin: the kernel lane carries everything from now on.
@@ -159,6 +211,22 @@ impl Datapath {
             tracing::info!(version = %version.display(), "maps of another version are replaced");
         }
         Ok(())
+    }
+
+    /// The connection table.
+    ///
+    /// # Errors
+    /// As for [`Self::observe_pinned`].
+    pub fn flows(bpffs: &Path) -> Result<Vec<Flow>, DatapathError> {
+        flows::read(&pin_directory(bpffs))
+    }
+
+    /// What rules have admitted.
+    ///
+    /// # Errors
+    /// As for [`Self::observe_pinned`].
+    pub fn rule_hits(bpffs: &Path) -> Result<RuleHits, DatapathError> {
+        stats::rule_hits(&pin_directory(bpffs))
     }
 
     /// Reads what pinned maps of a running or stopped agent hold, without loading anything.

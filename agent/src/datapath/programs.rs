@@ -8,7 +8,7 @@ use aya::{
 };
 use overlane_abi::{Address, Hook, names};
 
-use super::{DatapathError, LoadSettings, Maps, logs};
+use super::{DatapathError, Events, LoadSettings, Maps, logs};
 
 /// The object that the build script embeds; empty when it was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/overlane.bpf.o"));
@@ -36,6 +36,14 @@ impl Programs {
             .override_global(names::VXLAN_PORT, &settings.vxlan_port, true)
             .override_global(names::SOURCE_PORT_MIN, &source_port_min, true)
             .override_global(names::SOURCE_PORT_END, &source_port_end, true);
+        let (forwarding, closed) = (u8::from(settings.forwards), u8::from(settings.is_closed));
+        loader
+            .override_global(names::FORWARDING, &forwarding, true)
+            .override_global(names::CLOSED, &closed, true)
+            .override_global(names::FLOW_TIMEOUTS, settings.flows.timeouts.as_slice(), true)
+            .override_global(names::LOG_RATE, &settings.flows.log_rate, true)
+            .map_max_entries(names::CONNTRACK4, settings.flows.max)
+            .map_max_entries(names::CONNTRACK6, settings.flows.max);
         let log_level = logs::level(settings.logs);
         loader.override_global(aya_log::LEVEL, &log_level, true);
         for (name, pin) in &pins {
@@ -48,6 +56,11 @@ impl Programs {
         }
         let log_forwarder = if settings.logs { start_log_forwarder(&mut ebpf) } else { None };
         Ok((Self { ebpf, log_forwarder }, maps))
+    }
+
+    /// The events that the programs write.
+    pub(super) fn take_events(&mut self) -> Result<Events, DatapathError> {
+        Events::take(&mut self.ebpf)
     }
 
     /// The program for a hook.

@@ -1,11 +1,14 @@
 //! What the programs have counted, summed over CPUs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use aya::maps::{MapData, PerCpuHashMap};
-use overlane_abi::{CounterKey, DropKey, DropReason, Hook, HookCounters, Outcome, Tally, names};
+use overlane_abi::{CounterKey, DropKey, DropReason, Hook, HookCounters, Outcome, RuleHitKey, Tally, names};
 
-use super::DatapathError;
+use super::{
+    DatapathError,
+    maps::{Opener, opener_of_pins},
+};
 
 /// Everything that has been counted since the maps were made.
 #[derive(Clone, Debug, Default)]
@@ -78,4 +81,20 @@ pub(super) fn read(
     }
     stats.drops.sort_by_key(|drop| (drop.ifindex, drop.reason));
     Ok(stats)
+}
+
+/// What rules have admitted: packets and bytes, by policy and index of the rule.
+pub type RuleHits = BTreeMap<(u32, u32), (u64, u64)>;
+
+/// Reads what rules have admitted, from the pinned map.
+pub(super) fn rule_hits(directory: &Path) -> Result<RuleHits, DatapathError> {
+    let mut open = opener_of_pins(directory)?;
+    let map: PerCpuHashMap<MapData, RuleHitKey, Tally> = Opener::new(&mut open).typed(names::RULE_HITS)?;
+    let mut hits = BTreeMap::new();
+    for entry in map.iter() {
+        let (key, cpus) = entry.map_err(DatapathError::map(names::RULE_HITS))?;
+        let sum = |of: fn(&Tally) -> u64| cpus.iter().map(of).sum();
+        hits.insert((key.policy, key.rule), (sum(|tally| tally.packets), sum(|tally| tally.bytes)));
+    }
+    Ok(hits)
 }

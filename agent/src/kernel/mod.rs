@@ -4,9 +4,11 @@
 mod address;
 mod error;
 mod fdb;
+mod guard;
 mod layer3;
 mod link;
 mod monitor;
+mod nftables;
 mod path;
 mod sysctl;
 mod vlan;
@@ -87,7 +89,8 @@ impl Kernel {
         let addresses = self.list_addresses().await?;
         // Before it is there, the kernel would refuse to look for routes from it.
         let source = config.local_ip().filter(|address| addresses.values().any(|list| list.contains(address)));
-        let mut state = KernelState { links, fdb, addresses, ..KernelState::default() };
+        let released = self.list_released()?;
+        let mut state = KernelState { links, fdb, addresses, released, ..KernelState::default() };
         let vteps = desired.vteps.union(&state.learned_vteps()).copied().collect();
         state.paths = self.find_paths(&vteps, source, &state.links).await?;
         if plan::lacks_vlan_device(desired, &state, config) {
@@ -119,6 +122,10 @@ impl Kernel {
                 self.set_vxlan_underlay(*ifindex, name, *underlay).await
             }
             KernelAction::DeleteLink { ifindex, name } => self.delete_link(*ifindex, name).await,
+            KernelAction::CreateGuard { released } => self.create_guard(released),
+            KernelAction::RemoveGuard => self.remove_guard(),
+            KernelAction::Release { ifindex, name } => self.release(*ifindex, name),
+            KernelAction::Close { ifindex, name } => self.close(*ifindex, name),
             KernelAction::AddFdb(entry) => self.change_fdb(&[FdbChange::Add(*entry)]).remove(0),
             KernelAction::DeleteFdb(entry) => self.change_fdb(&[FdbChange::Delete(*entry)]).remove(0),
             KernelAction::ResolveNeighbor { uplink, address } => self.resolve_neighbor(*uplink, *address).await,

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use overlane_abi::Outcome;
+use overlane_core::model::PortId;
 use serde::Serialize;
 
-use super::{View, table::Row};
+use super::{Selection, View, table::Row};
 
 /// What was dropped on one interface for one reason.
 #[derive(Serialize)]
 pub(super) struct DropRow {
     interface: String,
+    /// The port whose tap it is.
+    port_id: Option<PortId>,
     reason: &'static str,
     packets: u64,
     bytes: u64,
@@ -18,11 +21,12 @@ pub(super) struct DropRow {
 }
 
 impl Row for DropRow {
-    const TITLES: &'static [&'static str] = &["INTERFACE", "REASON", "PACKETS", "BYTES", "EXPLANATION"];
+    const TITLES: &'static [&'static str] = &["INTERFACE", "PORT", "REASON", "PACKETS", "BYTES", "EXPLANATION"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.interface.clone(),
+            self.port_id.map(|id| id.to_string()).unwrap_or_default(),
             self.reason.to_owned(),
             self.packets.to_string(),
             self.bytes.to_string(),
@@ -31,15 +35,20 @@ impl Row for DropRow {
     }
 }
 
-pub(super) fn drops(view: &View) -> Vec<DropRow> {
+pub(super) fn drops(view: &View, selection: &Selection) -> Vec<DropRow> {
     let row = |drop: &crate::datapath::Drop| DropRow {
         interface: if drop.ifindex == 0 { "(all others)".to_owned() } else { view.interface(drop.ifindex) },
+        port_id: view.port_at(drop.ifindex),
         reason: drop.reason.name(),
         packets: drop.packets,
         bytes: drop.bytes,
         explanation: drop.reason.explanation(),
     };
-    view.stats.drops.iter().map(row).collect()
+    let is_meant = |row: &DropRow| match row.port_id {
+        Some(port) => selection.selects_port(port),
+        None => selection.port.is_none(),
+    };
+    view.stats.drops.iter().map(row).filter(is_meant).collect()
 }
 
 /// What one program has seen on one interface. The outcomes add up to the packets.

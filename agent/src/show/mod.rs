@@ -4,13 +4,15 @@
 mod agent;
 mod counters;
 mod ports;
+mod security;
 mod table;
 mod tunnels;
 mod view;
 
-use std::io::Write;
+use std::{io::Write, net::IpAddr};
 
 use clap::ValueEnum;
+use overlane_core::model::PortId;
 use serde::Serialize;
 
 use crate::cli::Format;
@@ -34,24 +36,54 @@ pub enum Subject {
     Drops,
     /// What became of every packet, by interface and program.
     Counters,
+    /// The rules of security groups, and what each has admitted.
+    Rules,
+    /// The connection table.
+    Flows,
     /// The agent: whether it runs, which lanes it may use, what it has repaired, and what it fails to do.
     Agent,
+}
+
+/// What of a subject is shown.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Only what concerns this port: its id, the beginning of it, or the name of its tap.
+    pub port: Option<String>,
+    /// Only what concerns this address.
+    pub address: Option<IpAddr>,
+}
+
+impl Selection {
+    fn selects_port(&self, id: PortId) -> bool {
+        self.port.as_ref().is_none_or(|wanted| id.to_string().starts_with(wanted.as_str()) || id.tap_name() == *wanted)
+    }
 }
 
 /// Prints one subject.
 ///
 /// # Errors
-/// When `out` cannot be written to.
-pub fn show(subject: Subject, view: &View, format: Format, out: &mut impl Write) -> anyhow::Result<()> {
+/// When the maps cannot be read, or `out` cannot be written to.
+pub fn show(
+    subject: Subject,
+    selection: &Selection,
+    view: &View,
+    format: Format,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let is_chosen_by_port = matches!(subject, Subject::Flows | Subject::Rules | Subject::Drops);
+    anyhow::ensure!(is_chosen_by_port || selection.port.is_none(), "only flows, rules and drops are chosen by port");
+    anyhow::ensure!(subject == Subject::Flows || selection.address.is_none(), "only flows are chosen by address");
     match subject {
         Subject::Ports => table::print(&ports::ports(view), format, out),
         Subject::Networks => table::print(&ports::networks(view), format, out),
         Subject::Fdb => table::print(&tunnels::fdb(view), format, out),
         Subject::Neighbors => table::print(&tunnels::neighbors(view), format, out),
         Subject::Vteps => table::print(&tunnels::vteps(view), format, out),
-        Subject::Drops => table::print(&counters::drops(view), format, out),
+        Subject::Drops => table::print(&counters::drops(view, selection), format, out),
         Subject::Counters => table::print(&counters::counters(view), format, out),
         Subject::Agent => table::print(&agent::agent(view), format, out),
+        Subject::Rules => table::print(&security::rules(view, selection, &view.rule_hits()?), format, out),
+        Subject::Flows => table::print(&security::flows(view, selection, &view.flows()?), format, out),
     }
 }
 

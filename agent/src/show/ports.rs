@@ -7,6 +7,7 @@ use overlane_core::{
     model::{NetworkId, PortId},
     observed::Link,
     plan::Subject,
+    security::{Filter, PortSecurity},
 };
 use serde::Serialize;
 
@@ -28,6 +29,10 @@ pub(super) struct PortRow {
     state: &'static str,
     /// Why the port is not active.
     reason: Option<String>,
+    /// `open`, `addresses` (it is held to its own addresses) or `groups` (and to the rules of its security groups).
+    security: &'static str,
+    /// Whether that is in force. A port with groups is closed until then.
+    secured: bool,
     /// `fast` or `kernel`.
     lane: &'static str,
     /// Frames that the port has sent.
@@ -47,6 +52,7 @@ impl Row for PortRow {
         "MAC",
         "ADDRESSES",
         "STATE",
+        "SECURITY",
         "LANE",
         "SENT",
         "FAST",
@@ -63,6 +69,11 @@ impl Row for PortRow {
             self.mac_address.clone(),
             self.fixed_ips.join(" "),
             self.state.to_owned(),
+            match (self.security, self.secured) {
+                ("open", _) | (_, true) => self.security.to_owned(),
+                ("groups", false) => "groups (closed)".to_owned(),
+                (security, false) => format!("{security} (not yet)"),
+            },
             self.lane.to_owned(),
             self.sent.to_string(),
             self.sent_fast.to_string(),
@@ -101,7 +112,13 @@ fn port_row(
         device_owner: port.device_owner.clone(),
         state,
         reason,
-        lane: if view.is_attached(Hook::FromPort, ifindex) { "fast" } else { "kernel" },
+        security: match &port.security {
+            PortSecurity::Open => "open",
+            PortSecurity::Enforced(Filter { groups: None, .. }) => "addresses",
+            PortSecurity::Enforced(Filter { groups: Some(_), .. }) => "groups",
+        },
+        secured: view.is_filtered(ifindex),
+        lane: if view.is_attached(Hook::FromPort, ifindex) && view.forwards() { "fast" } else { "kernel" },
         sent: sent.packets,
         sent_fast: fast.into_iter().map(|outcome| sent.outcome(outcome)).sum(),
         received: view.counters(ifindex, Hook::ToPort).packets,

@@ -10,14 +10,15 @@ use overlane_abi as abi;
 use overlane_core::{
     action::Action,
     config::{Config, FastPath, PhysicalDevice},
-    desired::{Desired, Network},
+    desired::{Desired, LocalPort, Network},
     model::{NetworkId, PortId, Segment, vlan_name, vxlan_name},
     observed::{DatapathState, Link, Observed},
     plan::{self, Plan},
+    security::compile::Policy,
 };
 
 use crate::{
-    datapath::{Counters, Datapath, DatapathError, Stats},
+    datapath::{Counters, Datapath, DatapathError, Flow, RuleHits, Stats},
     files::Loaded,
     kernel::Kernel,
     status::Agent,
@@ -47,8 +48,9 @@ impl View {
             kernel.observe(&desired, &loaded.config).await.context("listing the kernel's state")
         })?;
         let (datapath, stats) = match loaded.config.fast_path {
-            FastPath::Off => (None, Stats::default()),
-            FastPath::Auto => match Datapath::observe_pinned(&loaded.config.bpffs) {
+            // Filters need eBPF also where forwarding does not use it.
+            FastPath::Off if !desired.closed_by_default => (None, Stats::default()),
+            FastPath::Auto | FastPath::Off => match Datapath::observe_pinned(&loaded.config.bpffs) {
                 Ok((datapath, stats)) => (Some(datapath), stats),
                 // Before the agent's first start everything is still to be done.
                 Err(DatapathError::NothingPinned(_)) => (Some(DatapathState::default()), Stats::default()),
@@ -58,6 +60,53 @@ impl View {
         let observed = Observed { kernel, datapath, ..Observed::default() };
         let plan = plan::plan(&desired, &observed, &loaded.config);
         Ok(Self { desired, observed, stats, plan, agent: Agent::ask(), config: loaded.config.clone() })
+    }
+
+    /// Whether the programs forward, rather than only filter.
+    pub(super) fn forwards(&self) -> bool {
+        self.config.fast_path == FastPath::Auto
+    }
+
+    /// The connection table.
+    pub(super) fn flows(&self) -> anyhow::Result<Vec<Flow>> {
+        Datapath::flows(&self.config.bpffs).context("reading the connection table")
+    }
+
+    /// What rules have admitted.
+    pub(super) fn rule_hits(&self) -> anyhow::Result<RuleHits> {
+        match Datapath::rule_hits(&self.config.bpffs) {
+            Err(DatapathError::NothingPinned(_)) => Ok(RuleHits::new()),
+            result => result.context("reading the counters of rules"),
+        }
+    }
+
+    /// The ports that are desired on this host.
+    pub(super) fn ports(&self) -> impl Iterator<Item = (PortId, &LocalPort)> {
+        self.desired.networks.values().flat_map(|network| &network.local_ports).map(|(id, port)| (*id, port))
+    }
+
+    /// The port behind a tap.
+    pub(super) fn port_at(&self, ifindex: u32) -> Option<PortId> {
+        let name = &self.observed.kernel.links.get(&ifindex)?.name;
+        self.ports().map(|(id, _)| id).find(|id| id.tap_name() == *name)
+    }
+
+    /// Whether the filters of a tap are in force.
+    pub(super) fn is_filtered(&self, ifindex: u32) -> bool {
+        self.observed.datapath.as_ref().is_some_and(|datapath| datapath.is_filtered(ifindex))
+    }
+
+    /// The number that the maps know a policy by.
+    pub(super) fn policy_number(&self, policy: &Policy) -> Option<u32> {
+        let content = policy.fingerprint();
+        let known = &self.observed.datapath.as_ref()?.security.policies;
+        known.iter().find(|(_, name)| name.content == content).map(|(number, _)| *number)
+    }
+
+    /// The policy that the maps know by a number.
+    pub(super) fn policy(&self, number: u32) -> Option<&Policy> {
+        let policies = self.desired.rulebook.policies.values().flatten();
+        policies.into_iter().find(|policy| self.policy_number(policy) == Some(number))
     }
 
     /// What the agent would do.

@@ -44,7 +44,7 @@ map_types! {
     }
 
     /// Value of the `counters` map, per CPU. The outcomes add up to `packets`.
-    pub struct HookCounters: 168 {
+    pub struct HookCounters: 176 {
         /// Frames seen by the program. A GSO superpacket counts as one.
         pub packets: u64,
         /// Their bytes, Ethernet header included, as seen on arrival.
@@ -61,9 +61,10 @@ map_types! {
         pub reason: u32,
     }
 
-    /// Value of the `drops` map, per CPU.
+    /// Value of the `drops` and `rule_hits` maps, per CPU.
     pub struct Tally: 16 {
-        /// Dropped frames.
+        /// Frames that were dropped for the reason, or that the rule has admitted: the first of a flow, and every one of a
+        /// stateless rule.
         pub packets: u64,
         /// Their bytes, Ethernet header included.
         pub bytes: u64,

@@ -13,11 +13,61 @@ pub enum DropReason {
     CongestedNotEct = 2,
     /// The kernel refused the last step after the packet had been rewritten, so the kernel lane cannot carry it either.
     RewriteFailed = 3,
+    /// The tap has no entry in `ports`, and unknown taps are closed.
+    ClosedPort = 4,
+    /// A source MAC address that the port may not use.
+    SpoofedMac = 5,
+    /// A source IP address that the port may not use, or not with this MAC address.
+    SpoofedIp = 6,
+    /// ARP that claims an address which the port may not use, or that is not ARP for IPv4 over Ethernet.
+    SpoofedArp = 7,
+    /// Neighbour discovery that claims an address which the port may not use, or that cannot be checked.
+    SpoofedNd = 8,
+    /// A port acts as a DHCP server.
+    RogueDhcpServer = 9,
+    /// A port sends router advertisements.
+    RogueRa = 10,
+    /// A VLAN tag, from or to a port with port security.
+    VlanTagged = 11,
+    /// A frame to one of the addresses that bridges keep to themselves (01-80-C2-00-00-0X: spanning tree, pause, LLDP).
+    LinkControl = 12,
+    /// IP or transport headers that do not hold together, or more extension headers than are looked at.
+    MalformedIp = 13,
+    /// A later fragment whose first one was not admitted, or has not been seen.
+    UnknownFragment = 14,
+    /// A later fragment that begins inside the first one (RFC 5722).
+    OverlappingFragment = 15,
+    /// No rule lets the port send this.
+    NoRuleEgress = 16,
+    /// No rule lets this reach the port.
+    NoRuleIngress = 17,
+    /// TCP or ICMP that belongs to no flow, or not at this point of one, and that no rule admits; or TCP flags that nobody sends.
+    InvalidState = 18,
 }
 
 impl DropReason {
     /// Every reason, in the order of their values.
-    pub const ALL: [Self; 4] = [Self::UnknownVtep, Self::TruncatedOverlay, Self::CongestedNotEct, Self::RewriteFailed];
+    pub const ALL: [Self; 19] = [
+        Self::UnknownVtep,
+        Self::TruncatedOverlay,
+        Self::CongestedNotEct,
+        Self::RewriteFailed,
+        Self::ClosedPort,
+        Self::SpoofedMac,
+        Self::SpoofedIp,
+        Self::SpoofedArp,
+        Self::SpoofedNd,
+        Self::RogueDhcpServer,
+        Self::RogueRa,
+        Self::VlanTagged,
+        Self::LinkControl,
+        Self::MalformedIp,
+        Self::UnknownFragment,
+        Self::OverlappingFragment,
+        Self::NoRuleEgress,
+        Self::NoRuleIngress,
+        Self::InvalidState,
+    ];
 
     /// The name used in `show drops` and in metrics.
     pub const fn name(self) -> &'static str {
@@ -26,6 +76,21 @@ impl DropReason {
             Self::TruncatedOverlay => "truncated-overlay",
             Self::CongestedNotEct => "congested-not-ect",
             Self::RewriteFailed => "rewrite-failed",
+            Self::ClosedPort => "closed-port",
+            Self::SpoofedMac => "spoofed-mac",
+            Self::SpoofedIp => "spoofed-ip",
+            Self::SpoofedArp => "spoofed-arp",
+            Self::SpoofedNd => "spoofed-nd",
+            Self::RogueDhcpServer => "rogue-dhcp-server",
+            Self::RogueRa => "rogue-ra",
+            Self::VlanTagged => "vlan-tagged",
+            Self::LinkControl => "link-control",
+            Self::MalformedIp => "malformed-ip",
+            Self::UnknownFragment => "unknown-fragment",
+            Self::OverlappingFragment => "overlapping-fragment",
+            Self::NoRuleEgress => "no-rule-egress",
+            Self::NoRuleIngress => "no-rule-ingress",
+            Self::InvalidState => "invalid-state",
         }
     }
 
@@ -38,6 +103,35 @@ impl DropReason {
             }
             Self::CongestedNotEct => "outer header marked congested, inner traffic does not use ECN (RFC 6040)",
             Self::RewriteFailed => "the kernel refused to finish a rewritten packet; usually out of memory",
+            Self::ClosedPort => {
+                "nothing passes a tap that the agent has not announced; is the agent running, and does it know the port?"
+            }
+            Self::SpoofedMac => {
+                "the machine sends from a MAC address that is not its own; is an allowed address pair missing?"
+            }
+            Self::SpoofedIp => {
+                "the machine sends from an address that is not its own; is an allowed address pair missing?"
+            }
+            Self::SpoofedArp => {
+                "the machine claims an address by ARP that is not its own; is an allowed address pair missing?"
+            }
+            Self::SpoofedNd => {
+                "the machine claims an address by neighbour discovery that is not its own, or fragments its messages"
+            }
+            Self::RogueDhcpServer => "the machine answers DHCP requests; only network services may",
+            Self::RogueRa => "the machine sends router advertisements; only network services may",
+            Self::VlanTagged => "VLAN-tagged frames neither leave nor reach a port with port security",
+            Self::LinkControl => "the machine speaks a protocol between bridges (spanning tree, LLDP, pause frames)",
+            Self::MalformedIp => {
+                "headers that do not hold together: damaged packets, or an attempt to get past the filter"
+            }
+            Self::UnknownFragment => "a fragment whose first one was not admitted, or came after it",
+            Self::OverlappingFragment => {
+                "a fragment that overwrites the one before it: an attempt to get past the filter"
+            }
+            Self::NoRuleEgress => "no rule of the port's security groups lets it send this",
+            Self::NoRuleIngress => "no rule of the port's security groups lets this in",
+            Self::InvalidState => "TCP or ICMP that does not fit the state of any connection",
         }
     }
 }

@@ -7,12 +7,16 @@
 mod address;
 mod counters;
 mod drop_reason;
+mod event;
 mod fdb;
+mod flow;
 mod meta;
 mod neighbor;
 mod network;
 mod outcome;
+mod policy;
 mod port;
+mod security;
 mod vlan;
 mod vtep;
 
@@ -22,12 +26,16 @@ pub mod names;
 pub use address::Address;
 pub use counters::{CounterKey, DropKey, Hook, HookCounters, Tally};
 pub use drop_reason::DropReason;
+pub use event::{EventBudget, FlowEvent};
 pub use fdb::{FdbEntry, FdbKey};
+pub use flow::{Flow, FlowEnd, FlowKey4, FlowKey6, FlowState, Fragment, FragmentKey, RULE_FIXED};
 pub use meta::{ABI_VERSION, Meta};
 pub use neighbor::{Neighbor, NeighborKey};
 pub use network::{Network, NetworkKey};
 pub use outcome::Outcome;
+pub use policy::{Direction, MATCHES_MAX, Match, Member, MemberKey, PolicyName, RuleHitKey, RuleKey, RuleSet, SetName};
 pub use port::Port;
+pub use security::{Source, SourceKey};
 pub use vlan::{Vlan, VlanId};
 pub use vtep::{HEADER_MAX, HEADER_V4, HEADER_V6, Vtep};
 

@@ -20,9 +20,68 @@ pub const COUNTERS: &str = "counters";
 pub const DROPS: &str = "drops";
 /// One [`crate::Meta`].
 pub const META: &str = "meta";
+/// [`crate::SourceKey`] to [`crate::Source`].
+pub const SOURCES: &str = "sources";
+/// Prefixes of [`crate::SourceKey`] to [`crate::Source`], a longest-prefix-match trie.
+pub const SOURCE_PREFIXES: &str = "source_prefixes";
+/// Prefixes of [`crate::RuleKey`] to [`crate::RuleSet`], a longest-prefix-match trie.
+pub const RULES: &str = "rules";
+/// [`crate::MemberKey`] to [`crate::Member`].
+pub const MEMBERS: &str = "members";
+/// Prefixes of [`crate::MemberKey`] to [`crate::Member`], a longest-prefix-match trie.
+pub const MEMBER_PREFIXES: &str = "member_prefixes";
+/// Number of a set to [`crate::SetName`]; for user space only.
+pub const SETS: &str = "sets";
+/// Number of a policy to [`crate::PolicyName`]; for user space only.
+pub const POLICIES: &str = "policies";
+/// One `u32`, never 0: raised after a member has left any set, so that the flows that members have admitted are judged again.
+pub const GENERATION: &str = "generation";
+/// [`crate::RuleHitKey`] to [`crate::Tally`], per CPU.
+pub const RULE_HITS: &str = "rule_hits";
+/// [`crate::FlowKey4`] to [`crate::Flow`].
+pub const CONNTRACK4: &str = "conntrack4";
+/// [`crate::FlowKey6`] to [`crate::Flow`].
+pub const CONNTRACK6: &str = "conntrack6";
+/// As `conntrack4`, for flows that have not shown both of their ends yet.
+pub const CONNTRACK_NEW4: &str = "conntrack_new4";
+/// As `conntrack6`, for flows that have not shown both of their ends yet.
+pub const CONNTRACK_NEW6: &str = "conntrack_new6";
+/// [`crate::FragmentKey`] to [`crate::Fragment`].
+pub const FRAGMENTS: &str = "fragments";
+/// A ring buffer of [`crate::FlowEvent`].
+pub const EVENTS: &str = "events";
+/// One [`crate::EventBudget`], per CPU.
+pub const EVENT_BUDGET: &str = "event_budget";
 
 /// Every map.
-pub const MAPS: [&str; 10] = [PORTS, NETWORKS, FDB, VTEPS, NEIGHBORS, VLANS, VLAN_DEVICES, COUNTERS, DROPS, META];
+pub const MAPS: [&str; 26] = [
+    PORTS,
+    NETWORKS,
+    FDB,
+    VTEPS,
+    NEIGHBORS,
+    VLANS,
+    VLAN_DEVICES,
+    COUNTERS,
+    DROPS,
+    META,
+    SOURCES,
+    SOURCE_PREFIXES,
+    RULES,
+    MEMBERS,
+    MEMBER_PREFIXES,
+    SETS,
+    POLICIES,
+    GENERATION,
+    RULE_HITS,
+    CONNTRACK4,
+    CONNTRACK6,
+    CONNTRACK_NEW4,
+    CONNTRACK_NEW6,
+    FRAGMENTS,
+    EVENTS,
+    EVENT_BUDGET,
+];
 
 /// Load-time value: this host's tunnel endpoint, a `[u8; 16]` with the octets of an [`crate::Address`].
 pub const LOCAL_VTEP: &str = "LOCAL_VTEP";
@@ -32,3 +91,11 @@ pub const VXLAN_PORT: &str = "VXLAN_PORT";
 pub const SOURCE_PORT_MIN: &str = "SOURCE_PORT_MIN";
 /// Load-time value: first UDP source port past the range, a `u32`.
 pub const SOURCE_PORT_END: &str = "SOURCE_PORT_END";
+/// Load-time value: 0 if `from_port` leaves every packet that it admits to the bridge (`fast_path = off`), a `u8`.
+pub const FORWARDING: &str = "FORWARDING";
+/// Load-time value: 1 if taps without an entry in `ports` are closed, 0 if they are left to the kernel, a `u8`.
+pub const CLOSED: &str = "CLOSED";
+/// Load-time value: how long flows are remembered, a `[u32; FlowState::COUNT]` of milliseconds.
+pub const FLOW_TIMEOUTS: &str = "FLOW_TIMEOUTS";
+/// Load-time value: events per second and CPU that are written to the log, a `u32`; 0 switches it off.
+pub const LOG_RATE: &str = "LOG_RATE";

@@ -43,6 +43,8 @@ pub enum Outcome {
     TooBig = 17,
     /// Left to the kernel, which learns from it where its sender is.
     UnknownSource = 18,
+    /// Left to the kernel after it was admitted: forwarding is switched off (`fast_path = off`).
+    ForwardingOff = 19,
 }
 
 impl Outcome {
@@ -67,10 +69,11 @@ impl Outcome {
         Self::UnknownNetwork,
         Self::TooBig,
         Self::UnknownSource,
+        Self::ForwardingOff,
     ];
 
     /// How many there are.
-    pub const COUNT: usize = 19;
+    pub const COUNT: usize = 20;
 
     /// The name used in `show` and in metrics.
     pub const fn name(self) -> &'static str {
@@ -94,6 +97,7 @@ impl Outcome {
             Self::UnknownNetwork => "unknown-network",
             Self::TooBig => "too-big",
             Self::UnknownSource => "unknown-source",
+            Self::ForwardingOff => "forwarding-off",
         }
     }
 }

@@ -258,6 +258,8 @@ fn port(spec: &PortSpec) -> Port {
         mac_address: spec.mac.to_owned(),
         fixed_ips: vec![spec.address.to_owned()],
         device_owner: spec.owner.to_owned(),
+        port_security_enabled: None,
+        security_groups: None,
         allowed_address_pairs: Vec::new(),
     }
 }

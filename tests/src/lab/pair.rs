@@ -115,17 +115,36 @@ impl Pair {
         Ok(pair)
     }
 
+    /// Two agents and two machines whose ports have the groups that `choose` gives them.
+    ///
+    /// # Errors
+    /// When something cannot be made, or does not come about in time.
+    pub fn with_groups(lanes: Lanes, choose: impl FnOnce(&mut Topology, &[Port; 2])) -> Result<Self> {
+        let mut pair = Self::bare()?;
+        choose(&mut pair.topology, &pair.ports);
+        pair.topology.write(&pair.topology_file)?;
+        pair.start_agents(lanes)?;
+        pair.boot()?;
+        pair.finish()?;
+        Ok(pair)
+    }
+
     /// Starts agents and machines, and waits until these reach each other.
     ///
     /// # Errors
     /// When something cannot be made, or does not come about in time.
     pub fn start(&mut self, lanes: Lanes) -> Result<()> {
+        self.start_agents(lanes)?;
+        self.boot()?;
+        self.settle()
+    }
+
+    fn start_agents(&mut self, lanes: Lanes) -> Result<()> {
         for name in ["left", "right"] {
             let agent = self.lab.host(name).start_agent(&self.topology_file, lanes)?;
             self.agents.push(agent);
         }
-        self.boot()?;
-        self.settle()
+        Ok(())
     }
 
     /// Starts the machines.
@@ -148,10 +167,25 @@ impl Pair {
         let [left, right] = &self.ports;
         self.machines[0].wait_for(right.ipv4())?;
         self.machines[1].wait_for(left.ipv6())?;
-        for name in ["left", "right"] {
-            nothing_to_do(self.host(name))?;
-        }
-        Ok(())
+        self.finish()
+    }
+
+    /// Waits until both hosts have nothing left to do.
+    ///
+    /// # Errors
+    /// When they have, for too long.
+    pub fn finish(&self) -> Result<()> {
+        HOSTS.iter().try_for_each(|(name, _)| nothing_to_do(self.host(name)))
+    }
+
+    /// Changes the topology and waits until it is in force.
+    ///
+    /// # Errors
+    /// When it cannot be written, or does not come into force in time.
+    pub fn change(&mut self, change: impl FnOnce(&mut Topology)) -> Result<()> {
+        change(&mut self.topology);
+        self.topology.write(&self.topology_file)?;
+        self.finish()
     }
 
     /// Where files go.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::Host;
+use super::{Host, SecurityGroup};
 
 /// A topology file.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -14,6 +14,8 @@ pub struct Topology {
     pub hosts: Vec<TopologyHost>,
     pub networks: Vec<Network>,
     pub ports: Vec<Port>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub security_groups: Vec<SecurityGroup>,
 }
 
 /// `[[hosts]]`
@@ -57,6 +59,10 @@ pub struct Port {
     pub mac_address: String,
     pub fixed_ips: Vec<String>,
     pub device_owner: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_security_enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security_groups: Option<Vec<String>>,
     pub allowed_address_pairs: Vec<AddressPair>,
 }
 
@@ -116,6 +122,8 @@ impl Topology {
             mac_address: format!("fa:16:3e:00:{net:02x}:{number:02x}"),
             fixed_ips: vec![format!("10.0.{net}.{number}"), format!("fd00:{net}::{number}")],
             device_owner: "compute:nova".to_owned(),
+            port_security_enabled: None,
+            security_groups: None,
             allowed_address_pairs: Vec::new(),
         };
         self.ports.push(port.clone());
@@ -136,6 +144,8 @@ impl Topology {
                 mac_address: format!("fa:16:3f:{high:02x}:{middle:02x}:{low:02x}"),
                 fixed_ips: vec![format!("172.{}.{middle}.{low}", 16 + high)],
                 device_owner: "compute:nova".to_owned(),
+                port_security_enabled: None,
+                security_groups: None,
                 allowed_address_pairs: Vec::new(),
             }
         }));

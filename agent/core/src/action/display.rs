@@ -1,10 +1,8 @@
 //! Actions in words, for `overlane plan` and for the log.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
-use overlane_abi as abi;
-
-use super::{Action, DatapathAction, KernelAction, MapEntry, MapKey, Tagging, VlanSpec};
+use super::{Action, DatapathAction, KernelAction, Tagging, VlanSpec};
 use crate::observed::{FdbEntry, FdbTable};
 
 impl fmt::Display for Action {
@@ -43,6 +41,10 @@ impl fmt::Display for KernelAction {
             }
             Self::SetVxlanUnderlay { name, underlay_name, .. } => write!(f, "send {name} by {underlay_name}"),
             Self::DeleteLink { name, .. } => write!(f, "delete {name}"),
+            Self::CreateGuard { .. } => write!(f, "make the guard that keeps taps closed until they are filtered"),
+            Self::RemoveGuard => write!(f, "remove the guard of closed taps"),
+            Self::Release { name, .. } => write!(f, "let the guard release {name}"),
+            Self::Close { name, .. } => write!(f, "let the guard close {name}"),
             Self::AddFdb(entry) => write!(f, "add FDB entry {entry}"),
             Self::DeleteFdb(entry) => write!(f, "delete FDB entry {entry}"),
             Self::ResolveNeighbor { uplink, address } => write!(f, "resolve next hop {address} on interface {uplink}"),
@@ -71,28 +73,6 @@ impl fmt::Display for DatapathAction {
                 write!(f, "forget the counters of {} on interface {ifindex}", hook.name())
             }
             Self::Detach { hook, ifindex } => write!(f, "detach {} from interface {ifindex}", hook.name()),
-        }
-    }
-}
-
-impl fmt::Display for MapEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.key().fmt(f)
-    }
-}
-
-impl fmt::Display for MapKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mac = |mac| crate::model::Mac(mac);
-        match self {
-            Self::Port(ifindex) => write!(f, "ports[interface {ifindex}]"),
-            Self::Network(key) if key.kind == abi::NetworkKey::VNI => write!(f, "networks[VNI {}]", key.id),
-            Self::Network(key) => write!(f, "networks[interface {}]", key.id),
-            Self::Fdb(key) => write!(f, "fdb[network {}, {}]", key.network, mac(key.mac)),
-            Self::Vtep(address) => write!(f, "vteps[{}]", IpAddr::from(*address)),
-            Self::Vlan(key) => write!(f, "vlans[VID {} on interface {}]", key.vid, key.nic),
-            Self::VlanDevice(ifindex) => write!(f, "vlan_devices[interface {ifindex}]"),
-            Self::Neighbor(key) => write!(f, "neighbors[network {}, {}]", key.network, IpAddr::from(key.address)),
         }
     }
 }

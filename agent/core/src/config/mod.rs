@@ -1,5 +1,6 @@
 //! The configuration: oslo.config entries in, a validated [`Config`] or every problem out.
 
+mod flows;
 mod mappings;
 mod multicast;
 mod physical;
@@ -7,6 +8,7 @@ mod read;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+pub use flows::FlowConfig;
 pub use multicast::MulticastGroups;
 pub use physical::{PhysicalDevice, PhysicalNetwork};
 pub use read::SystemDefaults;
@@ -36,6 +38,8 @@ pub struct Config {
     pub compute_taps: ComputeTaps,
     /// Whether the eBPF programs may be used (`[overlane] fast_path`).
     pub fast_path: FastPath,
+    /// How flows are remembered and logged.
+    pub flows: FlowConfig,
     /// Directory in a BPF file system for maps and links (`[overlane] bpffs`, default `/sys/fs/bpf/overlane`).
     pub bpffs: PathBuf,
 }

@@ -35,7 +35,20 @@ const KNOWN: [(&str, &[&str]); 5] = [
         ],
     ),
     ("agent", &["dscp", "dscp_inherit"]),
-    ("overlane", &["control", "topology", "fast_path", "bpffs", "unused_device_grace_secs", "compute_taps"]),
+    (
+        "overlane",
+        &[
+            "control",
+            "topology",
+            "fast_path",
+            "bpffs",
+            "unused_device_grace_secs",
+            "compute_taps",
+            "flow_timeouts",
+            "flows_max",
+            "flow_log_rate",
+        ],
+    ),
 ];
 
 /// What the system says where the configuration does not.
@@ -67,6 +80,7 @@ impl Config {
         }
         let grace = reader.parsed("overlane", "unused_device_grace_secs", "a number of seconds");
         let unused_device_grace = grace.map_or(DEFAULT_GRACE, Duration::from_secs);
+        let flows = reader.flows();
         reader.refuse_unknown_own_options();
         reader.note_what_is_not_used();
         match control {
@@ -81,6 +95,7 @@ impl Config {
                     unused_device_grace,
                     compute_taps,
                     fast_path,
+                    flows,
                     bpffs,
                 },
                 reader.notes,
@@ -136,7 +151,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn parsed<T: FromStr>(&mut self, section: &str, name: &str, expected: &str) -> Option<T> {
+    pub(super) fn parsed<T: FromStr>(&mut self, section: &str, name: &str, expected: &str) -> Option<T> {
         let value = self.text(section, name)?;
         let parsed = value.parse().ok();
         if parsed.is_none() {
@@ -280,6 +295,8 @@ fn is_known(entry: &Entry) -> bool {
 pub(super) mod tests {
     use std::path::Path;
 
+    use overlane_abi::FlowState;
+
     use super::*;
 
     pub(crate) fn read(text: &str) -> Result<(Config, Vec<Note>), Vec<String>> {
@@ -320,9 +337,23 @@ pub(super) mod tests {
                 "/etc/o/a.ini:7: [agent] dscp = 64: expected a DSCP, 0 to 63",
                 "/etc/o/a.ini:10: [overlane] fast_path = sometimes: expected auto or off",
                 "/etc/o/a.ini:12: [overlane] bpffs = here: must be an absolute path",
-                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs, compute_taps",
+                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs, compute_taps, flow_timeouts, flows_max, flow_log_rate",
             ]
         );
+    }
+
+    #[test]
+    fn flow_timeouts_are_set_by_the_names_of_states() {
+        let base = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ntopology = t\n";
+        let (config, _) =
+            read(&format!("{base}flow_timeouts = established:3600, udp: 10\nflows_max = 5000\n")).expect("valid");
+        assert_eq!(config.flows.timeouts[FlowState::Established as usize], 3_600_000);
+        assert_eq!(config.flows.timeouts[FlowState::Udp as usize], 10_000);
+        assert_eq!(config.flows.timeouts[FlowState::Close as usize], 10_000);
+        assert_eq!(config.flows.max, 5000);
+        let problems = read(&format!("{base}flow_timeouts = listen:5, udp:0\nflows_max = 5\n")).expect_err("invalid");
+        assert!(problems[1].contains("\"listen:5\" is no state:seconds; there are syn-sent"), "{problems:?}");
+        assert_eq!(problems.len(), 3, "{problems:?}");
     }
 
     #[test]

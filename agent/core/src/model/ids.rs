@@ -39,6 +39,14 @@ uuid_newtype!(
     /// The id of a port.
     PortId
 );
+uuid_newtype!(
+    /// The id of a security group.
+    SecurityGroupId
+);
+uuid_newtype!(
+    /// The id of an address group.
+    AddressGroupId
+);
 
 impl NetworkId {
     /// Name of the network's bridge: `brq` and the first 11 characters of the id.

@@ -1,6 +1,6 @@
 //! MAC addresses.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 /// A MAC address, in the order of transmission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +14,19 @@ pub struct ParseMacError(pub String);
 impl Mac {
     /// The key of a flood list in a vxlan device's FDB.
     pub const ZERO: Self = Self([0; 6]);
+
+    /// The link-local address that an interface with this MAC address gives itself (RFC 4291, appendix A: modified EUI-64).
+    pub const fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let interface = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+        let mut index = 0;
+        while index < interface.len() {
+            octets[8 + index] = interface[index];
+            index += 1;
+        }
+        Ipv6Addr::from_octets(octets)
+    }
 
     /// Whether the address names a group, broadcast included, rather than one interface (IEEE 802 group bit).
     pub const fn is_group(self) -> bool {
@@ -54,6 +67,12 @@ mod tests {
     fn a_mac_address_reads_as_it_prints() {
         let mac: Mac = "FA:16:3e:05:c:bf".parse().expect("valid");
         assert_eq!(mac.to_string(), "fa:16:3e:05:0c:bf");
+    }
+
+    #[test]
+    fn the_link_local_address_follows_from_the_mac_address() {
+        let mac: Mac = "fa:16:3e:43:8b:7e".parse().expect("valid");
+        assert_eq!(mac.link_local().to_string(), "fe80::f816:3eff:fe43:8b7e");
     }
 
     #[test]

@@ -6,32 +6,63 @@ use overlane_abi as abi;
 
 use crate::{
     action::{DatapathAction, MapEntry, MapKey},
-    config::Config,
+    config::{Config, FastPath},
     desired::{Desired, Network},
     model::{NetworkId, Segment, Vni},
-    observed::{DatapathState, KernelState, LinkKind},
-    plan::{Plan, devices::NetworkDevices, entries, vteps::Vteps},
+    observed::{DatapathState, KernelState, LinkKind, Observed},
+    plan::{
+        Plan,
+        devices::NetworkDevices,
+        entries,
+        security::{self, Security},
+        vteps::Vteps,
+    },
 };
 
 /// What attachments and maps should be, given the devices that exist; without the entries of the big tables.
 pub(super) fn target(
     desired: &Desired,
-    kernel: &KernelState,
-    devices: &BTreeMap<NetworkId, NetworkDevices>,
-    indices: &BTreeMap<NetworkId, u32>,
+    observed: &Observed,
+    datapath: &DatapathState,
+    (devices, indices): (&BTreeMap<NetworkId, NetworkDevices>, &BTreeMap<NetworkId, u32>),
     vteps: &Vteps,
     config: &Config,
+    plan: &mut Plan,
 ) -> DatapathState {
-    let mut target = DatapathState { vteps: vteps.entries.clone(), ..DatapathState::default() };
-    target.attached.extend(vteps.uplinks.iter().map(|uplink| (abi::Hook::FromUplink, *uplink)));
+    let mut target = DatapathState::default();
+    let mut security = Security::new(desired, &datapath.security, plan);
     for (id, network) in &desired.networks {
         let Some(devices) = devices.get(id) else { continue };
         let Some(index) = indices.get(id) else { continue };
         add_network(&mut target, network, devices, *index, config);
-        add_vlan(&mut target, network, devices, *index, kernel);
+        add_vlan(&mut target, network, devices, *index, &observed.kernel);
+        for (port, tap) in &devices.taps {
+            let (port, is_taken_over) = (&network.local_ports[port], observed.is_taken_over);
+            let part = security.add_port(*tap, port, datapath, desired.complete, is_taken_over);
+            if let Some(entry) = target.ports.get_mut(tap) {
+                (entry.flags, entry.policy, entry.revision) = (entry.flags | part.flags, part.policy, part.revision);
+            }
+        }
     }
-    target.attached.retain(|(_, ifindex)| kernel.links.contains_key(ifindex));
+    target.security = security.into_target();
+    match config.fast_path {
+        FastPath::Auto => {
+            target.vteps = vteps.entries.clone();
+            target.attached.extend(vteps.uplinks.iter().map(|uplink| (abi::Hook::FromUplink, *uplink)));
+        }
+        FastPath::Off => keep_filters_only(&mut target),
+    }
+    target.attached.retain(|(_, ifindex)| observed.kernel.links.contains_key(ifindex));
     target
+}
+
+/// Without the fast lane, programs are left only where they protect somebody, or where nothing else connects a VLAN.
+fn keep_filters_only(target: &mut DatapathState) {
+    let is_needed = |hook, ifindex: u32| {
+        let is_secured = target.ports.get(&ifindex).is_some_and(|port| port.flags & abi::Port::SECURED != 0);
+        is_secured || connects(target, hook, ifindex)
+    };
+    target.attached = target.attached.iter().copied().filter(|(hook, ifindex)| is_needed(*hook, *ifindex)).collect();
 }
 
 /// A network keeps the index that pinned maps know it by; a new one gets the smallest that is free.
@@ -75,7 +106,8 @@ fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkD
     for (port, tap) in &devices.taps {
         let mac = network.local_ports[port].mac.0;
         let flags = if has_responder { abi::Port::RESPONDER } else { 0 };
-        target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags, mtu: devices.mtu.unwrap_or_default() });
+        let mtu = devices.mtu.unwrap_or_default();
+        target.ports.insert(*tap, abi::Port { network: index, vni, mac, flags, mtu, policy: 0, revision: 0 });
         target.attached.extend([(abi::Hook::FromPort, *tap), (abi::Hook::ToPort, *tap)]);
     }
 }
@@ -105,20 +137,25 @@ fn connects(target: &DatapathState, hook: abi::Hook, ifindex: u32) -> bool {
 
 /// Plans the difference: entries before the programs that read them, programs gone before the entries they need.
 pub(super) fn plan(
-    complete: bool,
+    desired: &Desired,
     kernel: &KernelState,
     (current, target): (&DatapathState, &DatapathState),
     mut entries: entries::Changes,
     plan: &mut Plan,
 ) {
+    let complete = desired.complete;
     put(plan, &current.vteps, &target.vteps, MapEntry::Vtep);
     put(plan, &current.networks, &target.networks, MapEntry::Network);
     plan.actions.extend(entries.take_sets());
+    security::plan_before_ports(complete, kernel, &current.security, &target.security, plan);
     put(plan, &current.ports, &target.ports, MapEntry::Port);
     put(plan, &current.vlans, &target.vlans, MapEntry::Vlan);
     put(plan, &current.vlan_devices, &target.vlan_devices, MapEntry::VlanDevice);
-    // Attaching is slow, and makes things faster, not possible: what connects machines comes first, in this plan and in the
-    // next one, which is made once the devices of this one are there.
+    if complete {
+        security::plan_departures(&current.security, &target.security, plan);
+    }
+    // Attaching is slow: what connects machines that need no filter comes first, in this plan and in the next one, which is
+    // made once the devices of this one are there.
     if !plan.creates_devices() {
         let mut missing: Vec<_> = target.attached.difference(&current.attached).collect();
         missing.sort_by_key(|(hook, ifindex)| !connects(target, *hook, *ifindex));
@@ -128,7 +165,14 @@ pub(super) fn plan(
     }
     // Before the control plane has told everything, only what refers to interfaces that are gone is known to be stale.
     let stale = |ifindex: u32| complete || (ifindex != 0 && !kernel.links.contains_key(&ifindex));
-    for (hook, ifindex) in current.attached.difference(&target.attached).filter(|(_, ifindex)| stale(*ifindex)) {
+    // A tap that is no port's any more would be open without its programs, unless the guard closes it. With them, and without
+    // an entry in `ports`, it is closed.
+    let is_unguarded = desired.closed_by_default && kernel.released.is_none();
+    let must_stay = |hook: abi::Hook, ifindex: &u32| {
+        is_unguarded && matches!(hook, abi::Hook::FromPort | abi::Hook::ToPort) && kernel.links.contains_key(ifindex)
+    };
+    let detached = current.attached.difference(&target.attached);
+    for (hook, ifindex) in detached.filter(|(hook, ifindex)| stale(*ifindex) && !must_stay(*hook, ifindex)) {
         plan.action(DatapathAction::Detach { hook: *hook, ifindex: *ifindex });
     }
     // The kernel detaches some time after it was told to, and until then the program counts on.
@@ -144,6 +188,9 @@ pub(super) fn plan(
         stale(if is_interface(key) { key.id } else { 0 })
     });
     delete(plan, &current.vteps, &target.vteps, MapKey::Vtep, |_, _| complete);
+    if complete {
+        security::plan_unused(&current.security, &target.security, plan);
+    }
 }
 
 fn put<K: Ord + Copy, V: PartialEq + Copy>(

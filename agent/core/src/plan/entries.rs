@@ -14,7 +14,7 @@ use crate::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
     config::MulticastGroups,
     desired::{Desired, EntryKey, Network},
-    model::{Mac, NetworkId},
+    model::{Mac, NetworkId, PortId},
     observed::{DatapathState, FdbEntry, FdbTable, KernelState, Observed},
     plan::devices::NetworkDevices,
 };
@@ -36,6 +36,8 @@ struct Device {
     ifindex: u32,
     /// The bridge's table takes entries only for devices that are its ports already.
     is_in_bridge: bool,
+    /// Other ports reach a tap past the bridge, and past its guard, once it is in the map: not before it is filtered.
+    is_open: bool,
 }
 
 /// Which entries a plan compares.
@@ -78,25 +80,35 @@ impl Placement {
         network: &Network,
         devices: &NetworkDevices,
         index: Option<u32>,
-        kernel: &KernelState,
+        observed: &Observed,
         multicast: Option<&MulticastGroups>,
     ) -> Self {
         let device = |ifindex: u32| {
-            let master = kernel.links.get(&ifindex).and_then(|link| link.master);
-            Device { ifindex, is_in_bridge: devices.bridge.is_some() && master == devices.bridge }
+            let master = observed.kernel.links.get(&ifindex).and_then(|link| link.master);
+            Device { ifindex, is_in_bridge: devices.bridge.is_some() && master == devices.bridge, is_open: true }
+        };
+        let is_filtered = |tap| observed.datapath.as_ref().is_some_and(|maps| maps.is_filtered(tap));
+        let tap = |port: &PortId, tap: u32| {
+            let port = &network.local_ports[port];
+            (port.mac, Device { is_open: !port.security.has_rules() || is_filtered(tap), ..device(tap) })
         };
         let vni = network.segment.vni();
         Self {
             index,
             vxlan: devices.segment.filter(|_| vni.is_some()).map(device),
             group: multicast.zip(vni).map(|(groups, vni)| groups.group(vni)),
-            taps: devices.taps.iter().map(|(port, tap)| (network.local_ports[port].mac, device(*tap))).collect(),
+            taps: devices.taps.iter().map(|(port, ifindex)| tap(port, *ifindex)).collect(),
         }
     }
 
     /// Whether an interface is one of those that have entries.
     pub fn has(&self, ifindex: u32) -> bool {
         self.devices().any(|device| device.ifindex == ifindex)
+    }
+
+    /// The tap of the port with a MAC address.
+    pub(super) fn tap(&self, mac: Mac) -> Option<u32> {
+        self.taps.get(&mac).map(|tap| tap.ifindex)
     }
 
     fn devices(&self) -> impl Iterator<Item = Device> {
@@ -291,13 +303,15 @@ fn wanted_in_kernel(network: &Network, placement: &Placement, mac: Mac) -> BTree
 
 /// The map's entry for a MAC address; a port of this host comes before what is said or learned of others.
 fn wanted_in_map(network: &Network, placement: &Placement, kernel: &KernelState, mac: Mac) -> Option<abi::FdbEntry> {
-    let local = placement.taps.get(&mac).map(|tap| abi::FdbEntry::local(tap.ifindex));
-    let remote = || match (placement.group, placement.vxlan) {
+    if let Some(tap) = placement.taps.get(&mac) {
+        return tap.is_open.then(|| abi::FdbEntry::local(tap.ifindex));
+    }
+    let remote = match (placement.group, placement.vxlan) {
         (Some(_), Some(vxlan)) => kernel.learned(vxlan.ifindex, mac),
         (Some(_), None) => None,
         (None, _) => network.remote_macs.get(&mac).copied(),
     };
-    local.or_else(|| remote().map(|remote| abi::FdbEntry::remote(remote.into())))
+    remote.map(|remote| abi::FdbEntry::remote(remote.into()))
 }
 
 fn fdb_of(maps: &DatapathState, index: u32) -> impl Iterator<Item = (&abi::FdbKey, &abi::FdbEntry)> {

@@ -7,7 +7,9 @@ mod claims;
 mod datapath;
 mod devices;
 mod entries;
+mod guard;
 pub mod header;
+mod security;
 mod vteps;
 
 use std::{
@@ -18,7 +20,7 @@ use std::{
 
 use crate::{
     action::{Action, KernelAction},
-    config::Config,
+    config::{Config, FastPath},
     desired::{Desired, EntryKey},
     model::{NetworkId, PortId, Segment, vlan_name},
     observed::{KernelState, Link, Observed},
@@ -83,6 +85,7 @@ pub fn plan(desired: &Desired, observed: &Observed, config: &Config) -> Plan {
 /// As [`plan`], comparing only some of the entries of the big tables.
 pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scope: Scope) -> Plan {
     let mut plan = Plan::default();
+    guard::plan(desired, observed, config, &mut plan);
     let devices = devices::plan(desired, observed, config, &mut plan);
     let vteps = match &config.vxlan {
         Some(vxlan) => vteps::plan(desired, &observed.kernel, vxlan, &mut plan),
@@ -93,15 +96,17 @@ pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scop
         .iter()
         .map(|(id, devices)| {
             let index = indices.as_ref().and_then(|indices| indices.get(id)).copied();
+            // What is only filtered needs no entries in maps.
+            let index = index.filter(|_| config.fast_path == FastPath::Auto);
             let multicast = config.multicast.as_ref();
-            (*id, Placement::new(&desired.networks[id], devices, index, &observed.kernel, multicast))
+            (*id, Placement::new(&desired.networks[id], devices, index, observed, multicast))
         })
         .collect();
     let entries = entries::plan(desired, observed, &plan.placements, scope);
     match (&observed.datapath, indices) {
         (Some(maps), Some(indices)) => {
-            let target = datapath::target(desired, &observed.kernel, &devices, &indices, &vteps, config);
-            datapath::plan(desired.complete, &observed.kernel, (maps, &target), entries, &mut plan);
+            let target = datapath::target(desired, observed, maps, (&devices, &indices), &vteps, config, &mut plan);
+            datapath::plan(desired, &observed.kernel, (maps, &target), entries, &mut plan);
         }
         _ => plan.actions.extend(entries.into_actions()),
     }
@@ -120,6 +125,15 @@ pub fn plan_entries(
     entries: &BTreeSet<EntryKey>,
 ) -> Vec<Action> {
     entries::plan_some(desired, observed, placements, entries).into_actions().collect()
+}
+
+/// The steps for other rules and other members of groups, when everything else is as it should be.
+pub fn plan_rules(desired: &Desired, observed: &Observed, placements: &BTreeMap<NetworkId, Placement>) -> Vec<Action> {
+    let mut plan = Plan::default();
+    if let Some(datapath) = &observed.datapath {
+        security::plan_rules(desired, observed, datapath, placements, &mut plan);
+    }
+    plan.actions
 }
 
 /// The steps that remove every device that Overlane has made, in use or not.

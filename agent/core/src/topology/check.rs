@@ -7,13 +7,16 @@ use std::{
     net::IpAddr,
 };
 
-use super::{Network, Port, Topology};
+use super::{Network, Port, SecurityGroupRule, Topology};
 use crate::{
     config::Config,
-    model::{NetworkId, Segment},
+    model::{AddressGroupId, NetworkId, SecurityGroupId, Segment},
     problem::Problem,
+    security::Remote,
 };
 
+/// The security group of ports that name none.
+pub(super) const DEFAULT_GROUP: &str = "default";
 /// The least MTU of a network that carries IPv6 (RFC 8200 §5).
 const IPV6_MTU_MIN: u16 = 1280;
 
@@ -22,6 +25,7 @@ pub(super) fn check(topology: &Topology) -> Vec<Problem> {
     checker.hosts();
     checker.networks();
     checker.ports();
+    checker.security_groups();
     checker.problems.sort_by_key(|problem| problem.line);
     checker.problems
 }
@@ -136,6 +140,7 @@ impl<'a> Checker<'a> {
             let known: Vec<&str> = hosts.iter().copied().collect();
             self.problem(port.line, format_args!("host {host:?} is not among the hosts: {}", known.join(", ")));
         }
+        self.port_groups(port);
         let Some(network) = self.topology.networks.iter().find(|network| network.id == port.network_id) else {
             self.problem(port.line, format_args!("network_id {} is not among the networks", port.network_id));
             return;
@@ -144,6 +149,40 @@ impl<'a> Checker<'a> {
         let is_inside = |address: &IpAddr| network.subnets.iter().any(|subnet| subnet.cidr.contains(address));
         for address in port.fixed_ips.iter().filter(|address| !network.subnets.is_empty() && !is_inside(address)) {
             self.problem(port.line, format_args!("fixed IP {address} is in no subnet of network {}", network.name));
+        }
+    }
+
+    fn port_groups(&mut self, port: &'a Port) {
+        let Some(groups) = &port.security_groups else { return };
+        let known: BTreeSet<SecurityGroupId> = self.topology.security_groups.iter().map(|group| group.id).collect();
+        for group in groups.difference(&known) {
+            self.problem(port.line, format_args!("security group {group} is not among the security_groups"));
+        }
+        if !groups.is_empty() && !self.topology.has_port_security(port) {
+            let reason = if port.is_of_the_network() { "network: ports are open" } else { "its port security is off" };
+            self.problem(port.line, format_args!("security_groups of a port that is not filtered: {reason}"));
+        }
+    }
+
+    fn security_groups(&mut self) {
+        let (groups, address_groups) = (&self.topology.security_groups, &self.topology.address_groups);
+        self.distinct("security group id", groups.iter().map(|group| (group.line, group.id)));
+        self.distinct("address group id", address_groups.iter().map(|group| (group.line, group.id)));
+        // It applies to ports that name none, so there can be only one.
+        let defaults = groups.iter().filter(|group| group.name == DEFAULT_GROUP);
+        self.distinct("security group name", defaults.map(|group| (group.line, &group.name)));
+        let known: BTreeSet<SecurityGroupId> = groups.iter().map(|group| group.id).collect();
+        let known_addresses: BTreeSet<AddressGroupId> = address_groups.iter().map(|group| group.id).collect();
+        for SecurityGroupRule { line, rule } in groups.iter().flat_map(|group| &group.rules) {
+            match rule.remote {
+                Remote::Group(id) if !known.contains(&id) => {
+                    self.problem(*line, format_args!("remote_group_id {id} is not among the security_groups"));
+                }
+                Remote::AddressGroup(id) if !known_addresses.contains(&id) => {
+                    self.problem(*line, format_args!("remote_address_group_id {id} is not among the address_groups"));
+                }
+                _ => (),
+            }
         }
     }
 }

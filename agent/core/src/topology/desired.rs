@@ -1,12 +1,22 @@
 //! What a topology asks of one host.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
-use super::{Network, Port, Topology};
-use crate::desired::{self, Desired, LocalPort, Neighbor};
+use super::{Network, Port, Topology, check::DEFAULT_GROUP};
+use crate::{
+    desired::{self, Desired, LocalPort, Neighbor},
+    model::{AddressGroupId, Mac, SecurityGroupId},
+    security::{Filter, Groups, PortSecurity, Remote, Rulebook, SecurityGroup, sources},
+};
 
+/// Owners of ports that are the network's own, which nothing filters.
+const NETWORK_OWNERS: &str = "network:";
 /// Owners of ports that route: `network:router_interface`, `network:router_gateway` and their relatives.
 const ROUTER_OWNERS: &str = "network:router";
 
@@ -21,15 +31,111 @@ impl Topology {
             .collect();
         let networks = self.networks.iter().filter_map(|network| {
             let ports: Vec<&Port> = self.ports.iter().filter(|port| port.network_id == network.id).collect();
-            let desired = network_for(network, &ports, host, &others);
+            let desired = self.network_for(network, &ports, host, &others);
             (!desired.local_ports.is_empty()).then_some((network.id, desired))
         });
-        Desired { complete: true, networks: networks.collect(), vteps: others.values().copied().collect() }
+        let networks: BTreeMap<_, desired::Network> = networks.collect();
+        let ports = networks.values().flat_map(|network| network.local_ports.values());
+        let of_ports: BTreeSet<_> = ports.filter_map(|port| port.security.filter()?.groups.clone()).collect();
+        let used = of_ports.iter().flatten().copied().collect();
+        Desired {
+            complete: true,
+            vteps: others.values().copied().collect(),
+            rulebook: Arc::new(Rulebook::new(self.groups(&used), of_ports)),
+            closed_by_default: !self.security_groups.is_empty(),
+            networks,
+        }
+    }
+
+    /// Whether a port is held to its addresses and, where there are groups, to their rules.
+    pub(super) fn has_port_security(&self, port: &Port) -> bool {
+        let network = self.networks.iter().find(|network| network.id == port.network_id);
+        let of_network = network.is_none_or(|network| network.port_security_enabled);
+        !port.is_of_the_network() && port.port_security_enabled.unwrap_or(of_network)
+    }
+
+    fn security_of(&self, port: &Port) -> PortSecurity {
+        if !self.has_port_security(port) {
+            return PortSecurity::Open;
+        }
+        let sources = sources(port.mac_address, &port.fixed_ips, port.pairs());
+        PortSecurity::Enforced(Filter { sources, groups: self.groups_of(port) })
+    }
+
+    /// The groups of a port that has port security; `None` when the file has none for it to have.
+    fn groups_of(&self, port: &Port) -> Option<BTreeSet<SecurityGroupId>> {
+        let default = || self.security_groups.iter().find(|group| group.name == DEFAULT_GROUP);
+        port.security_groups.clone().or_else(|| Some([default()?.id].into()))
+    }
+
+    /// Groups with their rules, and the members of those that the rules name.
+    fn groups(&self, used: &BTreeSet<SecurityGroupId>) -> Groups {
+        let mut groups = Groups::default();
+        let mut address_groups: BTreeSet<AddressGroupId> = BTreeSet::new();
+        for group in self.security_groups.iter().filter(|group| used.contains(&group.id)) {
+            let rules: BTreeSet<_> = group.rules.iter().map(|rule| rule.rule).collect();
+            for rule in &rules {
+                match rule.remote {
+                    Remote::Group(id) => drop(groups.security.entry(id).or_default()),
+                    Remote::AddressGroup(id) => drop(address_groups.insert(id)),
+                    Remote::Any | Remote::Prefix(_) => (),
+                }
+            }
+            let (is_stateful, log) = (group.is_stateful, group.log);
+            let group_of_host = SecurityGroup { is_stateful, log, rules, ..SecurityGroup::default() };
+            groups.security.insert(group.id, group_of_host);
+        }
+        for group in &self.security_groups {
+            if let Some(known) = groups.security.get_mut(&group.id) {
+                known.name.clone_from(&group.name);
+            }
+        }
+        for port in self.ports.iter().filter(|port| self.has_port_security(port)) {
+            for id in self.groups_of(port).into_iter().flatten() {
+                if let Some(group) = groups.security.get_mut(&id) {
+                    group.members.extend(port.fixed_ips.iter().map(|address| IpNet::from(*address)));
+                    group.members.extend(port.allowed_address_pairs.iter().map(|pair| pair.ip_address.trunc()));
+                }
+            }
+        }
+        let known = self.address_groups.iter().filter(|group| address_groups.contains(&group.id));
+        groups.address = known.map(|group| (group.id, group.addresses.clone())).collect();
+        groups
+    }
+
+    fn network_for(
+        &self,
+        network: &Network,
+        ports: &[&Port],
+        host: &str,
+        others: &BTreeMap<&str, IpAddr>,
+    ) -> desired::Network {
+        let local = ports.iter().filter(|port| port.host.as_deref() == Some(host));
+        let local_port = |port: &Port| LocalPort {
+            mac: port.mac_address,
+            addresses: port.fixed_ips.clone(),
+            device_owner: port.device_owner.clone(),
+            security: self.security_of(port),
+        };
+        let local_ports = local.map(|port| (port.id, local_port(port))).collect();
+        desired::Network { local_ports, ..network_of_all(network, ports, others) }
     }
 }
 
-fn network_for(network: &Network, ports: &[&Port], host: &str, others: &BTreeMap<&str, IpAddr>) -> desired::Network {
-    let local = ports.iter().filter(|port| port.host.as_deref() == Some(host));
+impl Port {
+    /// Whether it is a router's, a DHCP server's or the like.
+    pub(super) fn is_of_the_network(&self) -> bool {
+        self.device_owner.starts_with(NETWORK_OWNERS)
+    }
+
+    /// Allowed address pairs with the MAC address that each is for.
+    fn pairs(&self) -> impl Iterator<Item = (Mac, IpNet)> {
+        self.allowed_address_pairs.iter().map(|pair| (pair.mac_address.unwrap_or(self.mac_address), pair.ip_address))
+    }
+}
+
+/// A network without its ports on this host.
+fn network_of_all(network: &Network, ports: &[&Port], others: &BTreeMap<&str, IpAddr>) -> desired::Network {
     // Only tunnels need to be told where the others are; the rest is learned.
     let is_tunnelled = network.segment.vni().is_some();
     let elsewhere = ports.iter().filter(|_| is_tunnelled);
@@ -49,13 +155,9 @@ fn network_for(network: &Network, ports: &[&Port], host: &str, others: &BTreeMap
         name: network.name.clone(),
         segment: network.segment.clone(),
         mtu: network.mtu,
-        local_ports: local.map(|port| (port.id, local_port(port))).collect(),
+        local_ports: BTreeMap::new(),
         remote_macs: remote.clone().map(|(port, vtep)| (port.mac_address, vtep)).collect(),
         flood: remote.map(|(_, vtep)| vtep).collect(),
         neighbors: neighbors.collect(),
     }
-}
-
-fn local_port(port: &Port) -> LocalPort {
-    LocalPort { mac: port.mac_address, addresses: port.fixed_ips.clone(), device_owner: port.device_owner.clone() }
 }

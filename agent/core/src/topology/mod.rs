@@ -4,9 +4,11 @@
 mod check;
 mod desired;
 mod parse;
+mod security;
 mod table;
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -15,8 +17,9 @@ use ipnet::IpNet;
 
 use crate::{
     config::Config,
-    model::{Mac, NetworkId, PortId, Segment},
+    model::{AddressGroupId, Mac, NetworkId, PortId, SecurityGroupId, Segment},
     problem::{Problem, Problems},
+    security::{Log, Rule},
 };
 
 /// A valid topology.
@@ -30,6 +33,10 @@ pub struct Topology {
     pub networks: Vec<Network>,
     /// The ports of all networks.
     pub ports: Vec<Port>,
+    /// The security groups; without any, ports are held to their addresses and to nothing else.
+    pub security_groups: Vec<SecurityGroup>,
+    /// The address groups.
+    pub address_groups: Vec<AddressGroup>,
 }
 
 /// `[[hosts]]`
@@ -58,6 +65,8 @@ pub struct Network {
     pub mtu: Option<u16>,
     /// Its subnets.
     pub subnets: Vec<Subnet>,
+    /// What holds for ports that do not say it themselves.
+    pub port_security_enabled: bool,
 }
 
 /// `[[networks.subnets]]`
@@ -86,8 +95,10 @@ pub struct Port {
     pub fixed_ips: Vec<IpAddr>,
     /// Who uses it, such as `compute:nova` or `network:dhcp`; may be empty.
     pub device_owner: String,
-    /// Whether the guest is held to its addresses.
-    pub port_security_enabled: bool,
+    /// Whether the guest is held to its addresses; `None` leaves it to the network.
+    pub port_security_enabled: Option<bool>,
+    /// Its security groups; `None` takes the one called `default`, if there is one.
+    pub security_groups: Option<BTreeSet<SecurityGroupId>>,
     /// What the guest may use besides.
     pub allowed_address_pairs: Vec<AddressPair>,
 }
@@ -99,6 +110,43 @@ pub struct AddressPair {
     pub ip_address: IpNet,
     /// The MAC address to use it with; the port's own when not given.
     pub mac_address: Option<Mac>,
+}
+
+/// `[[security_groups]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityGroup {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// Its id.
+    pub id: SecurityGroupId,
+    /// What people call it.
+    pub name: String,
+    /// Whether its rules admit answers as well.
+    pub is_stateful: bool,
+    /// Which flows are logged.
+    pub log: Log,
+    /// Its rules.
+    pub rules: Vec<SecurityGroupRule>,
+}
+
+/// `[[security_groups.rules]]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecurityGroupRule {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// What it says.
+    pub rule: Rule,
+}
+
+/// `[[address_groups]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressGroup {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// Its id.
+    pub id: AddressGroupId,
+    /// Its addresses, of both families.
+    pub addresses: BTreeSet<IpNet>,
 }
 
 impl Topology {

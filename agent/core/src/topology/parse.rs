@@ -6,11 +6,11 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 use super::{
-    AddressPair, Host, Network, Port, Subnet, Topology,
+    AddressPair, Host, Network, Port, Subnet, Topology, security,
     table::{Source, Table},
 };
 use crate::{
-    model::{Mac, NetworkId, PortId, Segment, Vid, Vni},
+    model::{Mac, NetworkId, PortId, SecurityGroupId, Segment, Vid, Vni},
     problem::Problem,
 };
 
@@ -22,16 +22,21 @@ const MTU_MAX: u32 = 65_535;
 pub(super) fn parse(file: &Path, text: &str) -> (Topology, Vec<Problem>) {
     let source = Source::new(file, text);
     let root = source.root();
-    let root = Table::new(&source, root.get_ref(), 0, "topology", &["hosts", "networks", "ports"]);
+    let root = Table::new(&source, root.get_ref(), 0, "topology", TOPOLOGY);
+    let security_groups = root.tables("security_groups", "security group", security::SECURITY_GROUP);
+    let address_groups = root.tables("address_groups", "address group", security::ADDRESS_GROUP);
     let topology = Topology {
         file: file.to_owned(),
         hosts: root.tables("hosts", "host", HOST).into_iter().filter_map(host).collect(),
         networks: root.tables("networks", "network", NETWORK).into_iter().filter_map(network).collect(),
         ports: root.tables("ports", "port", PORT).into_iter().filter_map(port).collect(),
+        security_groups: security_groups.into_iter().filter_map(security::security_group).collect(),
+        address_groups: address_groups.into_iter().filter_map(security::address_group).collect(),
     };
     (topology, source.into_problems())
 }
 
+const TOPOLOGY: &[&str] = &["hosts", "networks", "ports", "security_groups", "address_groups"];
 const HOST: &[&str] = &["name", "local_ip"];
 
 fn host(table: Table) -> Option<Host> {
@@ -46,7 +51,8 @@ fn host(table: Table) -> Option<Host> {
     Some(Host { line: table.line(), name: name?, local_ip: local_ip? })
 }
 
-const NETWORK: &[&str] = &["id", "name", "network_type", "physical_network", "segmentation_id", "mtu", "subnets"];
+const NETWORK: &[&str] =
+    &["id", "name", "network_type", "physical_network", "segmentation_id", "mtu", "subnets", "port_security_enabled"];
 const SUBNET: &[&str] = &["id", "name", "cidr", "gateway_ip"];
 
 fn network(table: Table) -> Option<Network> {
@@ -63,6 +69,7 @@ fn network(table: Table) -> Option<Network> {
         segment: segment?,
         mtu,
         subnets,
+        port_security_enabled: table.boolean("port_security_enabled", true),
     })
 }
 
@@ -125,6 +132,7 @@ const PORT: &[&str] = &[
     "fixed_ips",
     "device_owner",
     "port_security_enabled",
+    "security_groups",
     "allowed_address_pairs",
 ];
 const ADDRESS_PAIR: &[&str] = &["ip_address", "mac_address"];
@@ -133,13 +141,7 @@ fn port(table: Table) -> Option<Port> {
     let id = table.required::<Uuid>("id").map(PortId);
     let network_id = table.required::<Uuid>("network_id").map(NetworkId);
     let host = table.optional("host");
-    let mac_address = table.required::<Mac>("mac_address").filter(|mac| {
-        let is_usable = !mac.is_group() && *mac != Mac::ZERO;
-        if !is_usable {
-            table.problem("mac_address", format_args!("mac_address {mac}: expected the address of one interface"));
-        }
-        is_usable
-    });
+    let mac_address = table.required::<Mac>("mac_address").filter(|mac| is_usable(table, *mac));
     let fixed_ips: Vec<IpAddr> = table.list("fixed_ips");
     for address in fixed_ips.iter().filter(|address| !is_unicast(**address)) {
         table.problem("fixed_ips", format_args!("fixed_ips {address}: expected a unicast address"));
@@ -154,19 +156,30 @@ fn port(table: Table) -> Option<Port> {
         mac_address: mac_address?,
         fixed_ips,
         device_owner: table.optional("device_owner").unwrap_or_default(),
-        port_security_enabled: table.boolean("port_security_enabled", true),
+        port_security_enabled: table.has("port_security_enabled").then(|| table.boolean("port_security_enabled", true)),
+        security_groups: table
+            .has("security_groups")
+            .then(|| table.list("security_groups").into_iter().map(SecurityGroupId).collect()),
         allowed_address_pairs,
     })
 }
 
 fn address_pair(table: Table) -> Option<AddressPair> {
     let ip_address = table.required::<AddressOrRange>("ip_address");
-    let mac_address = table.optional("mac_address");
+    let mac_address = table.optional("mac_address").filter(|mac| is_usable(table, *mac));
     Some(AddressPair { ip_address: ip_address?.0, mac_address })
 }
 
+fn is_usable(table: Table, mac: Mac) -> bool {
+    let is_usable = !mac.is_group() && mac != Mac::ZERO;
+    if !is_usable {
+        table.problem("mac_address", format_args!("mac_address {mac}: expected the address of one interface"));
+    }
+    is_usable
+}
+
 /// A single address counts as the range that holds only itself.
-struct AddressOrRange(IpNet);
+pub(super) struct AddressOrRange(pub(super) IpNet);
 
 impl FromStr for AddressOrRange {
     type Err = &'static str;

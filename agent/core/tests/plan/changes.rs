@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use overlane_core::{
@@ -15,6 +16,7 @@ use overlane_core::{
 use proptest::prelude::*;
 
 use crate::{
+    groups::any_security,
     laws::{any_desired, any_host, mac, vtep},
     simulated::{apply, config, reconcile},
 };
@@ -71,6 +73,23 @@ proptest! {
     }
 
     #[test]
+    fn changed_rules_alone_lead_to_what_is_desired(
+        desired in any_desired(),
+        security in any_security(),
+        mut host in any_host(),
+    ) {
+        reconcile(&desired, &mut host);
+        // Rules and members of the groups change; ports have the groups that they had.
+        let rulebook = security.rulebook_for(&desired);
+        let desired = Desired { rulebook, ..desired };
+        for action in plan::plan_rules(&desired, &host, &placements(&desired, &host)) {
+            apply(&mut host, &action);
+        }
+        let left = nothing_left(&desired, &host);
+        prop_assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
     fn after_a_change_of_devices_only_their_networks_need_a_look(
         first in any_desired(),
         second in any_desired(),
@@ -99,7 +118,8 @@ proptest! {
         second in any_desired(),
         is_small in any::<bool>(),
     ) {
-        let mut target = if is_small { first.clone() } else { second };
+        let rulebook = Arc::clone(&second.rulebook);
+        let mut target = if is_small { Desired { rulebook, ..first.clone() } } else { second };
         for change in &changes {
             change.apply(&mut target);
         }
@@ -107,12 +127,10 @@ proptest! {
         match Update::between(&first, &target) {
             None => prop_assert_eq!(&first, &target),
             Some(Update::Whole(whole)) => {
-                prop_assert!(!is_small, "a change of entries only is told as such");
+                prop_assert!(!is_small, "a change of entries and rules only is told as such");
                 desired = *whole;
             }
-            Some(Update::Entries(changes)) => for change in changes {
-                change.apply(&mut desired);
-            }
+            Some(update) => drop(update.apply(&mut desired)),
         }
         prop_assert_eq!(desired, target);
     }

@@ -15,7 +15,12 @@ const BRIDGE: u32 = 3;
 const TAP: u32 = 4;
 
 fn desired(device_owner: &str) -> Desired {
-    let port = LocalPort { mac: Mac([2; 6]), addresses: Vec::new(), device_owner: device_owner.to_owned() };
+    let port = LocalPort {
+        mac: Mac([2; 6]),
+        addresses: Vec::new(),
+        device_owner: device_owner.to_owned(),
+        security: Default::default(),
+    };
     let network = Network {
         name: "net".to_owned(),
         segment: Segment::Local,
@@ -25,7 +30,7 @@ fn desired(device_owner: &str) -> Desired {
         flood: [].into(),
         neighbors: [].into(),
     };
-    Desired { complete: true, networks: [(NetworkId(Uuid::nil()), network)].into(), vteps: [].into() }
+    Desired { complete: true, networks: [(NetworkId(Uuid::nil()), network)].into(), ..Desired::default() }
 }
 
 fn host(up: bool, master: Option<u32>) -> Observed {

@@ -17,7 +17,12 @@ fn id(number: u128) -> Uuid {
 }
 
 fn network(name: &str, segment: Segment, port: u128) -> Network {
-    let details = LocalPort { mac: Mac([2; 6]), addresses: Vec::new(), device_owner: String::new() };
+    let details = LocalPort {
+        mac: Mac([2; 6]),
+        addresses: Vec::new(),
+        device_owner: String::new(),
+        security: Default::default(),
+    };
     Network {
         name: name.to_owned(),
         segment,
@@ -39,7 +44,7 @@ fn flat(label: &str) -> Segment {
 
 fn desired(networks: Vec<(Uuid, Network)>) -> Desired {
     let networks = networks.into_iter().map(|(id, network)| (NetworkId(id), network)).collect();
-    Desired { complete: true, networks, vteps: [].into() }
+    Desired { complete: true, networks, ..Desired::default() }
 }
 
 fn host(devices: &[Link]) -> Observed {

@@ -11,10 +11,12 @@ use overlane_core::{
     model::{Mac, NetworkId, PortId, Segment, Vid, Vni, vlan_name, vxlan_name},
     observed::{DatapathState, FdbEntry, FdbTable, KernelState, LinkKind, Observed, Path, Vlan, Vxlan},
     plan::unused_devices,
+    security::PortSecurity,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use crate::groups::any_security;
 use crate::simulated::{link, local_ip, reconcile};
 
 const UPLINK: u32 = 2;
@@ -78,10 +80,11 @@ pub(crate) fn any_desired() -> impl Strategy<Value = Desired> {
     let remote = prop::collection::btree_map(20..29_u8, 0..4_u8, 0..3);
     let mtu = prop::option::of(1000..1450_u16);
     let networks = prop::collection::btree_map(0..4_u8, (ports, remote, mtu), 0..3);
-    (networks, any::<bool>()).prop_map(|(networks, complete)| Desired {
-        complete,
-        networks: networks.into_iter().map(|(number, spec)| (network_id(number), network(number, spec))).collect(),
-        vteps: (0..4).map(vtep).collect(),
+    (networks, any::<bool>(), any_security()).prop_map(|(networks, complete, security)| {
+        let networks = networks.into_iter().map(|(number, spec)| (network_id(number), network(number, spec)));
+        let desired =
+            Desired { complete, networks: networks.collect(), vteps: (0..4).map(vtep).collect(), ..Desired::default() };
+        security.apply(desired)
     })
 }
 
@@ -89,7 +92,12 @@ fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Op
     // A port belongs to one network: every network has ten numbers of its own.
     let own = |port: u8| number * 30 + port;
     let local_ports = ports.iter().map(|port| {
-        let details = LocalPort { mac: mac(own(*port)), addresses: Vec::new(), device_owner: String::new() };
+        let details = LocalPort {
+            mac: mac(own(*port)),
+            addresses: Vec::new(),
+            device_owner: String::new(),
+            security: PortSecurity::Open,
+        };
         (port_id(own(*port)), details)
     });
     let tunnelled = if matches!(number, FLAT | VLAN) { BTreeMap::new() } else { remote };
@@ -198,7 +206,8 @@ fn stale_maps(stale: &BTreeSet<(u32, u8, u8)>) -> DatapathState {
         maps.networks.insert(abi::NetworkKey::vni(vni), abi::Network { index: *index, vni, flags: 0 });
         maps.attached.insert((abi::Hook::FromPort, FIRST_OWN + index));
         maps.counted.insert((abi::Hook::ToPort, FIRST_OWN + index));
-        maps.ports.insert(500 + index, abi::Port { network: *index, vni, mac: mac(*address).0, flags: 0, mtu: 0 });
+        let port = abi::Port { network: *index, vni, mac: mac(*address).0, flags: 0, mtu: 0, policy: 0, revision: 0 };
+        maps.ports.insert(500 + index, port);
     }
     maps
 }
@@ -232,6 +241,12 @@ proptest! {
             }
             for (port, details) in &network.local_ports {
                 let Some(tap) = host.kernel.link_named(&port.tap_name()) else { continue };
+                let is_released = host.kernel.released.as_ref().is_none_or(|taps| taps.contains(&tap.ifindex));
+                if details.security.has_rules() && host.datapath.is_none() {
+                    prop_assert!(!is_released || tap.master.is_some(), "connected without a filter");
+                    continue;
+                }
+                prop_assert!(is_released);
                 prop_assert!(tap.up && tap.master == Some(bridge.ifindex) && tap.mtu == network.mtu.map_or(uplink.mtu, u32::from));
                 let Some(maps) = &host.datapath else { continue };
                 prop_assert!(maps.attached.contains(&(abi::Hook::FromPort, tap.ifindex)));
@@ -253,6 +268,8 @@ proptest! {
         let before = foreign(&host);
         reconcile(&desired, &mut host);
         prop_assert_eq!(foreign(&host), before);
+        let is_closed = host.kernel.released.as_ref().is_some_and(|released| !released.contains(&FOREIGN_TAP));
+        prop_assert!(!is_closed, "the guard has closed a tap in somebody else's bridge");
     }
 
     #[test]

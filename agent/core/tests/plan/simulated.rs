@@ -3,11 +3,11 @@
 use std::{net::IpAddr, time::Duration};
 
 use overlane_core::{
-    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, Tagging},
-    config::{ComputeTaps, Config, Control, Dscp, FastPath, PhysicalNetwork, VxlanConfig},
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey, Tagging},
+    config::{ComputeTaps, Config, Control, Dscp, FastPath, FlowConfig, PhysicalNetwork, VxlanConfig},
     desired::Desired,
     model::Mac,
-    observed::{Link, LinkKind, Observed, Vlan, Vxlan},
+    observed::{Link, LinkKind, Observed, SecurityState, Vlan, Vxlan},
     plan::{self, Plan},
 };
 
@@ -38,6 +38,7 @@ pub(crate) fn config() -> Config {
         unused_device_grace: Duration::from_secs(60),
         compute_taps: ComputeTaps::Auto,
         fast_path: FastPath::Auto,
+        flows: FlowConfig::default(),
         bpffs: "/sys/fs/bpf".into(),
     }
 }
@@ -139,6 +140,17 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
             assert!(kernel.links.remove(ifindex).is_some_and(|link| link.made_for.is_some()), "{ifindex} is not ours");
             kernel.fdb.retain(|entry| entry.ifindex != *ifindex);
         }
+        KernelAction::CreateGuard { released } => {
+            assert!(kernel.released.replace(released.clone()).is_none(), "the guard is there already");
+        }
+        KernelAction::RemoveGuard => assert!(kernel.released.take().is_some(), "there is no guard"),
+        KernelAction::Release { ifindex, .. } => {
+            assert!(kernel.links.contains_key(ifindex), "{ifindex} is not there");
+            assert!(kernel.released.as_mut().is_some_and(|released| released.insert(*ifindex)));
+        }
+        KernelAction::Close { ifindex, .. } => {
+            assert!(kernel.released.as_mut().is_some_and(|released| released.remove(ifindex)));
+        }
         KernelAction::AddFdb(entry) => {
             assert!(kernel.links.contains_key(&entry.ifindex));
             assert!(kernel.fdb.insert(*entry), "{entry} is there already");
@@ -161,11 +173,22 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
     let datapath = host.datapath.as_mut().expect("planned only where there is a fast lane");
     match action {
         DatapathAction::Put(entry) => match *entry {
-            MapEntry::Port(key, value) => drop(datapath.ports.insert(key, value)),
+            MapEntry::Port(key, value) => {
+                let security = &datapath.security;
+                if value.policy != 0 {
+                    let rules = security.rules.get(&value.policy);
+                    let sets = rules.into_iter().flat_map(|rules| rules.values()).flat_map(|entry| entry.matches);
+                    assert!(sets.clone().all(|found| found.set == 0 || security.sets.contains_key(&found.set)));
+                    assert!(security.policies.contains_key(&value.policy), "half a rule set");
+                }
+                let before = datapath.ports.insert(key, value);
+                assert!(before.is_none_or(|before| before.revision <= value.revision), "a revision went back");
+            }
             MapEntry::Network(key, value) => drop(datapath.networks.insert(key, value)),
             MapEntry::Fdb(key, value) => drop(datapath.fdb.insert(key, value)),
             MapEntry::Vtep(key, value) => drop(datapath.vteps.insert(key, value)),
             MapEntry::Neighbor(key, value) => drop(datapath.neighbors.insert(key, value)),
+            MapEntry::Security(entry) => put_security(&mut datapath.security, &entry),
             MapEntry::Vlan(key, value) => drop(datapath.vlans.insert(key, value)),
             MapEntry::VlanDevice(key, value) => drop(datapath.vlan_devices.insert(key, value)),
         },
@@ -176,6 +199,12 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
                 MapKey::Fdb(key) => datapath.fdb.remove(key).is_some(),
                 MapKey::Vtep(key) => datapath.vteps.remove(key).is_some(),
                 MapKey::Neighbor(key) => datapath.neighbors.remove(key).is_some(),
+                MapKey::Security(key) => {
+                    if let SecurityKey::Rule(policy, _) | SecurityKey::Policy(policy) = key {
+                        assert!(datapath.ports.values().all(|port| port.policy != *policy), "{key} is in use");
+                    }
+                    delete_security(&mut datapath.security, key)
+                }
                 MapKey::Vlan(key) => datapath.vlans.remove(key).is_some(),
                 MapKey::VlanDevice(key) => datapath.vlan_devices.remove(key).is_some(),
             };
@@ -188,4 +217,20 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
         DatapathAction::ForgetCounters { hook, ifindex } => assert!(datapath.counted.remove(&(*hook, *ifindex))),
         DatapathAction::Detach { hook, ifindex } => assert!(datapath.attached.remove(&(*hook, *ifindex))),
     }
+}
+
+fn put_security(security: &mut SecurityState, entry: &SecurityEntry) {
+    match entry {
+        SecurityEntry::Member(set, ..) => assert!(security.sets.contains_key(set), "a set without a name"),
+        SecurityEntry::Generation(generation) => assert!(*generation > security.generation),
+        _ => (),
+    }
+    security.put(entry);
+}
+
+fn delete_security(security: &mut SecurityState, key: &SecurityKey) -> bool {
+    if let SecurityKey::Set(set) = key {
+        assert!(!security.members.contains_key(set), "{key} has members");
+    }
+    security.delete(key)
 }

@@ -127,6 +127,8 @@ fn what_connects_a_vlan_without_8021q_is_attached_before_what_makes_it_faster() 
             "set networks[interface 3]",
             "set networks[interface 4]",
             "set fdb[network 1, fa:16:3e:81:1b:37]",
+            "set sources[interface 5, fa:16:3e:81:1b:37, 0.0.0.0/0]",
+            "set sources[interface 5, fa:16:3e:81:1b:37, ::/0]",
             "set ports[interface 5]",
             "set vlans[VID 100 on interface 2]",
             "set vlan_devices[interface 4]",

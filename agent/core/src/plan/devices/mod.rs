@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     desired::{Desired, Network},
     model::{NetworkId, PortId, Segment},
-    observed::{KernelState, Link, LinkKind, Observed},
+    observed::{DatapathState, KernelState, Link, LinkKind, Observed},
     plan::{
         Obstacle, Plan, Subject,
         claims::{self, Refused},
@@ -46,7 +46,7 @@ pub(super) fn plan(
     plan: &mut Plan,
 ) -> BTreeMap<NetworkId, NetworkDevices> {
     let kernel = &observed.kernel;
-    let has_fast_lane = observed.datapath.is_some();
+    let datapath = observed.datapath.as_ref();
     let is_tunnelled = |network: &Network| network.segment.vni().is_some();
     if let Some(vxlan) = &config.vxlan
         && kernel.link_with_address(vxlan.local_ip).is_none()
@@ -60,7 +60,7 @@ pub(super) fn plan(
         let abandoned = &observed.abandoned;
         let refused = &refused;
         let plan = &mut *plan;
-        let plan = NetworkPlan { id: *id, network, desired, kernel, abandoned, refused, has_fast_lane, config, plan };
+        let plan = NetworkPlan { id: *id, network, desired, kernel, abandoned, refused, datapath, config, plan };
         let devices = plan.devices()?;
         Some((*id, devices))
     });
@@ -118,7 +118,7 @@ struct NetworkPlan<'a, 'p> {
     network: &'a Network,
     desired: &'a Desired,
     kernel: &'a KernelState,
-    has_fast_lane: bool,
+    datapath: Option<&'a DatapathState>,
     abandoned: &'a BTreeSet<u32>,
     refused: &'a Refused,
     config: &'a Config,
@@ -258,6 +258,9 @@ impl<'a> NetworkPlan<'a, '_> {
             return None;
         }
         self.set_mtu(tap, mtu);
+        if tap.master.is_none() && !self.may_be_connected(port, tap) {
+            return Some(tap.ifindex);
+        }
         self.set_up(tap);
         if let Some(bridge) = bridge
             && !self.enslave(tap, bridge, Subject::Port(port))
@@ -265,6 +268,12 @@ impl<'a> NetworkPlan<'a, '_> {
             return None;
         }
         Some(tap.ifindex)
+    }
+
+    /// A port with security groups is connected once its filters are in force.
+    fn may_be_connected(&self, port: PortId, tap: &Link) -> bool {
+        let needs_filter = self.network.local_ports[&port].security.has_rules();
+        !needs_filter || self.datapath.is_some_and(|datapath| datapath.is_filtered(tap.ifindex))
     }
 
     /// Whether `link` is, or will be, a port of `bridge`: a link that is already part of something else stays there.

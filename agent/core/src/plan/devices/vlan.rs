@@ -109,7 +109,7 @@ impl<'a> NetworkPlan<'a, '_> {
 
     fn require_programs(&mut self, need: &str) -> Result<(), Unusable> {
         let lack = match self.config.fast_path {
-            _ if self.has_fast_lane => return Ok(()),
+            _ if self.datapath.is_some() => return Ok(()),
             FastPath::Off => "[overlane] fast_path is off",
             FastPath::Auto => "the fast path is unavailable: see the agent's log",
         };

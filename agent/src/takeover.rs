@@ -1,0 +1,67 @@
+//! Removes what the Linux bridge agent has left in iptables, ip6tables, ebtables and ipset, once its ports are filtered by eBPF.
+//! The only user of these programs; where one is not installed, there is nothing of it.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, ensure};
+use overlane_core::leftovers;
+
+/// Removes what is left for these taps, and nothing else; returns how many kinds of rules there were.
+///
+/// # Errors
+/// When a program refuses; what it was to remove is still there then, and does no harm but the work that it makes.
+pub(crate) fn remove_leftovers(taps: &BTreeSet<String>) -> anyhow::Result<usize> {
+    let mut removed = 0;
+    for (save, restore) in [("iptables-save", "iptables-restore"), ("ip6tables-save", "ip6tables-restore")] {
+        let Some(rules) = output(save, &[])? else { continue };
+        if let Some(script) = leftovers::iptables_script(&rules, taps) {
+            run(restore, &["--noflush", "--wait"], &script)?;
+            removed += 1;
+        }
+    }
+    if let Some(rules) = output("ebtables-save", &[])? {
+        let commands = leftovers::ebtables_commands(&rules, taps);
+        for words in &commands {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            run("ebtables", &words, "")?;
+        }
+        removed += usize::from(!commands.is_empty());
+    }
+    // What rules no longer refer to.
+    if removed > 0
+        && let Some(sets) = output("ipset", &["list", "-terse"])?
+    {
+        for set in leftovers::unused_sets(&sets) {
+            run("ipset", &["destroy", set], "")?;
+        }
+    }
+    Ok(removed)
+}
+
+/// What a program prints; `None` where it is not installed.
+fn output(program: &str, words: &[&str]) -> anyhow::Result<Option<String>> {
+    let output = match Command::new(program).args(words).stdin(Stdio::null()).output() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        output => output.with_context(|| format!("running {program}"))?,
+    };
+    ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+fn run(program: &str, words: &[&str], input: &str) -> anyhow::Result<()> {
+    let doing = || format!("running {program} {}", words.join(" "));
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(doing)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that has ended already says below why.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().with_context(doing)?;
+    ensure!(output.status.success(), "{}: {}", doing(), String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! Room to work in. A program has 512 bytes of stack, for all functions that are on their way together.
+
+use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
+use overlane_abi::Flow;
+
+use super::FlowKey;
+use crate::security::Packet;
+
+/// What is known of the packet in hand. It is this CPU's own: TC programs do not interrupt each other.
+#[repr(C)]
+pub struct Scratch {
+    pub packet: Packet,
+    pub key: FlowKey,
+    /// The packet that an ICMP error quotes.
+    pub quoted: Packet,
+    pub quoted_key: FlowKey,
+    /// A flow that begins.
+    pub flow: Flow,
+}
+
+#[btf_map(name = "scratch")]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// This CPU's room. Its content is whatever the packet before has left there.
+#[inline(always)]
+pub fn scratch() -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(0)
+}
