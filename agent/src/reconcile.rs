@@ -242,7 +242,8 @@ impl<H: Host> Reconciler<H> {
         for pass in 1..=PASSES_MAX {
             let look_begun = Instant::now();
             let look = std::mem::replace(&mut self.look, Look::Nothing);
-            if look == Look::Nothing && self.dirty.is_empty() {
+            // A plan of single entries does not know of other steps that have failed: those wait for the next close look.
+            if look == Look::Nothing && (self.dirty.is_empty() || report.failed > 0) {
                 break;
             }
             let (actions, placements) = self.look_and_plan(look).await?;
