@@ -247,7 +247,9 @@ impl<H: Host> Reconciler<H> {
         for pass in 1..=PASSES_MAX {
             let look_begun = Instant::now();
             let look = std::mem::replace(&mut self.look, Look::Nothing);
-            if look == Look::Nothing && self.dirty.is_empty() && !self.has_new_rules {
+            // A plan of single entries does not know of other steps that have failed: those wait for the next close look.
+            let has_single_entries = !self.dirty.is_empty() || self.has_new_rules;
+            if look == Look::Nothing && (!has_single_entries || report.failed > 0) {
                 break;
             }
             let (actions, placements) = self.look_and_plan(look).await?;

@@ -123,11 +123,7 @@ fn restarting_killing_replacing_and_detaching_an_agent_loses_no_packet_of_a_vlan
     ];
     pair.replace_agent(Signal::SIGTERM, Lanes::Both, |_| Ok(()))?;
     pair.replace_agent(Signal::SIGKILL, Lanes::Both, |_| Ok(()))?;
-    pair.replace_agent(Signal::SIGTERM, Lanes::Both, |host| {
-        // To the agent that starts now, this is what one with another layout of the maps has left.
-        let pins = host.bpffs();
-        std::fs::rename(pins.join("v2"), pins.join("v0")).context("making an old version")
-    })?;
+    pair.replace_agent(Signal::SIGTERM, Lanes::Both, Host::pretend_to_be_older)?;
     pair.replace_agent(Signal::SIGTERM, Lanes::Both, |host| host.overlane("detach").map(drop))?;
     for stream in streams {
         stream.expect_no_loss()?;
@@ -142,13 +138,12 @@ fn after_detach_only_what_carries_a_vlan_is_attached_and_purge_ends_it() -> Resu
     let host = pair.host("left");
     if !is_8021q(host)? {
         // What another version has left cannot be taken apart, and is not thrown away.
-        let pins = host.bpffs();
-        std::fs::rename(pins.join("v2"), pins.join("v0")).context("making an old version")?;
+        host.pretend_to_be_older()?;
         ensure!(
             host.overlane("detach").is_err_and(|error| format!("{error:#}").contains("another version carry VLANs"))
         );
         machines[0].ping(machines[1].port.ipv4(), 5)?;
-        std::fs::rename(pins.join("v0"), pins.join("v2")).context("making it the current version")?;
+        std::fs::rename(host.older_pins(), host.pins()).context("making it the current version")?;
     }
     let said = host.overlane("detach")?;
     let expected = if is_8021q(host)? { ["", "", ""] } else { ["from_uplink", "to_vlan", ""] };
@@ -166,7 +161,7 @@ fn after_detach_only_what_carries_a_vlan_is_attached_and_purge_ends_it() -> Resu
     host.overlane("detach --purge")?;
     let links = host.run("ip -o link")?;
     ensure!(!links.contains(DEVICE) && !links.contains(&network.bridge()), "{links}");
-    ensure!(links.contains(NIC) && !host.bpffs().join("v2").exists());
+    ensure!(links.contains(NIC) && !host.pins().exists());
     wait_until("nothing is attached", || Ok(host.attached(NIC)?.is_empty()))
 }
 

@@ -59,13 +59,9 @@ fn kill_and_upgrade(figures: &mut Figures) -> Result<()> {
     let mut pair = Pair::running(Lanes::Both)?;
     let traffic = Traffic::start(&pair)?;
     for round in 0..KILLS + UPGRADES {
-        pair.agents.remove(0).stop(Signal::SIGKILL)?;
-        if round >= KILLS {
-            pair.host("left").pretend_to_be_older()?;
-        }
-        let agent = pair.host("left").start_agent(&pair.topology_file, Lanes::Both)?;
-        pair.agents.insert(0, agent);
-        nothing_to_do(pair.host("left"))?;
+        let is_upgrade = round >= KILLS;
+        let meanwhile = |host: &Host| if is_upgrade { host.pretend_to_be_older() } else { Ok(()) };
+        pair.replace_agent(Signal::SIGKILL, Lanes::Both, meanwhile)?;
     }
     traffic.end(figures, "restart_lost_pings", "restart_tcp_stall")
 }

@@ -18,8 +18,9 @@ impl Reader<'_> {
         }
         for (label, bridge) in &bridges {
             if let Some((_, nic)) = interfaces.iter().find(|(known, _)| known == label) {
-                let message =
-                    format!("physical network {label} is mapped to interface {nic}, too; bridge {bridge} wins");
+                let message = format!(
+                    "physical network {label} has interface {nic}, too: for its VLANs; bridge {bridge} has the rest"
+                );
                 self.note("linux_bridge", BRIDGES, message);
             }
         }
@@ -122,6 +123,9 @@ mod tests {
         let text = "[linux_bridge]\nphysical_interface_mappings = a:eth2\nbridge_mappings = a:br-ex\n";
         let (_, notes) = read(&format!("{text}{MINIMAL}")).expect("valid");
         let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
-        assert_eq!(notes, ["/etc/o/a.ini:3: physical network a is mapped to interface eth2, too; bridge br-ex wins"]);
+        assert_eq!(
+            notes,
+            ["/etc/o/a.ini:3: physical network a has interface eth2, too: for its VLANs; bridge br-ex has the rest"]
+        );
     }
 }

@@ -39,6 +39,17 @@ fn vxlan(vni: u32) -> Segment {
     Segment::Vxlan(vni.try_into().expect("small"))
 }
 
+fn tunnel_with(vni: u32) -> LinkKind {
+    LinkKind::Vxlan(Vxlan {
+        vni: vni.try_into().expect("small"),
+        local: None,
+        underlay: None,
+        port: 4789,
+        group: None,
+        udp6_zero_checksum_rx: false,
+    })
+}
+
 fn flat(label: &str) -> Segment {
     Segment::Flat { physical_network: label.to_owned() }
 }
@@ -127,14 +138,7 @@ fn a_device_that_is_somebody_elses_blocks_only_what_needs_it() {
     let network_id = NetworkId(id(1));
     let brq = network_id.bridge_name();
     let made_for_another = Link { made_for: Some(NetworkId(id(2))), ..link(7, &brq, LinkKind::Bridge) };
-    let other_vni = LinkKind::Vxlan(Vxlan {
-        vni: 99.try_into().expect("small"),
-        local: None,
-        underlay: None,
-        port: 4789,
-        group: None,
-        udp6_zero_checksum_rx: false,
-    });
+    let other_vni = tunnel_with(99);
     let tunnel = Link { master: Some(7), ..link(8, "theirs", other_vni) };
     let tap = PortId(Uuid::from_u128(1 << 96)).tap_name();
     for (devices, subject, expected) in [
@@ -155,4 +159,18 @@ fn a_device_that_is_somebody_elses_blocks_only_what_needs_it() {
         let blocked = obstacles(&config(), networks, &host(&devices));
         assert!(blocked.len() == 1 && blocked[0].starts_with(subject) && blocked[0].contains(&expected), "{blocked:?}");
     }
+}
+
+#[test]
+fn a_tunnel_that_was_the_networks_own_before_its_vni_changed_goes_and_blocks_nothing() {
+    let id = NetworkId(id(1));
+    let own = |link: Link| Link { made_for: Some(id), up: true, ..link };
+    let bridge = own(link(7, &id.bridge_name(), LinkKind::Bridge));
+    let tunnel = Link { master: Some(7), ..own(link(8, "vxlan-9", tunnel_with(9))) };
+    let networks = desired(vec![(id.0, network("net", vxlan(10), 1))]);
+    let Plan { actions, obstacles, .. } = plan::plan(&networks, &host(&[bridge, tunnel]), &config());
+    let actions: Vec<String> = actions.iter().map(ToString::to_string).collect();
+    assert_eq!(obstacles, []);
+    assert!(actions.contains(&"delete vxlan-9".to_owned()), "{actions:?}");
+    assert!(actions.iter().any(|action| action.starts_with("create vxlan device vxlan-10")), "{actions:?}");
 }

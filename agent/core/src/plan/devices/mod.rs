@@ -229,7 +229,10 @@ impl<'a> NetworkPlan<'a, '_> {
         let own = self.network.segment.vni()?;
         let ports = self.kernel.links.values().filter(|port| port.master == Some(bridge.ifindex));
         let mut tunnels = ports.filter_map(|port| match &port.kind {
-            LinkKind::Vxlan(vxlan) if vxlan.vni != own => Some((&port.name, vxlan.vni)),
+            // What was made for this network when it had another segment is taken away.
+            LinkKind::Vxlan(vxlan) if vxlan.vni != own && port.made_for != Some(self.id) => {
+                Some((&port.name, vxlan.vni))
+            }
             _ => None,
         });
         let (port, vni) = tunnels.next()?;
