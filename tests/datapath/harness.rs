@@ -41,11 +41,13 @@ pub(crate) struct Load {
     pub(crate) timeouts: [u32; FlowState::COUNT],
     /// Events per second.
     pub(crate) log_rate: u32,
+    /// Whether the programs log what they drop.
+    pub(crate) debug: bool,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { forwarding: true, closed: false, timeouts: FlowState::DEFAULT_TIMEOUTS, log_rate: 0 }
+        Self { forwarding: true, closed: false, timeouts: FlowState::DEFAULT_TIMEOUTS, log_rate: 0, debug: false }
     }
 }
 
@@ -108,6 +110,8 @@ impl Datapath {
         let object = env::var_os("OVERLANE_EBPF_OBJECT").expect("cargo xtask test sets OVERLANE_EBPF_OBJECT");
         let object = fs::read(PathBuf::from(&object)).expect("cargo xtask test builds the object");
         let local_vtep = Address::from(local_vtep).octets;
+        // As `debug!` of aya-log has it.
+        let log_level: u8 = if load.debug { 4 } else { 0 };
         let (forwarding, closed) = (u8::from(load.forwarding), u8::from(load.closed));
         let mut loader = EbpfLoader::new();
         for table in [names::CONNTRACK4, names::CONNTRACK6, names::CONNTRACK_NEW4, names::CONNTRACK_NEW6] {
@@ -121,7 +125,7 @@ impl Datapath {
             .override_global(names::CLOSED, &closed, true)
             .override_global(names::FLOW_TIMEOUTS, &load.timeouts, true)
             .override_global(names::LOG_RATE, &load.log_rate, true)
-            .override_global("AYA_LOG_LEVEL", &0_u8, true)
+            .override_global("AYA_LOG_LEVEL", &log_level, true)
             .load(&object)
             .expect("the object loads");
         Self { ebpf, loaded: BTreeSet::new() }

@@ -4,7 +4,7 @@ use overlane_abi::{Hook, Outcome};
 use overlane_tests::packet::Ends;
 
 use crate::{
-    harness::{Datapath, Verdict},
+    harness::{Datapath, Load, Verdict},
     network::{HERE, HOOKS, NEIGHBOUR, families, host, inbound, outbound, shortest, v4, v6},
 };
 
@@ -53,6 +53,17 @@ fn no_frame_is_too_short_or_too_garbled_for_any_program() {
             for offset in 0..frame.0.len() {
                 datapath.survives(hook, &frame.clone().with_byte(offset, frame.0[offset] ^ 0xff));
             }
+        }
+    }
+}
+
+#[test]
+fn the_verifier_takes_every_program_whatever_is_switched_on() {
+    for (forwarding, debug) in [(true, false), (true, true), (false, true)] {
+        let load = Load { forwarding, debug, closed: true, log_rate: 100, ..Load::default() };
+        let mut datapath = Datapath::load_with(v4().local_vtep, load);
+        for hook in HOOKS {
+            datapath.survives(hook, &outbound(v4()).udp(10));
         }
     }
 }

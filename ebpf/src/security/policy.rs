@@ -92,14 +92,20 @@ impl Grant {
 }
 
 /// Asks the rules of the port's groups. What they admit is counted, and logged if the rule says so.
-#[inline(never)]
+#[inline(always)]
 pub fn ask(case: &Case, question: &Question) -> Grant {
+    let grant = find(case, question);
+    if grant.has(Match::LOGGED) {
+        log::admitted(case, grant.rule());
+    }
+    grant
+}
+
+#[inline(never)]
+fn find(case: &Case, question: &Question) -> Grant {
     let grant = decide(case.port.policy, question);
     if grant.is_some() && grant.rule() != RULE_FIXED {
         maps::count_hit(case.port.policy, grant.rule(), case.skb.len() as u64);
-    }
-    if grant.has(Match::LOGGED) {
-        log::admitted(case, grant.rule());
     }
     grant
 }

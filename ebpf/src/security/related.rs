@@ -5,6 +5,7 @@ use overlane_abi::Flow;
 
 use crate::{
     maps,
+    maps::FlowKey,
     parse::{ICMP, ICMPV6},
     security::{
         Case,
@@ -21,35 +22,43 @@ const ICMP_LEN: usize = 8;
 /// Looks for the flow that an error is about.
 #[inline(never)]
 pub fn follow(case: &Case, flow: &mut Flow) -> Followed {
-    let at = usize::from(case.packet.transport) + ICMP_LEN;
     let Some(scratch) = maps::scratch() else {
         return Followed::OutOfPlace;
     };
     // SAFETY: nobody else holds these parts of it.
     let (quoted, key) = unsafe { (&mut (*scratch).quoted, &mut (*scratch).quoted_key) };
-    quoted.reset();
-    let is_whole = if case.packet.is_v6 { quote_v6(case.skb, at, quoted) } else { quote_v4(case.skb, at, quoted) };
     // An error goes to whoever has sent the packet that it is about.
-    if is_whole.is_none() || quoted.source != case.packet.destination {
+    if read_quote(case, quoted, key).is_none() || quoted.source != case.packet.destination {
         return Followed::OutOfPlace;
     }
-    quoted.write_flow_key(case.port.network, key);
     let Some(table) = maps::find_flow(key, flow) else {
         return Followed::OutOfPlace;
     };
     // The port that receives the error is the one that has sent the quoted packet.
     let sides = Sides::of(flow, quoted, case.direction.opposite());
-    let before = flow.ends[sides.here & 1];
     if flow.expires <= case.now || !is_admitted_here(case, flow, quoted, &sides) {
         return Followed::OutOfPlace;
     }
-    if flow.ends[sides.here & 1] != before {
-        maps::put_flow(table, key, flow);
-    }
+    // The port may have signed anew.
+    maps::put_flow(table, key, flow);
     Followed::Admitted
 }
 
+/// Describes the quoted packet, as far as its flow goes.
 #[inline(never)]
+fn read_quote(case: &Case, quoted: &mut Packet, key: &mut FlowKey) -> Option<()> {
+    let at = usize::from(case.packet.transport) + ICMP_LEN;
+    quoted.reset();
+    if case.packet.is_v6 {
+        quote_v6(case.skb, at, quoted)?;
+    } else {
+        quote_v4(case.skb, at, quoted)?;
+    }
+    quoted.write_flow_key(case.port.network, key);
+    Some(())
+}
+
+#[inline(always)]
 fn quote_v4(skb: Skb, at: usize, quoted: &mut Packet) -> Option<()> {
     let ip: [u32; 5] = skb.load(at)?;
     let [version_and_len, ..] = ip[0].to_ne_bytes();
@@ -65,7 +74,7 @@ fn quote_v4(skb: Skb, at: usize, quoted: &mut Packet) -> Option<()> {
 }
 
 /// Quotes with extension headers are not followed: rules may admit such an error, flows do not.
-#[inline(never)]
+#[inline(always)]
 fn quote_v6(skb: Skb, at: usize, quoted: &mut Packet) -> Option<()> {
     let [start, len_and_next, a, b, c, d, e, f, g, h]: [u32; 10] = skb.load(at)?;
     if u32::from_be(start) >> 28 != 6 {
