@@ -17,5 +17,6 @@ pub mod reconcile;
 pub mod run;
 pub mod show;
 pub mod status;
+mod step;
 mod takeover;
 pub mod verify;

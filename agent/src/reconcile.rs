@@ -9,7 +9,7 @@ use std::{
 };
 
 use overlane_core::{
-    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
+    action::Action,
     config::Config,
     desired::{Desired, EntryKey},
     model::NetworkId,
@@ -24,6 +24,7 @@ use crate::{
     grace::Grace,
     kernel::{Changes, FdbChange},
     status::{FAILURES_MAX, Failure, Status},
+    step::{is_entry, is_housekeeping, is_slow},
 };
 
 /// A plan can only name interfaces that exist, so a new network takes three passes: its devices, what goes on top of
@@ -40,29 +41,6 @@ const SLOW_BUDGET_MIN: Duration = Duration::from_millis(50);
 const SLOW_BUDGET_FACTOR: u32 = 4;
 /// Entries that are applied together. They are quick, but there can be very many.
 const ENTRIES_AT_ONCE: usize = 1024;
-
-/// Attaching a program makes the kernel wait for a grace period.
-fn is_slow(action: &Action) -> bool {
-    matches!(action, Action::Datapath(DatapathAction::Attach { .. }))
-}
-
-/// What has no effect on traffic.
-fn is_housekeeping(action: &Action) -> bool {
-    matches!(action, Action::Datapath(DatapathAction::ForgetCounters { .. }))
-}
-
-/// A change of an entry of the big tables, which [`Observed::record`] takes note of.
-fn is_entry(action: &Action) -> bool {
-    match action {
-        Action::Kernel(action) => matches!(action, KernelAction::AddFdb(_) | KernelAction::DeleteFdb(_)),
-        Action::Datapath(action) => matches!(
-            action,
-            DatapathAction::Put(
-                MapEntry::Fdb(..) | MapEntry::Neighbor(..) | MapEntry::Port(..) | MapEntry::Security(_)
-            ) | DatapathAction::Delete(MapKey::Fdb(_) | MapKey::Neighbor(_) | MapKey::Security(_))
-        ),
-    }
-}
 
 /// How much of the host must be looked at before the next plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
