@@ -9,7 +9,7 @@ use std::{
 };
 
 use overlane_core::{
-    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
+    action::{Action, DatapathAction},
     config::Config,
     desired::{Desired, EntryKey},
     model::NetworkId,
@@ -49,18 +49,6 @@ fn is_slow(action: &Action) -> bool {
 /// What has no effect on traffic.
 fn is_housekeeping(action: &Action) -> bool {
     matches!(action, Action::Datapath(DatapathAction::ForgetCounters { .. }))
-}
-
-/// A change of an entry of the big tables, which [`Observed::record`] takes note of.
-fn is_entry(action: &Action) -> bool {
-    match action {
-        Action::Kernel(action) => matches!(action, KernelAction::AddFdb(_) | KernelAction::DeleteFdb(_)),
-        Action::Datapath(action) => matches!(
-            action,
-            DatapathAction::Put(MapEntry::Fdb(..) | MapEntry::Neighbor(..))
-                | DatapathAction::Delete(MapKey::Fdb(_) | MapKey::Neighbor(_))
-        ),
-    }
 }
 
 /// How much of the host must be looked at before the next plan.
@@ -259,7 +247,7 @@ impl<H: Host> Reconciler<H> {
             }
             let budget = (look_begun.elapsed() * SLOW_BUDGET_FACTOR).max(SLOW_BUDGET_MIN);
             failures.extend(self.apply(&due, budget, &mut report).await);
-            if report.left > 0 || due.iter().any(|action| !is_entry(action)) {
+            if report.left > 0 || due.iter().any(|action| !action.is_entry()) {
                 self.look_at_least(Look::Devices);
             }
             if report.failed == 0 && report.left == 0 {
@@ -321,11 +309,11 @@ impl<H: Host> Reconciler<H> {
         let mut repairs = Vec::new();
         let mut left = due;
         while let Some(first) = left.first() {
-            if (is_slow(first) || is_entry(first)) && begun.elapsed() > budget {
+            if (is_slow(first) || first.is_entry()) && begun.elapsed() > budget {
                 report.left = left.len();
                 break;
             }
-            let entries = left.iter().take(ENTRIES_AT_ONCE).take_while(|action| is_entry(action)).count();
+            let entries = left.iter().take(ENTRIES_AT_ONCE).take_while(|action| action.is_entry()).count();
             if entries == ENTRIES_AT_ONCE {
                 // The kernel repeats all that it is told, and must not run out of room for it.
                 let echo = self.host.changed_by_now();

@@ -63,8 +63,8 @@ pub(super) fn interface_of(pin: &Path) -> io::Result<u32> {
     Ok(info.ifindex)
 }
 
-/// # Safety
-/// Pointers in `attributes` must be valid for what `command` does with them.
+/// Calls bpf(2), and returns what it does: a descriptor, or 0.
+// SAFETY: callers see to it that pointers in `attributes` are valid for what `command` does with them.
 unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
     // SAFETY: the kernel reads `size_of::<T>()` bytes of `attributes`, and takes the rest for zero; the caller answers for
     // the pointers in it.
