@@ -36,6 +36,7 @@ impl TopologyFile {
             file: file.to_owned(),
             config: config.clone(),
             desired: Desired::default(),
+            problems: None,
             mailbox: Arc::clone(&mailbox),
         }));
         let watching = Arc::clone(&reader);
@@ -93,6 +94,8 @@ struct Reader {
     config: Config,
     /// What the file last asked for while it was valid.
     desired: Desired,
+    /// What was wrong with it when it was last read: an edit makes several events, and is complained about once.
+    problems: Option<String>,
     mailbox: Arc<Mailbox>,
 }
 
@@ -103,12 +106,14 @@ impl Reader {
         {
             return;
         }
-        if let Err(error) = self.read() {
-            for line in format!("{error:#}").lines() {
+        let problems = self.read().err().map(|error| format!("{error:#}"));
+        if let Some(new) = problems.as_ref().filter(|_| problems != self.problems) {
+            for line in new.lines() {
                 tracing::error!("{line}");
             }
             tracing::error!("topology not accepted: the last good one stays in force");
         }
+        self.problems = problems;
     }
 
     fn read(&mut self) -> anyhow::Result<()> {
