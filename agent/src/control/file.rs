@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use notify::{RecursiveMode, Watcher as _};
+use notify::{
+    EventKind, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, ModifyKind},
+};
 use overlane_core::{config::Config, desired::Desired, update::Update};
 use tokio::sync::Notify;
 
@@ -89,6 +92,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether a file may be another one now. While it is being written it is not: whoever writes it closes it in the end.
+fn is_an_edit(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)) => false,
+        _ => true,
+    }
+}
+
 struct Reader {
     file: PathBuf,
     config: Config,
@@ -102,7 +114,7 @@ struct Reader {
 impl Reader {
     fn on_event(&mut self, event: &notify::Result<notify::Event>) {
         if let Ok(event) = event
-            && (event.kind.is_access() || !event.paths.iter().any(|path| path.file_name() == self.file.file_name()))
+            && (!is_an_edit(event.kind) || !event.paths.iter().any(|path| path.file_name() == self.file.file_name()))
         {
             return;
         }
