@@ -24,7 +24,7 @@ use crate::{
     grace::Grace,
     kernel::{Changes, FdbChange},
     status::{FAILURES_MAX, Failure, Status},
-    step::{is_entry, is_housekeeping, is_slow},
+    step::{is_housekeeping, is_slow},
 };
 
 /// A plan can only name interfaces that exist, so a new network takes three passes: its devices, what goes on top of
@@ -243,7 +243,7 @@ impl<H: Host> Reconciler<H> {
             }
             let budget = (look_begun.elapsed() * SLOW_BUDGET_FACTOR).max(SLOW_BUDGET_MIN);
             failures.extend(self.apply(&due, budget, &mut report).await);
-            if report.left > 0 || due.iter().any(|action| !is_entry(action)) {
+            if report.left > 0 || due.iter().any(|action| !action.is_entry()) {
                 self.look_at_least(Look::Devices);
             }
             if report.failed == 0 && report.left == 0 {
@@ -309,11 +309,11 @@ impl<H: Host> Reconciler<H> {
         let mut repairs = Vec::new();
         let mut left = due;
         while let Some(first) = left.first() {
-            if (is_slow(first) || is_entry(first)) && begun.elapsed() > budget {
+            if (is_slow(first) || first.is_entry()) && begun.elapsed() > budget {
                 report.left = left.len();
                 break;
             }
-            let entries = left.iter().take(ENTRIES_AT_ONCE).take_while(|action| is_entry(action)).count();
+            let entries = left.iter().take(ENTRIES_AT_ONCE).take_while(|action| action.is_entry()).count();
             if entries == ENTRIES_AT_ONCE {
                 // The kernel repeats all that it is told, and must not run out of room for it.
                 let echo = self.host.changed_by_now();

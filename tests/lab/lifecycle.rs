@@ -78,8 +78,10 @@ fn a_broken_edit_is_refused_with_file_and_line_while_the_last_good_state_stays()
     let line = good.lines().count() + 1;
     std::fs::write(&pair.topology_file, format!("{good}[[ports]]\nid = \"not a uuid\"\n"))?;
     pair.agents[0].wait_for_log(&format!("{file}:{}: id \"not a uuid\"", line + 1))?;
-    pair.agents[0].wait_for_log("topology not accepted: the last good one stays in force")?;
+    let refusal = "topology not accepted: the last good one stays in force";
+    pair.agents[0].wait_for_log(refusal)?;
     pair.ping_all(5)?;
+    ensure!(pair.agents[0].log()?.matches(refusal).count() == 1, "one edit is complained about once");
     ensure!(pair.host("left").overlane("config check").is_err());
     // Mended, with something new.
     let port = pair.topology.add_port(&pair.network, "left", 6);

@@ -3,8 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
     lab::{
-        BY_INTERFACE, HOSTS, Host, Lanes, NIC, Namespace, Network, OUTSIDE, Pair, Port, Stream, UPLINK, expect_blocked,
-        nothing_to_do,
+        BY_INTERFACE, HOSTS, Host, Lanes, NIC, Namespace, Network, OUTSIDE, Pair, Port, Stream, UPLINK, nothing_to_do,
     },
     wait::wait_until,
 };
@@ -213,12 +212,7 @@ fn a_missing_device_or_mapping_is_named_and_holds_back_nothing_else() -> Result<
     ] {
         let mut pair = Pair::bare()?;
         let (_, ports) = add_flat(&mut pair)?;
-        pair.start_with("left", more)?;
-        pair.agents[0].wait_for_log(expected)?;
-        pair.start_with("right", more)?;
-        pair.boot()?;
-        pair.left().wait_for(pair.ports[1].ipv4())?;
-        expect_blocked(pair.host("left"), &ports[0], expected)?;
+        pair.expect_only_blocked(&ports[0], more, expected)?;
         // What no look at the host can mend is an error of the configuration as well.
         ensure!(pair.host("left").overlane("config check").is_err() == more.is_empty());
     }

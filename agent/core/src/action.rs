@@ -245,6 +245,19 @@ impl Action {
         }
     }
 
+    /// Whether the step changes an entry of the big tables, which [`crate::observed::Observed::record`] takes note of.
+    pub fn is_entry(&self) -> bool {
+        match self {
+            Self::Kernel(action) => matches!(action, KernelAction::AddFdb(_) | KernelAction::DeleteFdb(_)),
+            Self::Datapath(action) => matches!(
+                action,
+                DatapathAction::Put(
+                    MapEntry::Fdb(..) | MapEntry::Neighbor(..) | MapEntry::Port(..) | MapEntry::Security(_)
+                ) | DatapathAction::Delete(MapKey::Fdb(_) | MapKey::Neighbor(_) | MapKey::Security(_))
+            ),
+        }
+    }
+
     /// The network that the step makes a device for.
     pub fn network(&self) -> Option<NetworkId> {
         match self {

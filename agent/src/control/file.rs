@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use notify::{RecursiveMode, Watcher as _};
+use notify::{
+    EventKind, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, ModifyKind},
+};
 use overlane_core::{config::Config, desired::Desired, update::Update};
 use tokio::sync::Notify;
 
@@ -36,6 +39,7 @@ impl TopologyFile {
             file: file.to_owned(),
             config: config.clone(),
             desired: Desired::default(),
+            problems: None,
             mailbox: Arc::clone(&mailbox),
         }));
         let watching = Arc::clone(&reader);
@@ -88,27 +92,40 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether a file may be another one now. While it is being written it is not: whoever writes it closes it in the end.
+fn is_an_edit(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)) => false,
+        _ => true,
+    }
+}
+
 struct Reader {
     file: PathBuf,
     config: Config,
     /// What the file last asked for while it was valid.
     desired: Desired,
+    /// What was wrong with it when it was last read: an edit makes several events, and is complained about once.
+    problems: Option<String>,
     mailbox: Arc<Mailbox>,
 }
 
 impl Reader {
     fn on_event(&mut self, event: &notify::Result<notify::Event>) {
         if let Ok(event) = event
-            && (event.kind.is_access() || !event.paths.iter().any(|path| path.file_name() == self.file.file_name()))
+            && (!is_an_edit(event.kind) || !event.paths.iter().any(|path| path.file_name() == self.file.file_name()))
         {
             return;
         }
-        if let Err(error) = self.read() {
-            for line in format!("{error:#}").lines() {
+        let problems = self.read().err().map(|error| format!("{error:#}"));
+        if let Some(new) = problems.as_ref().filter(|_| problems != self.problems) {
+            for line in new.lines() {
                 tracing::error!("{line}");
             }
             tracing::error!("topology not accepted: the last good one stays in force");
         }
+        self.problems = problems;
     }
 
     fn read(&mut self) -> anyhow::Result<()> {

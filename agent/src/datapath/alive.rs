@@ -1,75 +1,62 @@
-//! Whether a pinned attachment still is one. Detached by force (`bpftool link detach`), its pin stays, and nobody is told.
+//! Whether a program is attached where its pin says. Detached by force (`bpftool link detach`), a link's pin stays, and nobody is
+//! told.
 
-use std::{
-    ffi::CString,
-    io,
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
-        unix::ffi::OsStrExt as _,
-    },
-    path::Path,
-};
+use std::io;
 
-use nix::libc;
+use nix::{errno::Errno, libc};
 
-/// Commands of bpf(2), from `enum bpf_cmd` of the kernel's `uapi/linux/bpf.h`.
-const OBJ_GET: libc::c_long = 7;
-const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+/// Command of bpf(2), from `enum bpf_cmd` of the kernel's `uapi/linux/bpf.h`.
+const PROG_QUERY: libc::c_long = 16;
+/// As many programs as the kernel takes at one side of an interface (`BPF_MPROG_MAX`).
+const PROGRAMS_MAX: usize = 64;
 
-/// The part of `union bpf_attr` that `BPF_OBJ_GET` reads.
-#[repr(C)]
-struct Get {
-    path: u64,
-    descriptor: u32,
-    flags: u32,
+/// A side of an interface, by its value in `enum bpf_attach_type`.
+#[derive(Clone, Copy)]
+pub(super) enum Side {
+    /// `BPF_TCX_INGRESS`.
+    Ingress = 46,
+    /// `BPF_TCX_EGRESS`.
+    Egress = 47,
 }
 
-/// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` reads.
+/// The part of `union bpf_attr` that `BPF_PROG_QUERY` reads and writes.
 #[repr(C)]
-struct GetInfo {
-    descriptor: u32,
-    info_len: u32,
-    info: u64,
-}
-
-/// The beginning of `struct bpf_link_info` for a tcx link.
-#[repr(C)]
-#[derive(Default)]
-struct LinkInfo {
-    kind: u32,
-    id: u32,
-    program: u32,
-    pad: u32,
+struct Query {
     ifindex: u32,
     attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    program_ids: u64,
+    count: u32,
+    pad: u32,
+    program_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
 }
 
-/// The interface that a pinned tcx link is attached to; 0 when it is attached to none any more.
-pub(super) fn interface_of(pin: &Path) -> io::Result<u32> {
-    let path = CString::new(pin.as_os_str().as_bytes())?;
-    let get = Get { path: path.as_ptr() as u64, descriptor: 0, flags: 0 };
-    // SAFETY: the path outlives the call.
-    let descriptor = RawFd::try_from(unsafe { bpf(OBJ_GET, &get) }?).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just made the descriptor, for nobody else.
-    let link = unsafe { OwnedFd::from_raw_fd(descriptor) };
-    let mut info = LinkInfo::default();
-    let get_info = GetInfo {
-        descriptor: link.as_raw_fd() as u32,
-        info_len: size_of::<LinkInfo>() as u32,
-        info: (&raw mut info) as u64,
+/// Whether the program with this id is attached to a side of an interface; not when there is no such interface.
+pub(super) fn is_attached(ifindex: u32, side: Side, program_id: u32) -> io::Result<bool> {
+    let mut ids = [0_u32; PROGRAMS_MAX];
+    let mut query = Query {
+        ifindex,
+        attach_type: side as u32,
+        query_flags: 0,
+        attach_flags: 0,
+        program_ids: (&raw mut ids) as u64,
+        count: PROGRAMS_MAX as u32,
+        pad: 0,
+        program_attach_flags: 0,
+        link_ids: 0,
+        link_attach_flags: 0,
+        revision: 0,
     };
-    // SAFETY: the kernel writes no more than `info_len` bytes, and `info` outlives the call.
-    unsafe { bpf(OBJ_GET_INFO_BY_FD, &get_info) }?;
-    Ok(info.ifindex)
-}
-
-/// # Safety
-/// Pointers in `attributes` must be valid for what `command` does with them.
-unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
-    // SAFETY: the kernel reads `size_of::<T>()` bytes of `attributes`, and takes the rest for zero; the caller answers for
-    // the pointers in it.
-    match unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) } {
-        -1 => Err(io::Error::last_os_error()),
-        result => Ok(result),
+    // SAFETY: the kernel reads and writes `query`, and writes no more than `count` numbers to `ids`; both outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut query, size_of::<Query>()) };
+    match Errno::result(result) {
+        Ok(_) => Ok(ids.iter().take(query.count as usize).any(|id| *id == program_id)),
+        // No interface, or nothing has ever been attached to it.
+        Err(Errno::ENODEV | Errno::ENOENT) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

@@ -2,7 +2,7 @@
 //! without a gap.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -15,7 +15,11 @@ use aya::programs::{
 use nix::net::if_::if_indextoname;
 use overlane_abi::Hook;
 
-use super::{DatapathError, alive, programs::Programs};
+use super::{
+    DatapathError,
+    alive::{self, Side},
+    programs::Programs,
+};
 
 /// Where links are pinned, below the folder of their version.
 pub(super) const FOLDER: &str = "links";
@@ -51,10 +55,12 @@ impl Links {
     }
 
     /// Removes the pins of attachments that are none any more, so that they are made anew.
-    pub(super) fn drop_dead(&self) -> Result<(), DatapathError> {
+    pub(super) fn drop_dead(&self, programs: &mut Programs) -> Result<(), DatapathError> {
+        let ids: BTreeMap<Hook, u32> =
+            Hook::ALL.into_iter().map(|hook| Ok((hook, programs.id(hook)?))).collect::<Result<_, DatapathError>>()?;
         for (hook, ifindex) in self.list()? {
-            let pin = self.pin(hook, ifindex);
-            if alive::interface_of(&pin).map_err(DatapathError::pins(&pin))? != ifindex {
+            let is_attached = alive::is_attached(ifindex, side(hook), ids[&hook]);
+            if !is_attached.map_err(DatapathError::pins(&self.pin(hook, ifindex)))? {
                 tracing::warn!(
                     hook = hook.name(),
                     ifindex,
@@ -134,9 +140,9 @@ impl Links {
             }
         }
         let interface = if_indextoname(ifindex)?.into_string()?;
-        let side = match hook {
-            Hook::ToPort | Hook::ToVlan => TcAttachType::Egress,
-            Hook::FromPort | Hook::FromUplink | Hook::FromOverlay => TcAttachType::Ingress,
+        let side = match side(hook) {
+            Side::Egress => TcAttachType::Egress,
+            Side::Ingress => TcAttachType::Ingress,
         };
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());
         let program = programs.get(hook)?;
@@ -174,6 +180,14 @@ impl Links {
 
     fn pin(&self, hook: Hook, ifindex: u32) -> PathBuf {
         self.directory.join(pin_name(hook, ifindex))
+    }
+}
+
+/// The side of an interface that a hook is at.
+fn side(hook: Hook) -> Side {
+    match hook {
+        Hook::ToPort | Hook::ToVlan => Side::Egress,
+        Hook::FromPort | Hook::FromUplink | Hook::FromOverlay => Side::Ingress,
     }
 }
 

@@ -103,8 +103,8 @@ impl Datapath {
     ///
     /// # Errors
     /// [`DatapathError`] when the pin directory cannot be read or changed.
-    pub fn look_for_dead_links(&self) -> Result<(), DatapathError> {
-        self.links.drop_dead()
+    pub fn look_for_dead_links(&mut self) -> Result<(), DatapathError> {
+        self.links.drop_dead(&mut self.programs)
     }
 
     /// Carries out one step of a plan.

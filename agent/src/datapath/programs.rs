@@ -63,6 +63,13 @@ impl Programs {
         Events::take(&mut self.ebpf)
     }
 
+    /// The id by which the kernel knows the program for a hook.
+    pub(super) fn id(&mut self, hook: Hook) -> Result<u32, DatapathError> {
+        let info = self.get(hook)?.info();
+        info.map(|info| info.id())
+            .map_err(|source| DatapathError::Program { program: hook.name(), source: Box::new(source) })
+    }
+
     /// The program for a hook.
     pub(super) fn get(&mut self, hook: Hook) -> Result<&mut SchedClassifier, DatapathError> {
         program(&mut self.ebpf, hook)

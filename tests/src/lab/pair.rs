@@ -86,6 +86,20 @@ impl Pair {
         Ok(())
     }
 
+    /// Starts everything with more configuration than usual, and expects that a port of the left host is blocked because of
+    /// `why`, and no other one.
+    ///
+    /// # Errors
+    /// When it is not, or anything else does not work.
+    pub fn expect_only_blocked(&mut self, port: &Port, more_config: &str, why: &str) -> Result<()> {
+        self.start_with("left", more_config)?;
+        self.agents[0].wait_for_log(why)?;
+        self.start_with("right", more_config)?;
+        self.boot()?;
+        self.left().wait_for(self.ports[1].ipv4())?;
+        expect_blocked(self.host("left"), port, why)
+    }
+
     /// Ends the left host's agent, which is the first one, by a signal; does something `meanwhile`; and starts another one, which
     /// has soon nothing left to do.
     ///

@@ -53,7 +53,7 @@ impl fmt::Display for MulticastGroups {
 
 impl Reader<'_> {
     /// The groups, when hosts are to find each other by multicast.
-    pub(super) fn multicast(&mut self, local_ip: IpAddr) -> Option<MulticastGroups> {
+    pub(super) fn multicast(&mut self, local_ip: Option<IpAddr>) -> Option<MulticastGroups> {
         if self.boolean("vxlan", "l2_population", true) {
             return None;
         }
@@ -71,7 +71,7 @@ impl Reader<'_> {
     }
 
     /// `group:first:last`; the group may be a prefix, and have colons.
-    fn range(&mut self, item: &str, local_ip: IpAddr) -> Option<Range> {
+    fn range(&mut self, item: &str, local_ip: Option<IpAddr>) -> Option<Range> {
         let mut parts = item.rsplitn(3, ':');
         let vni = |text: Option<&str>| Vni::try_from(text?.trim().parse::<u32>().ok()?).ok();
         let (last, first, groups) = (vni(parts.next()), vni(parts.next()), parts.next());
@@ -87,7 +87,7 @@ impl Reader<'_> {
         Some(Range { first, last, groups: self.groups("multicast_ranges", groups.trim(), local_ip)? })
     }
 
-    fn groups(&mut self, option: &str, text: &str, local_ip: IpAddr) -> Option<IpNet> {
+    fn groups(&mut self, option: &str, text: &str, local_ip: Option<IpAddr>) -> Option<IpNet> {
         let address = |text: &str| text.parse().ok().map(single);
         let Some(groups) = text.parse::<IpNet>().ok().or_else(|| address(text)) else {
             self.problem("vxlan", option, format_args!("{text:?}: expected a multicast address or a prefix of them"));
@@ -97,7 +97,7 @@ impl Reader<'_> {
             self.problem("vxlan", option, format_args!("{text:?}: not multicast"));
             return None;
         }
-        if local_ip.is_ipv4() != groups.addr().is_ipv4() {
+        if let Some(local_ip) = local_ip.filter(|local_ip| local_ip.is_ipv4() != groups.addr().is_ipv4()) {
             self.problem("vxlan", option, format_args!("{text:?}: local_ip {local_ip} is of the other family"));
             return None;
         }
@@ -153,5 +153,13 @@ mod tests {
             let problems = read(&format!("[vxlan]\nl2_population = false\n{options}\n{MINIMAL}")).expect_err(options);
             assert!(problems.len() == 1 && problems[0].contains(expected), "{options}: {problems:#?}");
         }
+    }
+
+    #[test]
+    fn a_wrong_group_is_reported_beside_a_wrong_endpoint() {
+        let text =
+            "[vxlan]\nlocal_ip = here\nl2_population = false\nvxlan_group = 10.0.0.1\n[overlane]\ntopology = t\n";
+        let problems = read(text).expect_err("both are wrong");
+        assert_eq!(problems.len(), 2, "{problems:#?}");
     }
 }

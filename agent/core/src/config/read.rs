@@ -69,8 +69,10 @@ impl Config {
         let debug = reader.boolean("DEFAULT", "debug", false);
         let control = reader.control();
         let physical_networks = reader.physical_networks();
-        let vxlan = reader.boolean("vxlan", "enable_vxlan", true).then(|| reader.vxlan()).flatten();
-        let multicast = vxlan.and_then(|vxlan| reader.multicast(vxlan.local_ip));
+        let enable_vxlan = reader.boolean("vxlan", "enable_vxlan", true);
+        let vxlan = enable_vxlan.then(|| reader.vxlan()).flatten();
+        let local_ip = vxlan.map(|vxlan| vxlan.local_ip);
+        let multicast = enable_vxlan.then(|| reader.multicast(local_ip)).flatten();
         let fast_path = reader.choice("fast_path", &[FastPath::Auto, FastPath::Off]);
         let compute_taps = [ComputeTaps::Auto, ComputeTaps::Connect, ComputeTaps::Leave];
         let compute_taps = reader.choice("compute_taps", &compute_taps);
