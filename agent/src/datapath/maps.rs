@@ -3,8 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::Hash,
-    io,
-    os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
 
@@ -37,34 +35,20 @@ pub struct Maps {
     meta: Array<MapData, Meta>,
     vteps_that_do_not_fit: BTreeSet<Address>,
     security: SecurityMaps,
-    /// Each once more, by name: what a pin can be made of.
-    descriptors: Vec<(&'static str, OwnedFd)>,
 }
 
 /// Where maps come from: a loaded object, or pins.
 pub(super) struct Opener<'a> {
     open: &'a mut dyn FnMut(&'static str) -> Result<Map, MapError>,
-    descriptors: Vec<(&'static str, OwnedFd)>,
 }
 
 impl<'a> Opener<'a> {
     pub(super) fn new(open: &'a mut dyn FnMut(&'static str) -> Result<Map, MapError>) -> Self {
-        Self { open, descriptors: Vec::new() }
+        Self { open }
     }
 
     pub(super) fn typed<M: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, DatapathError> {
         let map = (self.open)(name).map_err(DatapathError::map(name))?;
-        if let Map::HashMap(data)
-        | Map::PerCpuHashMap(data)
-        | Map::Array(data)
-        | Map::LpmTrie(data)
-        | Map::LruHashMap(data)
-        | Map::RingBuf(data) = &map
-        {
-            let descriptor = data.fd().as_fd().try_clone_to_owned();
-            let descriptor = descriptor.map_err(MapError::IoError).map_err(DatapathError::map(name))?;
-            self.descriptors.push((name, descriptor));
-        }
         M::try_from(map).map_err(DatapathError::map(name))
     }
 }
@@ -99,7 +83,6 @@ impl Maps {
             meta: open.typed(names::META)?,
             vteps_that_do_not_fit: BTreeSet::new(),
             security: SecurityMaps::open(&mut open)?,
-            descriptors: open.descriptors,
         })
     }
 
@@ -110,20 +93,6 @@ impl Maps {
             insert(&mut self.ports, names::PORTS, ifindex, Port { revision, ..port })?;
         }
         self.security.begin()
-    }
-
-    /// Pins the maps again whose pins somebody has removed from `directory`.
-    pub(super) fn restore_pins(&self, directory: &Path) -> Result<(), DatapathError> {
-        for (name, descriptor) in &self.descriptors {
-            let pin = directory.join(name);
-            if !pin.exists() {
-                let descriptor = descriptor.try_clone().map_err(DatapathError::pins(&pin))?;
-                let map = MapData::from_fd(descriptor).map_err(DatapathError::map(name))?;
-                map.pin(&pin).map_err(|error| DatapathError::pins(&pin)(io::Error::other(error)))?;
-                tracing::warn!(pin = %pin.display(), "somebody has removed the pin of a map: pinned again");
-            }
-        }
-        Ok(())
     }
 
     /// What is in the maps and where programs are attached. The big maps are read only when nothing is `known` of them: no
