@@ -72,6 +72,8 @@ pub struct LocalPort {
     pub mac: Mac,
     /// Its fixed addresses.
     pub addresses: Vec<IpAddr>,
+    /// Neutron's `admin_state_up`: the tap of a port that is switched off stays where it is, and is down.
+    pub admin_state_up: bool,
     /// Neutron's `device_owner`, such as `compute:nova` or `network:dhcp`; empty when nobody owns it.
     pub device_owner: String,
     /// What it may send and receive.
