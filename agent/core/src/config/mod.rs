@@ -5,6 +5,7 @@ mod mappings;
 mod multicast;
 mod physical;
 mod read;
+mod transport;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -12,6 +13,9 @@ pub use flows::FlowConfig;
 pub use multicast::MulticastGroups;
 pub use physical::{PhysicalDevice, PhysicalNetwork};
 pub use read::SystemDefaults;
+pub use transport::{
+    Broker, ConnectionConfig, LoginMethod, QueueConfig, QuorumConfig, Secret, TlsConfig, TransportConfig, TransportUrl,
+};
 
 use crate::model::{NetworkId, Segment, vxlan_name};
 
