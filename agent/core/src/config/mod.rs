@@ -6,6 +6,7 @@ mod multicast;
 mod neutron;
 mod physical;
 mod read;
+mod transport;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -14,6 +15,9 @@ pub use multicast::MulticastGroups;
 pub use neutron::NeutronConfig;
 pub use physical::{PhysicalDevice, PhysicalNetwork};
 pub use read::SystemDefaults;
+pub use transport::{
+    Broker, ConnectionConfig, LoginMethod, QueueConfig, QuorumConfig, Secret, TlsConfig, TransportConfig, TransportUrl,
+};
 
 use crate::model::{NetworkId, Segment, vxlan_name};
 

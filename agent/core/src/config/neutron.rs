@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::read::Reader;
+use super::{read::Reader, transport::TransportConfig};
 
 /// The Linux bridge agent's port for VXLAN where `udp_dstport` is unset: Linux's own, not the one that IANA has given.
 pub(super) const VXLAN_PORT: u16 = 8472;
@@ -13,6 +13,8 @@ const SLICE: usize = 20;
 /// How to be an agent of a Neutron server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeutronConfig {
+    /// How to reach the server's message broker.
+    pub transport: TransportConfig,
     /// How often the agent says that it is alive (`[agent] report_interval`).
     pub report_interval: Duration,
     /// About how many devices the server is asked at once (`[DEFAULT] rpc_resources_processing_step`).
@@ -26,7 +28,7 @@ pub struct NeutronConfig {
 }
 
 impl Reader<'_> {
-    pub(super) fn neutron(&mut self) -> NeutronConfig {
+    pub(super) fn neutron(&mut self) -> Option<NeutronConfig> {
         let interval = self.parsed("agent", "report_interval", "a number of seconds").unwrap_or(REPORT_INTERVAL);
         let report_interval = Duration::try_from_secs_f64(interval).unwrap_or_default();
         if report_interval.is_zero() {
@@ -36,13 +38,13 @@ impl Reader<'_> {
         if slice == 0 {
             self.problem("DEFAULT", "rpc_resources_processing_step", "must be at least 1");
         }
-        NeutronConfig {
-            report_interval,
-            slice,
-            has_groups: self.has_groups(),
-            has_qos: self.lists("agent", "extensions", "qos"),
-            has_trunks: self.lists("DEFAULT", "service_plugins", "trunk"),
+        if self.text("DEFAULT", "transport_url").is_none() {
+            self.problem("DEFAULT", "transport_url", "missing: it says where the server's message broker is");
         }
+        let transport = self.transport();
+        let (has_groups, has_qos) = (self.has_groups(), self.lists("agent", "extensions", "qos"));
+        let has_trunks = self.lists("DEFAULT", "service_plugins", "trunk");
+        Some(NeutronConfig { transport: transport?, report_interval, slice, has_groups, has_qos, has_trunks })
     }
 
     /// As in the Linux bridge agent, nothing is filtered unless a driver is named.

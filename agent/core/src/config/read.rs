@@ -3,7 +3,7 @@
 use std::{fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
-    config::{ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig, neutron},
+    config::{ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig, neutron, transport},
     oslo_ini::{Entry, Settings},
     problem::{Problem, Problems},
 };
@@ -15,8 +15,10 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf/overlane";
 
 /// Every option that is used. What else a file says is ignored, except in Overlane's own section.
-const KNOWN: [(&str, &[&str]); 6] = [
-    ("DEFAULT", &["host", "debug", "transport_url", "rpc_resources_processing_step", "service_plugins"]),
+const KNOWN: [(&str, &[&str]); 8] = [
+    ("DEFAULT", &["host", "debug", "rpc_resources_processing_step", "service_plugins"]),
+    ("DEFAULT", transport::DEFAULT_OPTIONS),
+    ("oslo_messaging_rabbit", transport::RABBIT_OPTIONS),
     ("linux_bridge", &["physical_interface_mappings", "bridge_mappings"]),
     (
         "vxlan",
@@ -65,7 +67,7 @@ impl Config {
     /// # Errors
     /// [`Problems`]: all of them.
     pub fn from_settings(settings: &Settings, system: &SystemDefaults) -> Result<(Self, Vec<Note>), Problems> {
-        let mut reader = Reader { settings, problems: Vec::new(), notes: Vec::new() };
+        let mut reader = Reader::new(settings);
         let host = reader.text("DEFAULT", "host").unwrap_or_else(|| system.host_name.clone());
         let debug = reader.boolean("DEFAULT", "debug", false);
         let control = reader.control();
@@ -112,11 +114,15 @@ impl Config {
 
 pub(super) struct Reader<'a> {
     settings: &'a Settings,
-    problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
     notes: Vec<Note>,
 }
 
 impl<'a> Reader<'a> {
+    pub(super) const fn new(settings: &'a Settings) -> Self {
+        Self { settings, problems: Vec::new(), notes: Vec::new() }
+    }
+
     pub(super) fn entry(&self, section: &str, name: &str) -> Option<&'a Entry> {
         self.settings.get(section, name)
     }
@@ -128,12 +134,21 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn problem(&mut self, section: &str, name: &str, message: impl Display) {
-        let entry = self.entry(section, name);
         let value = self.text(section, name).map(|value| format!(" = {value}")).unwrap_or_default();
+        self.add_problem(section, name, format!("[{section}] {name}{value}: {message}"));
+    }
+
+    /// A problem with an option whose value holds a password: it must not reach a message.
+    pub(super) fn secret_problem(&mut self, section: &str, name: &str, message: &str) {
+        self.add_problem(section, name, format!("[{section}] {name}: {message}"));
+    }
+
+    fn add_problem(&mut self, section: &str, name: &str, message: String) {
+        let entry = self.entry(section, name);
         self.problems.push(Problem {
             file: entry.map_or_else(|| self.settings.last_file(), |entry| entry.file.clone()),
             line: entry.map(|entry| entry.line),
-            message: format!("[{section}] {name}{value}: {message}"),
+            message,
         });
     }
 
@@ -169,7 +184,7 @@ impl<'a> Reader<'a> {
         let is_of_neutron = self.text("DEFAULT", "transport_url").is_some();
         match self.text("overlane", "control").as_deref() {
             Some("file") => (),
-            Some("neutron") => return Some(Control::Neutron(Box::new(self.neutron()))),
+            Some("neutron") => return self.neutron().map(|neutron| Control::Neutron(Box::new(neutron))),
             Some("etcd") => {
                 self.problem("overlane", "control", "not supported by this version: use control = file or neutron");
                 return None;
@@ -184,7 +199,7 @@ impl<'a> Reader<'a> {
                     self.problem("overlane", "topology", message);
                 }
             }
-            None if is_of_neutron => return Some(Control::Neutron(Box::new(self.neutron()))),
+            None if is_of_neutron => return self.neutron().map(|neutron| Control::Neutron(Box::new(neutron))),
             None => (),
         }
         let Some(topology) = self.text("overlane", "topology").map(PathBuf::from) else {
