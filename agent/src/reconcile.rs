@@ -363,6 +363,11 @@ impl<H: Host> Reconciler<H> {
         }
     }
 
+    /// What is desired, for whoever asks.
+    pub fn desired_as_json(&self) -> String {
+        serde_json::to_string(&self.desired).unwrap_or_default()
+    }
+
     /// Taps, and ports that work, for control planes that want to know.
     pub fn host_view(&self) -> HostView {
         host_view::of(&self.desired, &self.observed, &self.config)

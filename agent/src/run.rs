@@ -44,7 +44,7 @@ pub fn agent(config_files: &[PathBuf]) -> anyhow::Result<()> {
 
 async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let config = &loaded.config;
-    let instance = Instance::claim()?;
+    let mut instance = Instance::claim()?;
     let mut stop = Stop::listen()?;
     let mut control = ControlPlane::start(config)?;
     let kernel = Kernel::connect().context("connecting to the kernel by netlink")?;
@@ -85,6 +85,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
             update = control.update() => reconciler.accept(update),
             changes = reconciler.changed() => reconciler.hear(&changes),
             () = pins.removed() => reconciler.pins_have_changed(),
+            question = instance.asked() => drop(question.send(reconciler.desired_as_json())),
             () = tokio::time::sleep_until(next_full_pass) => (),
             () = wait_until(next_wake) => (),
             () = std::future::ready(()), if left > 0 => (),

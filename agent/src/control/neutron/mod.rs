@@ -92,7 +92,7 @@ impl Neutron {
 
     /// Waits until something happens, and takes it in.
     async fn wait(&mut self) {
-        let wake = self.controller.next_wake();
+        let wake = self.controller.next_wake(Instant::now());
         let report = self.reporter.next().filter(|_| self.is_connected && self.reports.is_empty());
         tokio::select! {
             Some(answered) = self.answers.join_next() => self.take_answer(answered),
@@ -126,7 +126,7 @@ impl Neutron {
                 self.controller.lost();
             }
             Incoming::Notification { request, is_directed } => {
-                let (method, request_id) = (request.method.clone(), request.context.request_id.clone());
+                let (method, request_id) = (request.method.clone(), request.request_id.clone());
                 tracing::debug!(method, request_id, "notification");
                 match Notification::parse(request) {
                     Ok(notification) => self.controller.notified(notification, is_directed, now),

@@ -30,7 +30,7 @@ const BRIDGE: &str = "bridge";
 const UNKNOWN: &str = "the server knows no port of this name that is bound to this host; if it should: \
                        openstack port show, and look at binding_vif_type and binding_host_id";
 const NO_ACTIVE_BINDING: &str = "its port works on another host: it is migrating, or is bound there";
-const STUMBLED: &str = "the server failed on its port; the server's log says why";
+const STUMBLED: &str = "the server failed on its port, and its log says why";
 
 impl Controller {
     /// Takes in an answer.
@@ -60,13 +60,14 @@ impl Controller {
                 reason
             }
             Failure::Other(reason) => {
-                self.retry.question_failed(kind, size, now);
-                if size == 1 && let Question::Details(taps) | Question::Security(taps) = &question {
-                    self.disown(&taps[0], STUMBLED);
-                    taps.iter().for_each(|tap| self.retry.tap_failed(tap, now));
-                    // The others need not wait.
-                    self.retry.question_answered(kind, self.settings.slice);
-                    return;
+                if let Question::Details(taps) | Question::Security(taps) = &question
+                    && let [tap] = &taps[..]
+                {
+                    // It waits alone.
+                    self.mark(tap, &format!("{STUMBLED}: {reason}"));
+                    self.retry.tap_failed(tap, now);
+                } else {
+                    self.retry.question_failed(kind, size, now);
                 }
                 self.ask_again(question.clone());
                 reason
@@ -152,7 +153,7 @@ impl Controller {
         for bad in &details.devices.bad {
             if let Some(tap) = taps.iter().find(|tap| **tap == bad.name) {
                 rest.remove(tap);
-                self.disown(tap, &format!("what the server says of its port is not understood: {}", bad.error));
+                self.mark(tap, &format!("what the server says of its port is not understood: {}", bad.error));
                 self.retry.tap_failed(tap, now);
             }
         }
@@ -173,7 +174,7 @@ impl Controller {
             }
         }
         for tap in rest {
-            self.disown(tap, STUMBLED);
+            self.mark(tap, STUMBLED);
             self.retry.tap_failed(tap, now);
         }
     }
@@ -183,7 +184,7 @@ impl Controller {
         let port = match Port::try_from(bound) {
             Ok(port) => port,
             Err(error) => {
-                self.disown(tap, &error.to_string());
+                self.mark(tap, &error.to_string());
                 self.retry.tap_failed(tap, now);
                 return;
             }
@@ -239,7 +240,7 @@ impl Controller {
             return;
         }
         match Binding::on(&self.settings.host, object) {
-            Err(error) => self.disown(&tap, &error.to_string()),
+            Err(error) => self.mark(&tap, &error.to_string()),
             Ok(Binding::Elsewhere) => {
                 self.disown(&tap, NO_ACTIVE_BINDING);
                 self.retry.tap_failed(&tap, now);

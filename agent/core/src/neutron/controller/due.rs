@@ -73,6 +73,8 @@ pub(super) struct Retry {
 struct Attempt {
     failures: u32,
     next: Instant,
+    /// Whether nothing has been made of it yet that the time has come.
+    waits: bool,
     /// How many things a question may be about; `None` as many as usual.
     size: Option<usize>,
 }
@@ -81,20 +83,17 @@ impl Attempt {
     fn after(previous: Option<&Self>, now: Instant) -> Self {
         let failures = previous.map_or(0, |attempt| attempt.failures);
         let delay = FIRST_RETRY.saturating_mul(1 << failures.min(10)).min(LAST_RETRY);
-        Self { failures: failures + 1, next: now + delay, size: previous.and_then(|attempt| attempt.size) }
+        let size = previous.and_then(|attempt| attempt.size);
+        Self { failures: failures + 1, next: now + delay, waits: true, size }
     }
 }
 
 impl Retry {
-    /// A question about `size` things has failed.
+    /// A question about `size` things has failed: half of it may well be answered.
     pub(super) fn question_failed(&mut self, kind: Kind, size: usize, now: Instant) {
-        let mut attempt = Attempt::after(self.kinds.get(&kind), now);
-        attempt.size = Some((size / 2).max(1));
-        if size > 1 {
-            // Half of it may well be answered.
-            attempt.next = now;
-        }
-        self.kinds.insert(kind, attempt);
+        let attempt = Attempt::after(self.kinds.get(&kind), now);
+        let next = if size > 1 { now } else { attempt.next };
+        self.kinds.insert(kind, Attempt { size: Some((size / 2).max(1)), next, ..attempt });
     }
 
     /// A question has been answered: the next one may be about twice as many things.
@@ -131,14 +130,19 @@ impl Retry {
         self.taps.remove(tap);
     }
 
-    /// Taps that may be asked about again by now.
-    pub(super) fn over(&self, now: Instant) -> Vec<String> {
-        self.taps.iter().filter(|(_, attempt)| attempt.next <= now).map(|(tap, _)| tap.clone()).collect()
+    /// Taps that may be asked about again by now; each is returned once.
+    pub(super) fn over(&mut self, now: Instant) -> Vec<String> {
+        let over = self.taps.iter_mut().filter(|(_, attempt)| attempt.waits && attempt.next <= now);
+        over.map(|(tap, attempt)| {
+            attempt.waits = false;
+            tap.clone()
+        })
+        .collect()
     }
 
-    /// When something may be asked again.
-    pub(super) fn next(&self) -> Option<Instant> {
-        let waiting = self.kinds.values().filter(|attempt| attempt.failures > 0);
-        waiting.chain(self.taps.values()).map(|attempt| attempt.next).min()
+    /// When something may be asked again that may not be now.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        let attempts = self.kinds.values().chain(self.taps.values().filter(|attempt| attempt.waits));
+        attempts.map(|attempt| attempt.next).filter(|next| *next > now).min()
     }
 }

@@ -177,15 +177,20 @@ impl Controller {
         self.is_dirty |= self.cloud.remove(port).is_some();
     }
 
-    /// The port of a tap does not work here: what it was is forgotten, and the reason kept.
-    fn disown(&mut self, tap: &str, reason: &str) {
-        let Some(known) = self.taps.get_mut(tap) else { return };
-        let port = known.port.take();
-        if known.reason.as_deref() != Some(reason) {
+    /// The server cannot tell what a tap is: it stays as it was, a new one closed.
+    fn mark(&mut self, tap: &str, reason: &str) {
+        if let Some(known) = self.taps.get_mut(tap)
+            && known.reason.as_deref() != Some(reason)
+        {
             known.reason = Some(reason.to_owned());
             self.news.push(News::NotHere { tap: tap.to_owned(), reason: reason.to_owned() });
         }
-        if let Some(port) = port {
+    }
+
+    /// The port of a tap does not work here: what it was is forgotten.
+    fn disown(&mut self, tap: &str, reason: &str) {
+        self.mark(tap, reason);
+        if let Some(port) = self.taps.get_mut(tap).and_then(|known| known.port.take()) {
             self.remove_port(port);
         }
     }
@@ -274,11 +279,11 @@ impl Controller {
     }
 
     /// When something is to be done even if nothing happens.
-    pub fn next_wake(&self) -> Option<Instant> {
+    pub fn next_wake(&self, now: Instant) -> Option<Instant> {
         let ticks = self.cloud.networks.values().filter_map(|network| network.members.next_tick());
         let settling = self.connected.filter(|_| !self.is_complete).map(|connected| connected + SETTLING);
-        let retries = self.connected.and_then(|_| self.retry.next());
-        ticks.chain(settling).chain(retries).min()
+        let retries = self.connected.and_then(|_| self.retry.next(now));
+        ticks.chain(settling).chain(retries).filter(|wake| *wake > now).min()
     }
 
     /// What is worth a line in the log.

@@ -121,8 +121,6 @@ impl Controller {
         for tap in self.retry.over(now) {
             if self.taps.get(&tap).is_some_and(|known| known.port.is_none()) {
                 self.ask_about(&tap);
-            } else {
-                self.retry.tap_is_fresh(&tap);
             }
         }
         if std::mem::take(&mut self.due.list) {
