@@ -34,6 +34,8 @@ pub struct Maps {
     drops: PerCpuHashMap<MapData, DropKey, Tally>,
     meta: Array<MapData, Meta>,
     vteps_that_do_not_fit: BTreeSet<Address>,
+    /// Whether the control plane names every host, rather than those that it has told of so far.
+    vteps_are_all: bool,
     security: SecurityMaps,
 }
 
@@ -55,10 +57,13 @@ impl<'a> Opener<'a> {
 
 impl Maps {
     /// Takes the maps out of a loaded object and writes down which ABI version they have.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
-        let mut maps = Self::from(|name| ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }))?;
+    pub(super) fn take(ebpf: &mut Ebpf, vteps_are_all: bool) -> Result<Self, DatapathError> {
+        let maps = Self::from(|name| ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }))?;
         // What an earlier agent says of the others is true until all of it is checked.
-        let meta = Meta { abi_version: ABI_VERSION, ..maps.meta.get(&0, 0).map_err(DatapathError::map(names::META))? };
+        let mut maps = Self { vteps_are_all, ..maps };
+        let earlier = maps.meta.get(&0, 0).map_err(DatapathError::map(names::META))?;
+        let flags = if vteps_are_all { earlier.flags } else { Meta::VTEPS_INCOMPLETE };
+        let meta = Meta { abi_version: ABI_VERSION, flags };
         maps.meta.set(0, meta, 0).map_err(DatapathError::map(names::META))?;
         Ok(maps)
     }
@@ -82,6 +87,7 @@ impl Maps {
             drops: open.typed(names::DROPS)?,
             meta: open.typed(names::META)?,
             vteps_that_do_not_fit: BTreeSet::new(),
+            vteps_are_all: true,
             security: SecurityMaps::open(&mut open)?,
         })
     }
@@ -162,7 +168,8 @@ impl Maps {
 
     /// Has the programs know whether every endpoint has an entry.
     pub(super) fn tell_whether_vteps_fit(&mut self) -> Result<(), DatapathError> {
-        let flags = if self.vteps_that_do_not_fit.is_empty() { 0 } else { Meta::VTEPS_INCOMPLETE };
+        let are_complete = self.vteps_are_all && self.vteps_that_do_not_fit.is_empty();
+        let flags = if are_complete { 0 } else { Meta::VTEPS_INCOMPLETE };
         let meta = self.meta.get(&0, 0).map_err(DatapathError::map(names::META))?;
         if meta.flags != flags {
             self.meta.set(0, Meta { flags, ..meta }, 0).map_err(DatapathError::map(names::META))?;

@@ -46,6 +46,8 @@ pub struct LoadSettings {
     pub vxlan_port: u16,
     /// First and last UDP source port of encapsulated packets.
     pub source_ports: (u16, u16),
+    /// Whether the control plane names every host, so that VXLAN from anybody else can be dropped.
+    pub vteps_are_all: bool,
     /// Whether the programs log what they drop.
     pub logs: bool,
     /// Whether ports are forwarded for, rather than only filtered.

@@ -11,7 +11,6 @@ use overlane_core::{
             devices::{
                 GetDevicesDetailsList, GetDevicesDetailsListAndFailedDevices, DetailsAndFailures, UpdateDeviceList,
             },
-            parse,
             ports::GetPortsByVnicTypeAndHost,
             resources::{BulkPull, KINDS},
             security::SecurityGroupInfoForDevices,
@@ -20,7 +19,7 @@ use overlane_core::{
 };
 use serde::Serialize;
 
-use crate::messaging::{CallError, Messaging};
+use super::messaging::{CallError, Messaging};
 
 /// How ports are plugged that bridges connect.
 const NORMAL: &str = "normal";
@@ -38,7 +37,7 @@ impl Asker {
     pub(super) fn new(messaging: Messaging, neutron: &NeutronConfig, config: &Config) -> Self {
         // The server writes it into its log, nothing more.
         let agent_id = format!("overlane-{}", config.host);
-        Self { messaging, host: config.host.clone(), agent_id, patience: neutron.transport.rpc_response_timeout }
+        Self { messaging, host: config.host.clone(), agent_id, patience: neutron.transport.response_timeout }
     }
 
     /// Asks one question.
@@ -87,16 +86,15 @@ impl Asker {
     }
 
     async fn call<C: Call>(&self, question: &C) -> Result<C::Reply, Failure> {
-        call(&self.messaging, question, self.patience).await.map_err(|error| match error {
-            CallError::Disconnected => Failure::Lost,
-            error if error.is_unsupported() => Failure::Unsupported(error.to_string()),
-            error => Failure::Other(error.to_string()),
+        self.messaging.ask(question, self.patience).await.map_err(|error| {
+            let is_unsupported = error.is_unsupported_version() || error.is_no_such_method();
+            let is_lost = matches!(error, CallError::Disconnected { .. });
+            let reason = format!("{:#}", anyhow::Error::from(error));
+            match (is_lost, is_unsupported) {
+                (true, _) => Failure::Lost,
+                (_, true) => Failure::Unsupported(reason),
+                _ => Failure::Other(reason),
+            }
         })
     }
-}
-
-/// Calls a method of the server's and reads what it returns.
-pub(super) async fn call<C: Call>(messaging: &Messaging, call: &C, patience: Duration) -> Result<C::Reply, CallError> {
-    let reply = messaging.call(C::TOPIC, C::METHOD, C::VERSION, C::NAMESPACE, call.args(), patience).await?;
-    parse(reply).map_err(CallError::Malformed)
 }

@@ -5,6 +5,7 @@
 //! reporting, and the server takes it for dead.
 
 mod ask;
+pub mod messaging;
 mod report;
 
 use std::{future::pending, time::Instant};
@@ -14,7 +15,6 @@ use overlane_core::{
     neutron::{
         controller::{Answer, Controller, Failure, HostView, News, Question, Settings},
         messages::{
-            notification::{L2POPULATION_TOPIC, Notification, TOPICS},
             report::ReportOutcome,
             resources,
         },
@@ -23,7 +23,7 @@ use overlane_core::{
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::messaging::{CallError, Incoming, Messaging, Subscription};
+use messaging::{CallError, Incoming, Messaging, Subscriptions};
 use report::Reporter;
 
 /// The agent's side of a Neutron server.
@@ -42,14 +42,14 @@ impl Neutron {
     /// Begins to connect.
     pub fn start(neutron: &NeutronConfig, config: &Config) -> Self {
         let l2_population = config.vxlan.is_some() && config.multicast.is_none();
-        let mut subscriptions: Vec<Subscription> = TOPICS.map(Subscription::fan_out).into();
+        let mut subscriptions = Subscriptions::new(&config.host).with_notifications();
         if l2_population {
-            subscriptions.push(Subscription::fan_out(L2POPULATION_TOPIC).and_for(&config.host));
+            subscriptions = subscriptions.with_l2population();
         }
-        subscriptions.extend(pushed_kinds(neutron).map(|(kind, version)| {
-            Subscription::fan_out(resources::push_topic(kind, version))
-        }));
-        let (messaging, incoming) = Messaging::start(&neutron.transport, subscriptions);
+        for (kind, version) in pushed_kinds(neutron) {
+            subscriptions = subscriptions.with_topic(&resources::push_topic(kind, version), false);
+        }
+        let (messaging, incoming) = Messaging::start(neutron.transport.clone(), subscriptions);
         let asker = ask::Asker::new(messaging.clone(), neutron, config);
         let controller = Controller::new(Settings {
             host: config.host.clone(),
@@ -108,7 +108,7 @@ impl Neutron {
             () = sleep_until(report) => {
                 let (messaging, report) = (self.messaging.clone(), self.reporter.report(self.controller.devices()));
                 let patience = self.reporter.interval();
-                self.reports.spawn(async move { ask::call(&messaging, &report, patience).await });
+                self.reports.spawn(async move { messaging.ask(&report, patience).await });
             }
         }
     }
@@ -116,7 +116,7 @@ impl Neutron {
     fn take_in(&mut self, incoming: Incoming) {
         let now = Instant::now();
         match incoming {
-            Incoming::Connected => {
+            Incoming::Connected { .. } => {
                 self.is_connected = true;
                 self.reporter.report_now();
                 self.controller.connected(now);
@@ -125,13 +125,9 @@ impl Neutron {
                 self.is_connected = false;
                 self.controller.lost();
             }
-            Incoming::Notification { request, is_directed } => {
-                let (method, request_id) = (request.method.clone(), request.request_id.clone());
-                tracing::debug!(method, request_id, "notification");
-                match Notification::parse(request) {
-                    Ok(notification) => self.controller.notified(notification, is_directed, now),
-                    Err(error) => tracing::warn!(request_id, error = format!("{:#}", anyhow::Error::from(error)), "notification left out"),
-                }
+            Incoming::Notification { notification, is_directed, request_id } => {
+                tracing::debug!(request_id, notification = notification.name(), "the server says something");
+                self.controller.notified(notification, is_directed, now);
             }
         }
     }
@@ -163,7 +159,7 @@ impl Neutron {
 
     /// Closes the connection. Ports stay as they are, here and in the server.
     pub async fn stop(self) {
-        self.messaging.close().await;
+        self.messaging.stop().await;
     }
 }
 

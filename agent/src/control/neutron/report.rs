@@ -14,7 +14,7 @@ use overlane_core::{
 };
 use uuid::Uuid;
 
-use crate::messaging::CallError;
+use super::messaging::CallError;
 
 /// A report that was lost, or that the server has ignored, is made again soon: until it succeeds no port can be bound here.
 const SOON: Duration = Duration::from_secs(2);
@@ -95,7 +95,7 @@ impl Reporter {
                     .to_owned(),
             ),
             // The connection says for itself what is wrong with it.
-            Err(CallError::Disconnected) => return false,
+            Err(CallError::Disconnected { .. }) => return false,
             Err(error) => Some(format!("could not report to the server that this agent is alive: {error}")),
         };
         if trouble.is_some() {
