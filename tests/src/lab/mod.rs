@@ -20,6 +20,7 @@ pub use agent::{Agent, Lanes, overlane_binary};
 pub use host::{Host, Machine};
 pub use libvirt::connect_as_libvirt_does;
 pub use namespace::Namespace;
+pub(crate) use namespace::execute;
 pub use pair::{BY_INTERFACE, HOSTS, NIC, OUTSIDE, Pair, expect_blocked, nothing_to_do};
 pub use plug::{Waiting, now, plug_times};
 pub use process::Process;
