@@ -73,6 +73,8 @@ pub(crate) enum Root {
 /// Makes the root, unless one of the same recipe is there.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<Root> {
     let root = workspace.target("neutron-root");
+    // What the programs log is kept until the next run.
+    remove(&workspace.target("neutron-logs"))?;
     let stamp = root.join("recipe");
     if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe()) {
         return Ok(Root::Ready(root));

@@ -4,7 +4,8 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
 };
 
@@ -48,6 +49,7 @@ exec sleep infinity
 pub struct Container {
     name: String,
     folder: PathBuf,
+    logs: PathBuf,
     init: u32,
     // Dropped, it takes process 1 along, and that one everything else.
     _unshare: Process,
@@ -61,6 +63,7 @@ impl Container {
     pub fn start(world: &World, namespace: &Namespace, name: &str) -> Result<Self> {
         let folder = world.folder().join(name);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let logs = logs(name)?;
         let mut command = namespace.command("unshare");
         command.args([
             "--mount",
@@ -73,7 +76,7 @@ impl Container {
             "private",
         ]);
         command.args(["/bin/sh", "-c", INIT, "init", name]).args([world.folder(), &folder, &root()]).env("PATH", PATH);
-        let mut unshare = Process::start(&mut command, &folder.join("init.log"), false)?;
+        let mut unshare = Process::start(&mut command, &logs.join("init.log"), false)?;
         wait_until(&format!("{name} is up"), || {
             if let Some(status) = unshare.ended()? {
                 bail!("its mounts cannot be made, {status}: {}", unshare.output()?);
@@ -83,7 +86,7 @@ impl Container {
         let pid = unshare.pid();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).context("finding process 1")?;
         let init = children.trim().parse().with_context(|| format!("finding process 1 in {children:?}"))?;
-        Ok(Self { name: name.to_owned(), folder, init, _unshare: unshare })
+        Ok(Self { name: name.to_owned(), folder, logs, init, _unshare: unshare })
     }
 
     /// What it is called.
@@ -114,12 +117,12 @@ impl Container {
         self.inside(|| execute(command)).with_context(|| format!("on {}", self.name))
     }
 
-    /// Starts a program in the background; its output goes to `NAME.log` in the host's folder.
+    /// Starts a program in the background; its output goes to `NAME.log`, below `target/neutron-logs`.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start_program(&self, name: &str, command: &mut Command) -> Result<Process> {
-        let output = self.folder.join(format!("{name}.log"));
+        let output = self.logs.join(format!("{name}.log"));
         // The host ends it: the thread that enters the host is gone at once.
         self.inside(|| Process::start(command, &output, true)).with_context(|| format!("on {}", self.name))
     }
@@ -152,6 +155,15 @@ impl Container {
             Err(panic) => std::panic::resume_unwind(panic),
         })
     }
+}
+
+/// A folder for what the programs of one host say. It outlasts the host: when a test fails, it is what there is to read.
+fn logs(name: &str) -> Result<PathBuf> {
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let logs = root().with_file_name("neutron-logs").join(format!("{}-{count}-{name}", process::id()));
+    fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
+    Ok(logs)
 }
 
 /// A program of the root that Neutron is unpacked in; it finds the host's `/run` there, and with it the host's folder, but
