@@ -2,6 +2,7 @@
 //! taps ([`tap`]) and packets ([`packet`]).
 
 pub mod lab;
+pub mod neutron;
 pub mod packet;
 pub mod tap;
 pub mod wait;

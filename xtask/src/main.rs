@@ -4,6 +4,7 @@
 mod compiler;
 mod ebpf;
 mod lint;
+mod neutron;
 mod progress;
 mod setup;
 mod test;
@@ -49,7 +50,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         options: Vec<String>,
     },
-    /// Check format, lints and tests; the tiers `datapath` and `lab` need root.
+    /// Check format, lints and tests; the tiers `datapath`, `lab` and `neutron` need root.
     Test {
         /// Only this tier.
         #[arg(value_enum)]

@@ -136,8 +136,7 @@ fn install_packages(workspace: &Workspace, missing: &[Missing]) -> Result<()> {
     packages.sort_unstable();
     packages.dedup();
     let install = format!("apt-get install --no-install-recommends {}", packages.join(" "));
-    let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    if !is_debian_12(&system) {
+    if !is_debian_12() {
         bail!(
             "this is not Debian 12, so nothing was installed; on Debian 12 it would be:\n    apt-get update && {install}\n\
              For the compiler, `rustup toolchain install nightly --component rust-src` does as well"
@@ -148,11 +147,6 @@ fn install_packages(workspace: &Workspace, missing: &[Missing]) -> Result<()> {
             "not root, so nothing was installed; run this, then the same command again:\n    sudo apt-get update && sudo {install}"
         );
     }
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.args(["-o", "DPkg::Lock::Timeout=120", "-q"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-        command
-    };
     progress::step("reading the package lists", &log(workspace, "apt-update"), &mut apt(&["update"]))?;
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
     arguments.extend(&packages);
@@ -190,7 +184,15 @@ fn llvm_prefix() -> PathBuf {
     env::var_os("LLVM_PREFIX").map_or_else(|| PathBuf::from(format!("/usr/lib/llvm-{LLVM_MAJOR}")), PathBuf::from)
 }
 
-fn log(workspace: &Workspace, step: &str) -> PathBuf {
+/// An `apt-get` command that asks nothing, and waits when somebody else uses apt.
+pub(crate) fn apt(arguments: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command.args(["-o", "DPkg::Lock::Timeout=120", "-q"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// Where the output of a step of the set-up goes.
+pub(crate) fn log(workspace: &Workspace, step: &str) -> PathBuf {
     workspace.target("setup").join(step).with_extension("log")
 }
 
@@ -201,7 +203,12 @@ fn find_program(name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find(|path: &PathBuf| Path::is_file(path))
 }
 
-fn is_debian_12(os_release: &str) -> bool {
+/// Whether this machine is one that packages are installed on.
+pub(crate) fn is_debian_12() -> bool {
+    says_debian_12(&fs::read_to_string("/etc/os-release").unwrap_or_default())
+}
+
+fn says_debian_12(os_release: &str) -> bool {
     let has = |line: &str| os_release.lines().any(|candidate| candidate.replace('"', "") == line);
     has("ID=debian") && has("VERSION_ID=12")
 }
@@ -212,9 +219,9 @@ mod tests {
 
     #[test]
     fn debian_12_is_known_by_its_id_and_version() {
-        assert!(is_debian_12("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n"));
-        assert!(!is_debian_12("ID=debian\nVERSION_ID=\"13\"\n"));
-        assert!(!is_debian_12("ID=ubuntu\nVERSION_ID=\"12\"\nID_LIKE=debian\n"));
-        assert!(!is_debian_12(""));
+        assert!(says_debian_12("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n"));
+        assert!(!says_debian_12("ID=debian\nVERSION_ID=\"13\"\n"));
+        assert!(!says_debian_12("ID=ubuntu\nVERSION_ID=\"12\"\nID_LIKE=debian\n"));
+        assert!(!says_debian_12(""));
     }
 }

@@ -1,7 +1,7 @@
 //! `test`: the tiers, and one line at the end that counts their tests.
 
 use std::{
-    fmt,
+    env, fmt,
     io::{BufRead, BufReader},
     process::{Command, Stdio},
 };
@@ -11,6 +11,7 @@ use clap::ValueEnum;
 
 use crate::{
     ebpf, lint,
+    neutron::{self, Root},
     setup::{self, Scope},
     workspace::{self, Workspace, is_root},
 };
@@ -26,6 +27,12 @@ pub(crate) enum Tier {
     Datapath,
     /// Hosts as network namespaces, real agents, real packets; needs root.
     Lab,
+    /// A real Neutron with its own agents, in namespaces; needs root, and Debian's packages.
+    Neutron,
+}
+
+impl Tier {
+    const ALL: [Self; 5] = [Self::Lint, Self::Unit, Self::Datapath, Self::Lab, Self::Neutron];
 }
 
 /// How many tests there were.
@@ -37,12 +44,12 @@ struct Count {
 
 /// Runs one tier, or all of them, and fails when a test does or a tier had none.
 pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str>) -> Result<()> {
-    let tiers = only.map_or(vec![Tier::Lint, Tier::Unit, Tier::Datapath, Tier::Lab], |tier| vec![tier]);
-    let is_privileged = |tier: &Tier| matches!(tier, Tier::Datapath | Tier::Lab);
+    let tiers = only.map_or(Tier::ALL.to_vec(), |tier| vec![tier]);
+    let is_privileged = |tier: &Tier| !matches!(tier, Tier::Lint | Tier::Unit);
     if tiers.iter().any(is_privileged) {
         if !is_root()? {
             bail!(
-                "the tiers datapath and lab need root; without it there are: cargo xtask test lint, cargo xtask test unit"
+                "the tiers datapath, lab and neutron need root; without it there are: cargo xtask test lint, cargo xtask test unit"
             );
         }
         setup::run(workspace, &Scope::ALL)?;
@@ -54,18 +61,33 @@ pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str
         )?;
     }
     let mut total = Count::default();
+    let mut skipped = None;
     for tier in tiers {
         eprintln!("== {tier} ==");
         if tier == Tier::Lint {
             lint::run(workspace)?;
             continue;
         }
-        let count = run_tests(&mut command(workspace, tier, filter))?;
+        let mut tests = command(workspace, tier, filter);
+        if tier == Tier::Neutron {
+            match neutron::prepare(workspace)? {
+                Root::Ready(root) => tests.env("OVERLANE_NEUTRON_ROOT", root),
+                Root::Unavailable(reason) if only.is_none() && env::var_os("CI").is_none() => {
+                    skipped = Some(reason);
+                    continue;
+                }
+                Root::Unavailable(reason) => bail!("{tier}: Neutron's packages cannot be had: {reason}"),
+            };
+        }
+        let count = run_tests(&mut tests)?;
         if count == Count::default() {
             bail!("{tier}: no test was run{}", filter.map(|f| format!(", none matches {f:?}")).unwrap_or_default());
         }
         total.passed += count.passed;
         total.failed += count.failed;
+    }
+    if let Some(reason) = skipped {
+        println!("NOT RUN: the tier neutron, as Neutron's packages cannot be had: {reason}");
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     if total.failed > 0 {
@@ -80,6 +102,7 @@ fn command(workspace: &Workspace, tier: Tier, filter: Option<&str>) -> Command {
         Tier::Lint | Tier::Unit => [].as_slice(),
         Tier::Datapath => &["--package", "overlane-tests", "--test", "datapath"],
         Tier::Lab => &["--package", "overlane-tests", "--test", "lab"],
+        Tier::Neutron => &["--package", "overlane-tests", "--test", "neutron"],
     });
     command
         .env("OVERLANE_BIN", workspace.target("debug/overlane"))
@@ -127,6 +150,7 @@ impl fmt::Display for Tier {
             Self::Unit => "unit",
             Self::Datapath => "datapath",
             Self::Lab => "lab",
+            Self::Neutron => "neutron",
         })
     }
 }

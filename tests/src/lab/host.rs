@@ -1,10 +1,10 @@
 //! A host, and the machines on it.
 
 use std::{
-    cell::RefCell,
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Mutex,
 };
 
 use anyhow::{Context as _, Result};
@@ -26,7 +26,7 @@ pub struct Host {
     folder: PathBuf,
     bpffs: PathBuf,
     lasts: bool,
-    more_config: RefCell<String>,
+    more_config: Mutex<String>,
 }
 
 impl Host {
@@ -41,7 +41,7 @@ impl Host {
             folder,
             bpffs: world.bpffs(name),
             lasts: world.lasts(),
-            more_config: RefCell::default(),
+            more_config: Mutex::default(),
         })
     }
 
@@ -94,7 +94,7 @@ impl Host {
 
     /// Adds lines to the configuration that is written from now on; they begin in section `[overlane]`.
     pub fn add_config(&self, lines: &str) {
-        self.more_config.borrow_mut().push_str(lines);
+        self.more_config.lock().expect("nobody panics with it").push_str(lines);
     }
 
     /// Writes the configuration.
@@ -102,7 +102,8 @@ impl Host {
     /// # Errors
     /// When it cannot be written.
     pub fn configure(&self, topology: &Path, lanes: Lanes) -> Result<()> {
-        let text = lanes.render(self, topology) + &self.more_config.borrow();
+        let more_config = self.more_config.lock().expect("nobody panics with it");
+        let text = lanes.render(self, topology) + &more_config;
         fs::write(self.config_file(), text).context("writing a configuration")
     }
 

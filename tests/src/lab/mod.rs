@@ -20,7 +20,8 @@ pub use agent::{Agent, Lanes, overlane_binary};
 pub use host::{Host, Machine};
 pub use libvirt::connect_as_libvirt_does;
 pub use namespace::Namespace;
-pub use pair::{BY_INTERFACE, HOSTS, NIC, OUTSIDE, Pair, expect_blocked, nothing_to_do};
+pub(crate) use namespace::execute;
+pub use pair::{BY_INTERFACE, HOSTS, Pair, expect_blocked, nothing_to_do};
 pub use plug::{Waiting, now, plug_times};
 pub use process::Process;
 pub use security::{Connection, Rule, SecurityGroup, send_udp};
@@ -30,6 +31,10 @@ pub use world::World;
 
 /// The interface of every host that leads to the underlay.
 pub const UPLINK: &str = "eth1";
+/// The interface that leads to the physical network, where there is one ([`Lab::wire`]).
+pub const NIC: &str = "phys0";
+/// The bridge in the fabric that these are connected to.
+pub const OUTSIDE: &str = "outside";
 
 /// Hosts that are connected by one Ethernet segment, their underlay.
 ///
@@ -104,6 +109,22 @@ impl Lab {
         // A veth puts segments together again only if its peer does not send superpackets itself.
         self.fabric.run(&format!("ethtool --offload {port} tx off"))?;
         underlay.run(&format!("ethtool --offload {UPLINK} gro on"))?;
+        Ok(())
+    }
+
+    /// Connects all hosts by a second wire, [`NIC`], to which the fabric's [`OUTSIDE`] belongs.
+    ///
+    /// # Errors
+    /// When a device cannot be made.
+    pub fn wire(&self) -> Result<()> {
+        self.fabric.run(&format!("ip link add name {OUTSIDE} type bridge"))?;
+        self.fabric.run(&format!("ip link set {OUTSIDE} up"))?;
+        for host in &self.hosts {
+            let peer = format!("phys-{}", host.name);
+            host.run(&format!("ip link add {NIC} type veth peer name {peer} netns {}", self.fabric.name()))?;
+            host.run(&format!("ip link set {NIC} up"))?;
+            self.fabric.run(&format!("ip link set {peer} master {OUTSIDE} up"))?;
+        }
         Ok(())
     }
 

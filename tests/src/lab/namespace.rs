@@ -99,7 +99,7 @@ impl Drop for Namespace {
 }
 
 /// Runs a command to its end and returns what it prints.
-pub(super) fn execute(command: &mut Command) -> Result<String> {
+pub(crate) fn execute(command: &mut Command) -> Result<String> {
     let line = format!("{command:?}").replace('"', "");
     let output = command.output().with_context(|| format!("running {line}"))?;
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

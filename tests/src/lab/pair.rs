@@ -26,11 +26,7 @@ pub struct Pair {
     pub ports: [Port; 2],
 }
 
-/// The NIC of every host that leads to the physical network, where there is one ([`Pair::wired`]).
-pub const NIC: &str = "phys0";
-/// The bridge in the fabric that these NICs are connected to.
-pub const OUTSIDE: &str = "outside";
-/// What maps the physical network "provider" to [`NIC`].
+/// What maps the physical network "provider" to [`NIC`](super::NIC).
 pub const BY_INTERFACE: &str = "[linux_bridge]\nphysical_interface_mappings = provider:phys0\n";
 
 /// The hosts, by name and underlay address.
@@ -56,21 +52,13 @@ impl Pair {
         Ok(Self { agents: Vec::new(), machines: Vec::new(), lab, topology, topology_file, network, ports })
     }
 
-    /// As `bare`, with the hosts also connected by a second wire, [`NIC`], to which the fabric's [`OUTSIDE`] belongs.
+    /// As `bare`, with the hosts also connected to a physical network ([`Lab::wire`]).
     ///
     /// # Errors
     /// When something cannot be made.
     pub fn wired() -> Result<Self> {
         let pair = Self::bare()?;
-        let fabric = pair.lab.fabric();
-        fabric.run(&format!("ip link add name {OUTSIDE} type bridge"))?;
-        fabric.run(&format!("ip link set {OUTSIDE} up"))?;
-        for (name, _) in HOSTS {
-            let peer = format!("phys-{name}");
-            pair.host(name).run(&format!("ip link add {NIC} type veth peer name {peer} netns {}", fabric.name()))?;
-            pair.host(name).run(&format!("ip link set {NIC} up"))?;
-            fabric.run(&format!("ip link set {peer} master {OUTSIDE} up"))?;
-        }
+        pair.lab.wire()?;
         Ok(pair)
     }
 

@@ -1,14 +1,14 @@
 //! Where namespaces and pins live: a private world vanishes with its test, the shared one is the machine's own.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 use nix::{
     mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
@@ -23,6 +23,7 @@ pub struct World {
     prefix: &'static str,
     folder: PathBuf,
     lasts: bool,
+    mounts: File,
 }
 
 impl World {
@@ -42,7 +43,17 @@ impl World {
         }
         let folder = Path::new(RUN).join("overlane-lab");
         fs::create_dir(&folder).context("making a folder")?;
-        Ok(Self { prefix: "", folder, lasts: false })
+        Ok(Self { prefix: "", folder, lasts: false, mounts: own_mounts()? })
+    }
+
+    /// Moves the calling thread into this world, as the thread that has made it is.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn enter(&self) -> Result<()> {
+        // A thread that shares its working directory with others cannot change its mounts.
+        unshare(CloneFlags::CLONE_FS).context("leaving the common working directory")?;
+        setns(&self.mounts, CloneFlags::CLONE_NEWNS).context("entering a world")
     }
 
     /// The machine's own world, where `prefix` keeps names apart from those of others; `folder` takes the files. Nothing
@@ -55,7 +66,7 @@ impl World {
         if statfs(BPFFS).context("looking at the bpffs")?.filesystem_type() != BPF_FS_MAGIC {
             mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).context("mounting the bpffs")?;
         }
-        Ok(Self { prefix, folder: folder.to_owned(), lasts: true })
+        Ok(Self { prefix, folder: folder.to_owned(), lasts: true, mounts: own_mounts()? })
     }
 
     /// A new namespace.
@@ -80,4 +91,8 @@ impl World {
     pub fn lasts(&self) -> bool {
         self.lasts
     }
+}
+
+fn own_mounts() -> Result<File> {
+    File::open("/proc/thread-self/ns/mnt").context("opening the mount namespace")
 }

@@ -1,0 +1,4 @@
+//! A real Neutron drives agents: its server, broker, database, DHCP and L3 agents, and the agent that Overlane replaces.
+
+mod broker;
+mod cloud;

@@ -1,0 +1,158 @@
+//! A host of the cloud, and the agents on it.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+
+use super::{
+    container::{Container, in_root},
+    files,
+};
+use crate::lab::{Host, Process, World, overlane_binary};
+
+/// What runs on hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Agent {
+    /// `neutron-linuxbridge-agent`.
+    LinuxBridge,
+    /// `overlane agent`, with the files of the above.
+    Overlane,
+    /// `neutron-dhcp-agent`.
+    Dhcp,
+    /// `neutron-l3-agent`.
+    L3,
+}
+
+impl Agent {
+    /// What Neutron calls it. Overlane says that it is the agent that it replaces: the server binds ports to no other.
+    pub(super) fn agent_type(self) -> &'static str {
+        match self {
+            Self::LinuxBridge | Self::Overlane => "Linux bridge agent",
+            Self::Dhcp => "DHCP agent",
+            Self::L3 => "L3 agent",
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::LinuxBridge => "neutron-linuxbridge-agent",
+            Self::Overlane => "overlane",
+            Self::Dhcp => "neutron-dhcp-agent",
+            Self::L3 => "neutron-l3-agent",
+        }
+    }
+
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::LinuxBridge | Self::Overlane => &["neutron.conf", "ml2_conf.ini", "linuxbridge_agent.ini"],
+            Self::Dhcp => &["neutron.conf", "dhcp_agent.ini"],
+            Self::L3 => &["neutron.conf", "l3_agent.ini"],
+        }
+    }
+
+    fn command(self, folder: &Path) -> Command {
+        let mut command = match self {
+            Self::Overlane => {
+                let mut command = Command::new(overlane_binary());
+                command.arg("agent");
+                command
+            }
+            _ => in_root(self.program()),
+        };
+        for file in self.files() {
+            command.arg("--config-file").arg(folder.join(file));
+        }
+        command
+    }
+}
+
+/// A host that ports can be bound to.
+pub struct Node {
+    container: Arc<Container>,
+    agents: Mutex<BTreeMap<Agent, Process>>,
+}
+
+impl Node {
+    pub(super) fn start(world: &World, host: &Host) -> Result<Self> {
+        let container = Arc::new(Container::start(world, &host.namespace, &host.name)?);
+        files::write_common(container.folder(), &host.name)?;
+        files::write_agents(container.folder(), &host.local_ip.to_string())?;
+        Ok(Self { container, agents: Mutex::default() })
+    }
+
+    /// The host itself.
+    pub fn container(&self) -> &Arc<Container> {
+        &self.container
+    }
+
+    /// Starts an agent.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_agent(&self, agent: Agent) -> Result<()> {
+        let process = self.container.start_program(agent.program(), &mut agent.command(self.container.folder()))?;
+        self.agents().insert(agent, process);
+        Ok(())
+    }
+
+    /// Stops an agent by a signal, and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn stop_agent(&self, agent: Agent, signal: Signal) -> Result<()> {
+        let process = self.agents().remove(&agent);
+        process.with_context(|| format!("{agent:?} does not run"))?.end_by(signal).map(drop)
+    }
+
+    /// What an agent has logged since it was started.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub fn log(&self, agent: Agent) -> Result<String> {
+        self.agents().get(&agent).with_context(|| format!("{agent:?} does not run"))?.output()
+    }
+
+    /// The process of an agent, as the machine numbers it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self, agent: Agent) -> Result<u32> {
+        Ok(self.agents().get(&agent).with_context(|| format!("{agent:?} does not run"))?.pid())
+    }
+
+    /// Fails when an agent has ended by itself.
+    ///
+    /// # Errors
+    /// When one has, with its log.
+    pub fn expect_running(&self) -> Result<()> {
+        for (agent, process) in self.agents().iter_mut() {
+            if let Some(status) = process.ended()? {
+                bail!("{agent:?} on {} has ended, {status}: {}", self.container.name(), process.output()?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `overlane` with `words`, and the configuration files of this host, and returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn overlane(&self, words: &str) -> Result<String> {
+        let mut command = Command::new(overlane_binary());
+        command.args(words.split_whitespace());
+        for file in Agent::Overlane.files() {
+            command.arg("--config-file").arg(self.container.folder().join(file));
+        }
+        self.container.execute(&mut command)
+    }
+
+    fn agents(&self) -> MutexGuard<'_, BTreeMap<Agent, Process>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

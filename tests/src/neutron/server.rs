@@ -1,0 +1,95 @@
+//! The server: the database, and `neutron-server` on it.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+
+use super::{
+    container::{Container, in_root},
+    files, root,
+};
+use crate::{lab::Process, wait::wait_until};
+
+/// `neutron-server`, and the database that it keeps everything in.
+pub struct Server {
+    host: Arc<Container>,
+    process: Process,
+    _database: Process,
+}
+
+impl Server {
+    /// Starts both, and returns before the server is ready.
+    ///
+    /// # Errors
+    /// When one of them cannot be started.
+    pub(super) fn launch(host: &Arc<Container>) -> Result<Self> {
+        files::write_common(host.folder(), host.name())?;
+        files::write_server(host.folder())?;
+        let database = start_database(host)?;
+        Ok(Self { process: spawn(host)?, host: host.clone(), _database: database })
+    }
+
+    /// What it has logged since it was started.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        self.process.output()
+    }
+
+    /// Whether it has ended by itself.
+    ///
+    /// # Errors
+    /// When it has, with the end of its log.
+    pub fn expect_running(&mut self) -> Result<()> {
+        let ended = self.process.ended()?;
+        ensure!(ended.is_none(), "neutron-server has ended: {}", self.log()?);
+        Ok(())
+    }
+
+    /// Stops it by a signal; the database goes on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn stop(&mut self, signal: Signal) -> Result<()> {
+        self.process.end_by(signal).map(drop)
+    }
+
+    /// Starts it again after `stop`, without waiting.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process = spawn(&self.host)?;
+        Ok(())
+    }
+}
+
+fn spawn(host: &Container) -> Result<Process> {
+    let mut command = in_root("neutron-server");
+    for file in ["neutron.conf", "ml2_conf.ini", "server.conf"] {
+        command.arg("--config-file").arg(host.folder().join(file));
+    }
+    host.start_program("neutron-server", &mut command)
+}
+
+/// Starts the database on a copy of the one that is prepared in the root, and waits until it answers.
+fn start_database(host: &Container) -> Result<Process> {
+    let (data, socket) = (host.folder().join("mysql"), host.folder().join("mysql.sock"));
+    host.run(&format!("cp -r {}/var/lib/overlane/mysql {}", root().display(), data.display()))?;
+    let mut command = in_root("mariadbd");
+    command
+        .args(["--no-defaults", "--user=root", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"])
+        .args(["--innodb-buffer-pool-size=64M", "--performance-schema=off"])
+        .arg(format!("--datadir={}", data.display()))
+        .arg(format!("--socket={}", socket.display()))
+        .arg(format!("--pid-file={}", host.folder().join("mysql.pid").display()));
+    let mut process = host.start_program("mariadb", &mut command)?;
+    wait_until("the database answers", || {
+        ensure!(process.ended()?.is_none(), "the database has ended: {}", process.output()?);
+        Ok(std::os::unix::net::UnixStream::connect(&socket).is_ok())
+    })
+    .context("starting the database")?;
+    Ok(process)
+}
