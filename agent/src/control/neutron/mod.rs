@@ -125,8 +125,7 @@ impl Neutron {
                 self.is_connected = false;
                 self.controller.lost();
             }
-            Incoming::Notification { notification, is_directed, request_id } => {
-                tracing::debug!(request_id, notification = notification.name(), "the server says something");
+            Incoming::Notification { notification, is_directed, .. } => {
                 self.controller.notified(notification, is_directed, now);
             }
         }

@@ -1,6 +1,6 @@
 //! Reports that this agent is alive, and what ports can be bound to it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use overlane_core::{
     config::{Config, NeutronConfig},
@@ -82,7 +82,7 @@ impl Reporter {
             start_flag: self.is_first.then_some(true),
             uuid: Uuid::new_v4(),
         };
-        ReportState::new(state, timestamp(std::time::SystemTime::now()))
+        ReportState::new(state, timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()))
     }
 
     /// Takes in what came of a report, and says whether the server had given this agent up.
