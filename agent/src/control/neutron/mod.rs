@@ -1,0 +1,3 @@
+//! A Neutron server as a control plane.
+
+pub mod messaging;
