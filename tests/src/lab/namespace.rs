@@ -46,6 +46,14 @@ impl Namespace {
         execute(&mut self.parse(line)?).with_context(|| format!("in {}", self.name))
     }
 
+    /// Runs a command on a thread that is inside, and returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails, with its words.
+    pub fn execute(&self, command: &mut Command) -> Result<String> {
+        self.inside(|| execute(command)).with_context(|| format!("in {}", self.name))
+    }
+
     /// Starts a command line in the background; it dies with the result, or with the calling thread.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
 use super::{Agent, Broker, CONTROLLER, Container, Node, Server};
@@ -23,10 +23,12 @@ const START: Duration = Duration::from_secs(180);
 const CONTROLLER_NAME: &str = "controller";
 
 /// The hosts of the shared cloud, and what runs on them.
-const SHARED_HOSTS: [(&str, &[Agent]); 3] = [
+const SHARED_HOSTS: [(&str, &[Agent]); 4] = [
     ("bridge1", &[Agent::LinuxBridge]),
     ("bridge2", &[Agent::LinuxBridge]),
     ("network", &[Agent::LinuxBridge, Agent::Dhcp, Agent::L3]),
+    // For tests that change the agent.
+    ("spare", &[]),
 ];
 
 /// A cloud: a controller at [`CONTROLLER`], and hosts from 10.10.10.11 on. Everything ends when it is dropped, or with the
@@ -58,13 +60,13 @@ impl Cloud {
         let broker = Broker::launch(&controller, CONTROLLER, "")?;
         let server = Server::launch(&controller)?;
         let mut cloud = Self { nodes: BTreeMap::new(), broker, server, controller, lab };
+        cloud.broker.wait()?;
+        cloud.wait_for_server()?;
         for (name, agents) in hosts {
             let node = Node::start(cloud.world(), cloud.lab.host(name))?;
             agents.iter().try_for_each(|agent| node.start_agent(*agent))?;
             cloud.nodes.insert((*name).to_owned(), node);
         }
-        cloud.broker.wait()?;
-        cloud.wait_for_server()?;
         for (name, agents) in hosts {
             agents.iter().try_for_each(|agent| cloud.wait_until_alive(name, *agent))?;
         }
@@ -115,7 +117,7 @@ impl Cloud {
         &self.controller
     }
 
-    /// Waits until the server answers.
+    /// Waits until the server answers users and agents. An agent that asks too early waits for its time limit.
     ///
     /// # Errors
     /// When it does not in time, with its log.
@@ -123,6 +125,18 @@ impl Cloud {
         wait_at_most(START, "the server answers", || {
             self.server.expect_running()?;
             Ok(self.get("/networks?limit=1").is_ok().then_some(()))
+        })?;
+        wait_at_most(START, "the server takes messages", || {
+            let queues = self.broker.control("list_queues --no-table-headers name consumers")?;
+            let is_served = |queue: &str| {
+                queues
+                    .lines()
+                    .filter_map(|line| line.split_once('\t'))
+                    .any(|(name, count)| name == queue && count != "0")
+            };
+            let missing = ["q-plugin", "q-reports-plugin", "q-l3-plugin"].into_iter().find(|queue| !is_served(queue));
+            ensure!(missing.is_none(), "nobody listens to {missing:?}: {queues}");
+            Ok(Some(()))
         })
     }
 

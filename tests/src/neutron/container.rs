@@ -168,7 +168,7 @@ fn logs(name: &str) -> Result<PathBuf> {
 
 /// A program of the root that Neutron is unpacked in; it finds the host's `/run` there, and with it the host's folder, but
 /// nothing of the caller's environment.
-pub(super) fn in_root(program: impl AsRef<OsStr>) -> Command {
+pub fn in_root(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("chroot");
     command.arg(root()).arg(program).env_clear().env("PATH", PATH).env("HOME", "/root").env("LANG", "C.UTF-8");
     command

@@ -45,6 +45,7 @@ pub(super) fn write_server(folder: &Path) -> Result<()> {
         "[DEFAULT]\nbind_host = {CONTROLLER}\nbind_port = 9696\n\
          api_paste_config = /etc/neutron/api-paste.ini\n\
          api_workers = 1\nrpc_workers = 1\nrpc_state_report_workers = 0\n\
+         [oslo_messaging_rabbit]\nrabbit_interval_max = 1\n\
          [database]\nconnection = mysql+pymysql://root@localhost/neutron?unix_socket={}&charset=utf8mb4\n\
          [quotas]\nquota_network = -1\nquota_subnet = -1\nquota_port = -1\n\
          quota_security_group = -1\nquota_security_group_rule = -1\n",

@@ -2,6 +2,7 @@
 //! into a root of their own.
 
 mod api;
+mod bed;
 mod broker;
 mod cloud;
 mod container;
@@ -12,9 +13,10 @@ mod server;
 
 use std::{env, path::PathBuf};
 
+pub use bed::{Bed, PEER, host_of};
 pub use broker::{Broker, LoneBroker};
 pub use cloud::Cloud;
-pub use container::Container;
+pub use container::{Container, in_root};
 pub use files::PHYSICAL_NETWORK;
 pub use node::{Agent, Node};
 pub use resources::Network;

@@ -191,7 +191,7 @@ impl Cloud {
     /// # Errors
     /// When the devices cannot be made.
     pub fn plug(&self, network: &Network, port: &Port) -> Result<Machine> {
-        let machine = Machine::off(self.world(), &format!("vm-{}", &port.id[..11]), port)?;
+        let machine = Machine::off(self.world(), &format!("{}-{}", &port.id[..11], port.host), port)?;
         let (host, bridge) = (self.lab().host(&port.host), network.bridge());
         // The bridge is there when the host has another port of the network.
         if host.run(&format!("ip link show {bridge}")).is_err() {
@@ -204,6 +204,34 @@ impl Cloud {
         machine.run(&format!("ip link set eth0 mtu {}", network.mtu))?;
         connect_as_libvirt_does(host, &port.tap(), &bridge)?;
         Ok(machine)
+    }
+
+    /// Makes a security group that admits nothing but what its machines send, and returns its id.
+    ///
+    /// # Errors
+    /// When Neutron refuses.
+    pub fn security_group(&self, name: &str) -> Result<String> {
+        let body = json!({"security_group": {"name": name, "project_id": "lab"}});
+        text(&content(self.post("/security-groups", &body)?)?["id"])
+    }
+
+    /// Adds a rule to a group, for what its machines receive by IPv4 unless `fields` say otherwise; returns its id.
+    ///
+    /// # Errors
+    /// When Neutron refuses.
+    pub fn add_rule(&self, group: &str, fields: &Value) -> Result<String> {
+        let body =
+            json!({"security_group_id": group, "direction": "ingress", "ethertype": "IPv4", "project_id": "lab"});
+        let body = json!({"security_group_rule": merged(body, fields)});
+        text(&content(self.post("/security-group-rules", &body)?)?["id"])
+    }
+
+    /// Removes a rule.
+    ///
+    /// # Errors
+    /// When Neutron refuses.
+    pub fn remove_rule(&self, rule: &str) -> Result<()> {
+        self.delete(&format!("/security-group-rules/{rule}"))
     }
 
     /// Takes a machine's tap away, as Nova does before it deletes the port.

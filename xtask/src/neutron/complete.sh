@@ -17,6 +17,11 @@ echo 'nogroup:x:65534:' >>/etc/group
 mkdir -p /root
 echo '127.0.0.1 localhost' >/etc/hosts
 
+# Programs still look for what is in /run here.
+rm -r /var/run /var/lock
+ln -s /run /var/run
+ln -s /run/lock /var/lock
+
 # Debian's alternatives.
 ln -s mawk /usr/bin/awk
 for family in iptables ip6tables; do

@@ -15,7 +15,7 @@ done
 chain=$2
 shift 2
 number=$(ebtables-nft -t "$table" -L "$chain" --Ln | awk -v rule="$*" '
-    { number = $1 + 0; sub(/^[0-9]+\. */, ""); sub(/ *$/, "") }
+    { number = $1 + 0; sub(/^[0-9]+[. ] */, ""); sub(/ *$/, "") }
     $0 == rule { print number; exit }')
 if [ -z "$number" ]; then
     echo "$chain has no rule $*" >&2

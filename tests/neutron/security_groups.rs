@@ -1,0 +1,47 @@
+//! Changes of security groups take effect on ports that are in use.
+
+use anyhow::{Context as _, Result, ensure};
+use overlane_tests::{
+    lab::Connection,
+    neutron::{Agent, Bed, Cloud},
+    wait::wait_until,
+};
+use serde_json::json;
+
+expect_of_agents! {
+    a_rule_admits_from_when_it_is_added_until_it_is_removed
+    members_of_a_remote_group_come_and_go
+}
+
+fn a_rule_admits_from_when_it_is_added_until_it_is_removed(subject: Agent) -> Result<()> {
+    let cloud = Cloud::shared()?;
+    let group = cloud.security_group("web")?;
+    let bed = Bed::with(&cloud, subject, &json!({"security_groups": [group]}))?;
+    let (left, right, address) = (bed.left(), bed.right(), bed.ports[0].ipv4());
+    ensure!(!right.reaches(address), "nothing is admitted yet");
+    let rule = cloud.add_rule(&group, &json!({"protocol": "tcp", "port_range_min": 80, "port_range_max": 80}))?;
+    let mut connection = None;
+    wait_until("the rule admits", || {
+        connection = Connection::open(right, left, address, 80)?;
+        Ok(connection.is_some())
+    })?;
+    let mut connection = connection.context("a connection")?;
+    ensure!(connection.is_alive()?);
+    ensure!(Connection::open(right, left, address, 81)?.is_none(), "the rule is for port 80 only");
+    cloud.remove_rule(&rule)?;
+    wait_until("nobody else is admitted", || Ok(Connection::open(right, left, address, 80)?.is_none()))?;
+    wait_until("the connection is cut", || Ok(!connection.is_alive()?))
+}
+
+fn members_of_a_remote_group_come_and_go(subject: Agent) -> Result<()> {
+    let cloud = Cloud::shared()?;
+    let [servers, clients] = [cloud.security_group("servers")?, cloud.security_group("clients")?];
+    cloud.add_rule(&servers, &json!({"protocol": "icmp", "remote_group_id": clients}))?;
+    let bed = Bed::with(&cloud, subject, &json!({"security_groups": [servers]}))?;
+    let address = bed.ports[0].ipv4();
+    ensure!(!bed.right().reaches(address), "no client yet");
+    cloud.update_port(&bed.ports[1], &json!({"security_groups": [servers, clients]}))?;
+    bed.right().wait_for(address)?;
+    cloud.update_port(&bed.ports[1], &json!({"security_groups": [servers]}))?;
+    wait_until("it is no client any more", || Ok(!bed.right().reaches(address)))
+}
