@@ -9,6 +9,13 @@ macro_rules! expect_of_agents {
                 super::$behaviour(overlane_tests::neutron::Agent::LinuxBridge)
             })*
         }
+
+        mod overlane {
+            $(#[test]
+            fn $behaviour() -> anyhow::Result<()> {
+                super::$behaviour(overlane_tests::neutron::Agent::Overlane)
+            })*
+        }
     };
 }
 
