@@ -14,5 +14,7 @@ macro_rules! expect_of_agents {
 
 mod broker;
 mod connectivity;
+mod migration;
 mod ports;
+mod routers;
 mod security_groups;
