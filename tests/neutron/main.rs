@@ -16,5 +16,7 @@ mod broker;
 mod connectivity;
 mod migration;
 mod ports;
+mod restarts;
 mod routers;
 mod security_groups;
+mod takeover;

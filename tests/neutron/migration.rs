@@ -5,7 +5,7 @@ use overlane_tests::{
     lab::Port,
     neutron::{Agent, Bed, Cloud, host_of},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 expect_of_agents! {
     a_machine_migrates_to_the_host
@@ -32,7 +32,7 @@ fn migrate(subject: Agent, index: usize, target: &str) -> Result<()> {
     cloud.post(&bindings, &json!({"binding": {"host": target}}))?;
     let moved = Port { host: target.to_owned(), ..source.clone() };
     let incoming = cloud.plug(&bed.network, &moved)?;
-    cloud.put(&format!("{bindings}/{target}/activate"), &json!({}))?;
+    cloud.put(&format!("{bindings}/{target}/activate"), &Value::Null)?;
     cloud.unplug(&source)?;
     cloud.delete(&format!("{bindings}/{}", source.host))?;
 

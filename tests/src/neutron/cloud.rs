@@ -121,7 +121,7 @@ impl Cloud {
     ///
     /// # Errors
     /// When it does not in time, with its log.
-    pub fn wait_for_server(&mut self) -> Result<()> {
+    pub fn wait_for_server(&self) -> Result<()> {
         wait_at_most(START, "the server answers", || {
             self.server.expect_running()?;
             Ok(self.get("/networks?limit=1").is_ok().then_some(()))
