@@ -9,6 +9,8 @@ use overlane_tests::{
 };
 use serde_json::json;
 
+use crate::restarts::acceptable_loss;
+
 expect_of_agents! {
     a_host_is_taken_over_and_given_back
 }
@@ -42,6 +44,6 @@ fn a_host_is_taken_over_and_given_back(subject: Agent) -> Result<()> {
         cloud.remove_rule(&rule)?;
         wait_until("a removed rule admits no more", || Ok(!connects()?))?;
     }
-    stream.expect_no_loss()?;
+    stream.expect_loss_of_at_most(acceptable_loss(subject))?;
     node.stop_agent(Agent::LinuxBridge, Signal::SIGTERM)
 }
