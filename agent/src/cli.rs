@@ -5,7 +5,7 @@ use std::{io, net::IpAddr, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use overlane_core::problem::Problems;
 
-use crate::{detach, files, run, show, verify};
+use crate::{config_check, detach, files, run, show, verify};
 
 /// Read when no `--config-file` is given.
 const DEFAULT_CONFIG_FILE: &str = "/etc/overlane/overlane.conf";
@@ -162,6 +162,6 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let view = show::View::observe(&files::load(&files.config_files)?)?;
             show::show(subject, &show::Selection { port, address }, &view, output.output, &mut io::stdout().lock())
         }
-        Command::Config(ConfigCommand::Check(files)) => files::check(&files.config_files, &mut io::stdout().lock()),
+        Command::Config(ConfigCommand::Check(files)) => config_check::check(&files.config_files, &mut io::stdout().lock()),
     }
 }

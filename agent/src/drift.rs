@@ -46,6 +46,7 @@ impl Drift {
                 | KernelAction::CreateVxlan { name, .. }
                 | KernelAction::CreateVlan { name, .. } => known.values().any(|known| known == name),
                 KernelAction::SetUp { ifindex, .. }
+                | KernelAction::SetDown { ifindex, .. }
                 | KernelAction::SetMtu { ifindex, .. }
                 | KernelAction::SetPromiscuous { ifindex, .. }
                 | KernelAction::SetMaster { ifindex, .. }

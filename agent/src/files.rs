@@ -2,17 +2,20 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
+use anyhow::Context as _;
 use overlane_core::{
-    config::{Config, Control, MulticastGroups, Note, SystemDefaults, VxlanConfig},
+    config::{Config, Control, Note, SystemDefaults},
     desired::Desired,
     oslo_ini::Settings,
     problem::{Problem, Problems},
     topology::Topology,
 };
+
+use crate::instance;
 
 /// A valid configuration and what is worth saying about it.
 #[derive(Debug)]
@@ -24,13 +27,15 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// What the topology asks of this host now.
+    /// What is asked of this host now: by the topology, or by a server, which only the running agent knows.
     ///
     /// # Errors
-    /// [`Problems`] in the topology file, or a file that cannot be read.
+    /// [`Problems`] in the topology file, a file that cannot be read, or no agent that could be asked.
     pub fn desired(&self) -> anyhow::Result<Desired> {
-        let Control::File(topology) = &self.config.control;
-        desired(topology, &self.config)
+        match &self.config.control {
+            Control::File(topology) => desired(topology, &self.config),
+            Control::Neutron(_) => told_by_agent(),
+        }
     }
 }
 
@@ -54,6 +59,13 @@ pub fn load(files: &[PathBuf]) -> Result<Loaded, Problems> {
     Ok(Loaded { config, notes })
 }
 
+fn told_by_agent() -> anyhow::Result<Desired> {
+    let told = instance::ask_desired().context(
+        "no agent is running on this host, or it does not answer: what the Neutron server asks for, only the agent knows",
+    )?;
+    serde_json::from_str(&told).context("the running agent is of another version, and not understood")
+}
+
 /// Reads a topology file and takes out what it asks of the configured host.
 ///
 /// # Errors
@@ -62,62 +74,11 @@ pub fn desired(file: &Path, config: &Config) -> anyhow::Result<Desired> {
     Ok(read_topology(file, config)?.desired_for(&config.host))
 }
 
-fn read_topology(file: &Path, config: &Config) -> Result<Topology, Problems> {
+pub(crate) fn read_topology(file: &Path, config: &Config) -> Result<Topology, Problems> {
     let text = read(file).map_err(|problem| Problems(vec![problem]))?;
     let topology = Topology::parse(file, &text)?;
     topology.check_host(&config.host, config.local_ip())?;
     Ok(topology)
-}
-
-/// `overlane config check`: prints what will be used, or fails with every problem.
-///
-/// # Errors
-/// [`Problems`] in any of the files.
-pub fn check(files: &[PathBuf], out: &mut impl Write) -> anyhow::Result<()> {
-    let loaded = load(files)?;
-    let Config { host, vxlan, control: Control::File(topology), .. } = &loaded.config;
-    let Config { multicast, physical_networks, unused_device_grace, compute_taps, fast_path, bpffs, debug, .. } =
-        &loaded.config;
-    writeln!(out, "host            {host}")?;
-    writeln!(out, "topology        {}", topology.display())?;
-    for (name, device) in physical_networks {
-        writeln!(out, "physical        {name} by {device}")?;
-    }
-    match vxlan {
-        Some(vxlan) => check_vxlan(vxlan, multicast.as_ref(), out)?,
-        None => writeln!(out, "enable_vxlan    false")?,
-    }
-    writeln!(out, "unused devices  kept for {} s", unused_device_grace.as_secs())?;
-    writeln!(out, "compute_taps    {compute_taps}")?;
-    writeln!(out, "fast_path       {fast_path}")?;
-    writeln!(out, "bpffs           {}", bpffs.display())?;
-    writeln!(out, "debug           {debug}")?;
-    for note in &loaded.notes {
-        writeln!(out, "note            {note}")?;
-    }
-    let checked = read_topology(topology, &loaded.config)?;
-    checked.check_segments(&loaded.config)?;
-    let desired = checked.desired_for(host);
-    let ports: usize = desired.networks.values().map(|network| network.local_ports.len()).sum();
-    let (networks, vteps) = (desired.networks.len(), desired.vteps.len());
-    writeln!(out, "\nvalid; on this host: networks {networks}, ports {ports}; other hosts: {vteps}")?;
-    Ok(())
-}
-
-fn check_vxlan(vxlan: &VxlanConfig, multicast: Option<&MulticastGroups>, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "local_ip        {}", vxlan.local_ip)?;
-    writeln!(out, "udp_dstport     {}", vxlan.udp_dstport)?;
-    let source_ports =
-        vxlan.source_ports.map_or("the kernel's local port range".to_owned(), |(a, b)| format!("{a} to {b}"));
-    writeln!(out, "source ports    {source_ports}")?;
-    writeln!(out, "ttl             {}", vxlan.ttl.map_or("the system's default".to_owned(), |ttl| ttl.to_string()))?;
-    match multicast {
-        Some(groups) => writeln!(out, "members         learned, by multicast to {groups}")?,
-        None => writeln!(out, "members         told by the control plane")?,
-    }
-    writeln!(out, "dscp            {}", vxlan.dscp)?;
-    writeln!(out, "arp_responder   {}", vxlan.arp_responder)?;
-    Ok(())
 }
 
 fn read(file: &Path) -> Result<String, Problem> {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use overlane_core::{
     action::{Action, KernelAction},
-    config::{Config, FastPath},
+    config::{Config, Control, FastPath},
     desired::Desired,
     observed::Observed,
     security::PortSecurity,
@@ -277,6 +277,7 @@ pub(crate) fn load_settings(config: &Config, is_closed: bool) -> LoadSettings {
         local_vtep: config.local_ip().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         vxlan_port: config.vxlan.map_or(0, |vxlan| vxlan.udp_dstport),
         source_ports: source_ports.unwrap_or_else(kernel::local_port_range),
+        vteps_are_all: matches!(config.control, Control::File(_)),
         logs: config.debug,
         forwards: config.fast_path == FastPath::Auto,
         is_closed,

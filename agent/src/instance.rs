@@ -1,7 +1,8 @@
 //! One agent per host: two would undo each other's work.
 //!
 //! The mark is a listening socket in the abstract namespace of Unix sockets, which belongs to the network namespace that the
-//! agent works on and is gone with the process, however it ends. Whoever connects is told the agent's status.
+//! agent works on and is gone with the process, however it ends. Whoever connects is told the agent's status; at a second socket,
+//! what the control plane has told the agent.
 
 use std::{
     io::Read as _,
@@ -17,19 +18,28 @@ use nix::{
     sys::socket::{getsockopt, sockopt},
     unistd::geteuid,
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
 
 use crate::status::Status;
 
 const NAME: &str = "overlane-agent";
+const DESIRED_NAME: &str = "overlane-desired";
 /// Longer than a pass takes, in which the agent does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// As long as this lives, no other agent starts on this host.
 pub struct Instance {
     status: watch::Sender<Status>,
-    answering: JoinHandle<()>,
+    questions: mpsc::Receiver<Question>,
+    answering: [JoinHandle<()>; 2],
 }
+
+/// Somebody wants to know what is desired.
+pub type Question = oneshot::Sender<String>;
 
 impl Instance {
     /// Becomes the only agent of this host.
@@ -48,7 +58,21 @@ impl Instance {
         mark.set_nonblocking(true).context("answering questions")?;
         let mark = tokio::net::UnixListener::from_std(mark).context("answering questions")?;
         let (status, current) = watch::channel(Status::default());
-        Ok(Self { status, answering: tokio::spawn(answer(mark, current)) })
+        let name = SocketAddr::from_abstract_name(DESIRED_NAME).context("naming the socket for what is desired")?;
+        let listener = UnixListener::bind_addr(&name).context("listening for questions")?;
+        listener.set_nonblocking(true).context("listening for questions")?;
+        let listener = tokio::net::UnixListener::from_std(listener).context("listening for questions")?;
+        let (ask, questions) = mpsc::channel(1);
+        let answering = [tokio::spawn(answer(mark, current)), tokio::spawn(tell_desired(listener, ask))];
+        Ok(Self { status, questions, answering })
+    }
+
+    /// Waits until somebody asks what is desired. Cancelling loses nothing.
+    pub async fn asked(&mut self) -> Question {
+        match self.questions.recv().await {
+            Some(question) => question,
+            None => std::future::pending().await,
+        }
     }
 
     /// What is answered from now on.
@@ -59,7 +83,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        self.answering.abort();
+        self.answering.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -70,10 +94,8 @@ async fn answer(mark: tokio::net::UnixListener, status: watch::Receiver<Status>)
             tokio::time::sleep(PATIENCE / 10).await;
             continue;
         };
-        // An abstract socket has no permissions: everybody may connect.
-        let may_know = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
         let answer = serde_json::to_string(&*status.borrow()).unwrap_or_default();
-        if may_know && stream.writable().await.is_ok() {
+        if may_know(&stream) && stream.writable().await.is_ok() {
             // It fits into the socket's buffer, so nobody who does not read keeps others from being answered. Who only wanted
             // to know whether there is an agent has gone already.
             let _ = stream.try_write(answer.as_bytes());
@@ -81,21 +103,54 @@ async fn answer(mark: tokio::net::UnixListener, status: watch::Receiver<Status>)
     }
 }
 
+async fn tell_desired(listener: tokio::net::UnixListener, ask: mpsc::Sender<Question>) {
+    loop {
+        let Ok((mut stream, _)) = listener.accept().await else {
+            tokio::time::sleep(PATIENCE / 10).await;
+            continue;
+        };
+        if !may_know(&stream) {
+            continue;
+        }
+        let (question, answer) = oneshot::channel();
+        if ask.send(question).await.is_ok()
+            && let Ok(answer) = answer.await
+        {
+            // Who does not read in time does not keep others from being answered.
+            let _ = tokio::time::timeout(PATIENCE, stream.write_all(answer.as_bytes())).await;
+        }
+    }
+}
+
+/// An abstract socket has no permissions: everybody may connect.
+fn may_know(stream: &tokio::net::UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw())
+}
+
 /// The process id of this host's agent.
 pub fn running() -> Option<i32> {
-    connect().map(|(pid, _)| pid)
+    connect(NAME).map(|(pid, _)| pid)
 }
 
 /// The process id of this host's agent, and what it answers; nothing when it takes too long.
 pub(crate) fn ask() -> Option<(i32, String)> {
-    let (pid, mut stream) = connect()?;
+    let (pid, mut stream) = connect(NAME)?;
     let mut answer = String::new();
     let read = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.read_to_string(&mut answer));
     Some((pid, read.map(|_| answer).unwrap_or_default()))
 }
 
-fn connect() -> Option<(i32, UnixStream)> {
-    let name = SocketAddr::from_abstract_name(NAME).ok()?;
+/// What the control plane has told this host's agent, as the agent knows it.
+pub(crate) fn ask_desired() -> Option<String> {
+    let (_, mut stream) = connect(DESIRED_NAME)?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn connect(name: &str) -> Option<(i32, UnixStream)> {
+    let name = SocketAddr::from_abstract_name(name).ok()?;
     let stream = UnixStream::connect_addr(&name).ok()?;
     let pid = getsockopt(&stream, sockopt::PeerCredentials).ok()?.pid();
     Some((pid, stream))

@@ -2,6 +2,7 @@
 
 mod backoff;
 pub mod cli;
+pub mod config_check;
 pub mod control;
 pub mod datapath;
 pub mod detach;
@@ -10,6 +11,7 @@ pub mod files;
 mod flow_log;
 mod grace;
 pub mod host;
+mod host_view;
 pub mod instance;
 pub mod kernel;
 pub mod logs;

@@ -13,6 +13,7 @@ use overlane_core::{
     config::Config,
     desired::{Desired, EntryKey},
     model::NetworkId,
+    neutron::controller::HostView,
     observed::{FdbTable, Observed},
     plan::{self, Placement, Plan, Scope},
     update::Update,
@@ -22,6 +23,7 @@ use crate::{
     backoff::Backoff,
     drift::Drift,
     grace::Grace,
+    host_view,
     kernel::{Changes, FdbChange},
     status::{FAILURES_MAX, Failure, Status},
     step::{is_housekeeping, is_slow},
@@ -359,6 +361,16 @@ impl<H: Host> Reconciler<H> {
             failures,
             ..Status::default()
         }
+    }
+
+    /// What is desired, for whoever asks.
+    pub fn desired_as_json(&self) -> String {
+        serde_json::to_string(&self.desired).unwrap_or_default()
+    }
+
+    /// Taps, and ports that work, for control planes that want to know.
+    pub fn host_view(&self) -> HostView {
+        host_view::of(&self.desired, &self.observed, &self.config)
     }
 
     /// When the loop must look again even if nothing happens.

@@ -3,7 +3,6 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use overlane_core::config::Control;
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -11,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    control::file::TopologyFile,
+    control::ControlPlane,
     datapath::PinWatch,
     files::{self, Loaded},
     host::LinuxHost,
@@ -45,10 +44,9 @@ pub fn agent(config_files: &[PathBuf]) -> anyhow::Result<()> {
 
 async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let config = &loaded.config;
-    let Control::File(topology) = &config.control;
-    let instance = Instance::claim()?;
+    let mut instance = Instance::claim()?;
     let mut stop = Stop::listen()?;
-    let mut topology = TopologyFile::open(topology, config)?;
+    let mut control = ControlPlane::start(config)?;
     let kernel = Kernel::connect().context("connecting to the kernel by netlink")?;
     let host = LinuxHost::new(kernel, config);
     let mut pins = PinWatch::over(&config.bpffs).context("watching the pins")?;
@@ -60,7 +58,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     // Half of what the watchdog allows: only a pass that is completed counts for it.
     let longest_pause = sd_notify::watchdog_enabled().map_or(FULL_PASS_INTERVAL, |limit| limit / 2);
     let mut is_ready = false;
-    reconciler.accept(topology.update().await);
+    reconciler.accept(control.update().await);
     loop {
         let is_full_pass = Instant::now() >= next_full_pass;
         let result = if is_full_pass { reconciler.reconcile_fully().await } else { reconciler.reconcile().await };
@@ -77,20 +75,23 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
             report_progress(was_ready, is_ready);
         }
         let next_wake = reconciler.next_wake();
+        control.host_changed(|| reconciler.host_view());
         instance.publish(Status { pid: std::process::id(), ..reconciler.status() });
         pins.renew();
         tokio::select! {
             // In this order: work that is left does not keep the agent from hearing what is new.
             biased;
             () = stop.requested() => break,
-            update = topology.update() => reconciler.accept(update),
+            update = control.update() => reconciler.accept(update),
             changes = reconciler.changed() => reconciler.hear(&changes),
             () = pins.removed() => reconciler.pins_have_changed(),
+            question = instance.asked() => drop(question.send(reconciler.desired_as_json())),
             () = tokio::time::sleep_until(next_full_pass) => (),
             () = wait_until(next_wake) => (),
             () = std::future::ready(()), if left > 0 => (),
         }
     }
+    control.stop().await;
     tracing::info!("agent stopped; forwarding goes on without it");
     Ok(())
 }

@@ -76,6 +76,7 @@ fn explain_kernel(view: &View, action: &KernelAction) -> String {
             format!("{name} takes the frames for its own MAC address only, not those for ports of its VLANs")
         }
         KernelAction::SetUp { name, .. } => format!("{name} is down"),
+        KernelAction::SetDown { name, .. } => format!("{name} is up, and its port is switched off"),
         KernelAction::SetMtu { ifindex, name, mtu } => {
             format!("{name} has MTU {}, its network {mtu}", view.mtu(*ifindex).unwrap_or_default())
         }

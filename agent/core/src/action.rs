@@ -57,6 +57,13 @@ pub enum KernelAction {
         /// Interface name, for people.
         name: String,
     },
+    /// Set a link administratively down.
+    SetDown {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name, for people.
+        name: String,
+    },
     /// Change the MTU of a link.
     SetMtu {
         /// Interface index.
@@ -280,6 +287,7 @@ impl KernelAction {
             | Self::CreateGuard { .. }
             | Self::RemoveGuard => None,
             Self::SetUp { ifindex, .. }
+            | Self::SetDown { ifindex, .. }
             | Self::SetMtu { ifindex, .. }
             | Self::SetPromiscuous { ifindex, .. }
             | Self::SetMaster { ifindex, .. }

@@ -6,13 +6,16 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     model::{Mac, NetworkId, PortId, Segment},
-    security::{PortSecurity, Rulebook},
+    security::{Groups, PortSecurity, Rulebook},
 };
 
 /// Everything that this host should have. Made by a control plane, read by [`crate::plan::plan`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Told", into = "Told")]
 pub struct Desired {
     /// Whether the control plane has told everything. Until then what is not here is unknown rather than stale, and
     /// nothing is deleted.
@@ -46,7 +49,7 @@ impl EntryKey {
 }
 
 /// One network as seen from this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// What people call it.
     pub name: String,
@@ -66,12 +69,14 @@ pub struct Network {
 }
 
 /// A port of this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalPort {
     /// The guest's MAC address.
     pub mac: Mac,
     /// Its fixed addresses.
     pub addresses: Vec<IpAddr>,
+    /// Neutron's `admin_state_up`: the tap of a port that is switched off stays where it is, and is down.
+    pub admin_state_up: bool,
     /// Neutron's `device_owner`, such as `compute:nova` or `network:dhcp`; empty when nobody owns it.
     pub device_owner: String,
     /// What it may send and receive.
@@ -79,10 +84,36 @@ pub struct LocalPort {
 }
 
 /// The owner of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbor {
     /// Its MAC address.
     pub mac: Mac,
     /// Whether it routes, which a neighbour advertisement must say.
     pub is_router: bool,
+}
+
+/// [`Desired`] as one process tells it to another: rules rather than what they have been compiled to.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    complete: bool,
+    networks: BTreeMap<NetworkId, Network>,
+    vteps: BTreeSet<IpAddr>,
+    groups: Groups,
+    closed_by_default: bool,
+}
+
+impl From<Desired> for Told {
+    fn from(desired: Desired) -> Self {
+        let Desired { complete, networks, vteps, rulebook, closed_by_default } = desired;
+        Self { complete, networks, vteps, groups: rulebook.groups.clone(), closed_by_default }
+    }
+}
+
+impl From<Told> for Desired {
+    fn from(told: Told) -> Self {
+        let Told { complete, networks, vteps, groups, closed_by_default } = told;
+        let ports = networks.values().flat_map(|network| network.local_ports.values());
+        let of_ports: BTreeSet<_> = ports.filter_map(|port| port.security.filter()?.groups.clone()).collect();
+        Self { complete, vteps, rulebook: Arc::new(Rulebook::new(groups, of_ports)), closed_by_default, networks }
+    }
 }

@@ -7,6 +7,7 @@ pub mod desired;
 pub mod leftovers;
 pub mod map_entry;
 pub mod model;
+pub mod neutron;
 pub mod observed;
 pub mod oslo_ini;
 pub mod plan;

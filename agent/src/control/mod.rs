@@ -1,3 +1,59 @@
-//! Control planes: each turns what it knows into a stream of [`overlane_core::desired::Desired`].
+//! Control planes: each turns what it knows into a stream of [`overlane_core::update::Update`].
 
 pub mod file;
+pub mod neutron;
+
+use overlane_core::{
+    config::{Config, Control},
+    neutron::controller::HostView,
+    update::Update,
+};
+
+use file::TopologyFile;
+use neutron::Neutron;
+
+/// Where this host's agent hears what is desired.
+pub enum ControlPlane {
+    /// A topology file.
+    File(TopologyFile),
+    /// A Neutron server.
+    Neutron(Box<Neutron>),
+}
+
+impl ControlPlane {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// [`overlane_core::problem::Problems`] in a topology file, or when it cannot be watched. A server that cannot be reached
+    /// is no error: it is tried again.
+    pub fn start(config: &Config) -> anyhow::Result<Self> {
+        match &config.control {
+            Control::File(topology) => TopologyFile::open(topology, config).map(Self::File),
+            Control::Neutron(neutron) => Ok(Self::Neutron(Box::new(Neutron::start(neutron, config)))),
+        }
+    }
+
+    /// Waits until something else is desired than before; at first, for anything. Cancelling loses nothing.
+    pub async fn update(&mut self) -> Update {
+        match self {
+            Self::File(file) => file.update().await,
+            Self::Neutron(neutron) => neutron.update().await,
+        }
+    }
+
+    /// Takes in how the host is, if the control plane wants to know.
+    pub fn host_changed(&mut self, view: impl FnOnce() -> HostView) {
+        match self {
+            Self::File(_) => (),
+            Self::Neutron(neutron) => neutron.host_changed(&view()),
+        }
+    }
+
+    /// Says goodbye.
+    pub async fn stop(self) {
+        match self {
+            Self::File(_) => (),
+            Self::Neutron(neutron) => neutron.stop().await,
+        }
+    }
+}

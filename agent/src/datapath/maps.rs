@@ -3,8 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::Hash,
-    io,
-    os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
 
@@ -36,45 +34,36 @@ pub struct Maps {
     drops: PerCpuHashMap<MapData, DropKey, Tally>,
     meta: Array<MapData, Meta>,
     vteps_that_do_not_fit: BTreeSet<Address>,
+    /// Whether the control plane names every host, rather than those that it has told of so far.
+    vteps_are_all: bool,
     security: SecurityMaps,
-    /// Each once more, by name: what a pin can be made of.
-    descriptors: Vec<(&'static str, OwnedFd)>,
 }
 
 /// Where maps come from: a loaded object, or pins.
 pub(super) struct Opener<'a> {
     open: &'a mut dyn FnMut(&'static str) -> Result<Map, MapError>,
-    descriptors: Vec<(&'static str, OwnedFd)>,
 }
 
 impl<'a> Opener<'a> {
     pub(super) fn new(open: &'a mut dyn FnMut(&'static str) -> Result<Map, MapError>) -> Self {
-        Self { open, descriptors: Vec::new() }
+        Self { open }
     }
 
     pub(super) fn typed<M: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, DatapathError> {
         let map = (self.open)(name).map_err(DatapathError::map(name))?;
-        if let Map::HashMap(data)
-        | Map::PerCpuHashMap(data)
-        | Map::Array(data)
-        | Map::LpmTrie(data)
-        | Map::LruHashMap(data)
-        | Map::RingBuf(data) = &map
-        {
-            let descriptor = data.fd().as_fd().try_clone_to_owned();
-            let descriptor = descriptor.map_err(MapError::IoError).map_err(DatapathError::map(name))?;
-            self.descriptors.push((name, descriptor));
-        }
         M::try_from(map).map_err(DatapathError::map(name))
     }
 }
 
 impl Maps {
     /// Takes the maps out of a loaded object and writes down which ABI version they have.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
-        let mut maps = Self::from(|name| ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }))?;
+    pub(super) fn take(ebpf: &mut Ebpf, vteps_are_all: bool) -> Result<Self, DatapathError> {
+        let maps = Self::from(|name| ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }))?;
         // What an earlier agent says of the others is true until all of it is checked.
-        let meta = Meta { abi_version: ABI_VERSION, ..maps.meta.get(&0, 0).map_err(DatapathError::map(names::META))? };
+        let mut maps = Self { vteps_are_all, ..maps };
+        let earlier = maps.meta.get(&0, 0).map_err(DatapathError::map(names::META))?;
+        let flags = if vteps_are_all { earlier.flags } else { Meta::VTEPS_INCOMPLETE };
+        let meta = Meta { abi_version: ABI_VERSION, flags };
         maps.meta.set(0, meta, 0).map_err(DatapathError::map(names::META))?;
         Ok(maps)
     }
@@ -98,8 +87,8 @@ impl Maps {
             drops: open.typed(names::DROPS)?,
             meta: open.typed(names::META)?,
             vteps_that_do_not_fit: BTreeSet::new(),
+            vteps_are_all: true,
             security: SecurityMaps::open(&mut open)?,
-            descriptors: open.descriptors,
         })
     }
 
@@ -110,20 +99,6 @@ impl Maps {
             insert(&mut self.ports, names::PORTS, ifindex, Port { revision, ..port })?;
         }
         self.security.begin()
-    }
-
-    /// Pins the maps again whose pins somebody has removed from `directory`.
-    pub(super) fn restore_pins(&self, directory: &Path) -> Result<(), DatapathError> {
-        for (name, descriptor) in &self.descriptors {
-            let pin = directory.join(name);
-            if !pin.exists() {
-                let descriptor = descriptor.try_clone().map_err(DatapathError::pins(&pin))?;
-                let map = MapData::from_fd(descriptor).map_err(DatapathError::map(name))?;
-                map.pin(&pin).map_err(|error| DatapathError::pins(&pin)(io::Error::other(error)))?;
-                tracing::warn!(pin = %pin.display(), "somebody has removed the pin of a map: pinned again");
-            }
-        }
-        Ok(())
     }
 
     /// What is in the maps and where programs are attached. The big maps are read only when nothing is `known` of them: no
@@ -193,7 +168,8 @@ impl Maps {
 
     /// Has the programs know whether every endpoint has an entry.
     pub(super) fn tell_whether_vteps_fit(&mut self) -> Result<(), DatapathError> {
-        let flags = if self.vteps_that_do_not_fit.is_empty() { 0 } else { Meta::VTEPS_INCOMPLETE };
+        let are_complete = self.vteps_are_all && self.vteps_that_do_not_fit.is_empty();
+        let flags = if are_complete { 0 } else { Meta::VTEPS_INCOMPLETE };
         let meta = self.meta.get(&0, 0).map_err(DatapathError::map(names::META))?;
         if meta.flags != flags {
             self.meta.set(0, Meta { flags, ..meta }, 0).map_err(DatapathError::map(names::META))?;

@@ -9,6 +9,7 @@ mod events;
 mod flows;
 mod links;
 mod logs;
+mod map_pins;
 mod maps;
 mod programs;
 mod security;
@@ -33,6 +34,7 @@ pub use stats::{Counters, Drop, RuleHits, Stats};
 pub use watch::PinWatch;
 
 use links::Links;
+use map_pins::MapPins;
 use programs::Programs;
 
 /// Values that the programs are loaded with.
@@ -44,6 +46,8 @@ pub struct LoadSettings {
     pub vxlan_port: u16,
     /// First and last UDP source port of encapsulated packets.
     pub source_ports: (u16, u16),
+    /// Whether the control plane names every host, so that VXLAN from anybody else can be dropped.
+    pub vteps_are_all: bool,
     /// Whether the programs log what they drop.
     pub logs: bool,
     /// Whether ports are forwarded for, rather than only filtered.
@@ -58,8 +62,8 @@ pub struct LoadSettings {
 pub struct Datapath {
     programs: Programs,
     maps: Maps,
+    map_pins: MapPins,
     links: Links,
-    directory: PathBuf,
     other_versions: Vec<PathBuf>,
     events: Option<Events>,
 }
@@ -76,11 +80,12 @@ impl Datapath {
         let other_versions = versions(bpffs)?.into_iter().filter(|version| *version != directory).collect::<Vec<_>>();
         let links = Links::open(&directory, &other_versions)?;
         let (mut programs, mut maps) = Programs::load(&directory, settings)?;
+        let map_pins = MapPins::open(&directory)?;
         maps.begin()?;
         links.adopt(&mut programs)?;
         // Whoever only leaves the filters behind reads no events, and has no runtime to wait with.
         let events = tokio::runtime::Handle::try_current().is_ok().then(|| programs.take_events()).transpose()?;
-        Ok(Self { programs, maps, links, directory, other_versions, events })
+        Ok(Self { programs, maps, map_pins, links, other_versions, events })
     }
 
     /// What is in the maps, and where programs are attached; the entries of the big maps are those that are `known`, if any. Pins
@@ -90,7 +95,7 @@ impl Datapath {
     /// [`DatapathError`] when a map or the pin directory cannot be read.
     pub fn observe(&self, known: Option<DatapathState>) -> Result<DatapathState, DatapathError> {
         self.links.make_folder()?;
-        self.maps.restore_pins(&self.directory)?;
+        self.map_pins.restore()?;
         self.maps.observe(&self.links, known)
     }
 

@@ -50,7 +50,7 @@ impl Programs {
             loader.map_pin_path(name, pin);
         }
         let mut ebpf = loader.load(OBJECT).map_err(DatapathError::load)?;
-        let maps = Maps::take(&mut ebpf)?;
+        let maps = Maps::take(&mut ebpf, settings.vteps_are_all)?;
         for hook in Hook::ALL {
             program(&mut ebpf, hook)?.load().map_err(DatapathError::program(hook.name()))?;
         }

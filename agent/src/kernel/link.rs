@@ -102,6 +102,13 @@ impl Kernel {
         self.set(message).await.map_err(KernelError::request("setting up", name))
     }
 
+    pub(super) async fn set_down(&self, ifindex: u32, name: &str) -> Result<(), KernelError> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.header.change_mask = LinkFlags::Up;
+        self.set(message).await.map_err(KernelError::request("setting down", name))
+    }
+
     pub(super) async fn set_mtu(&self, ifindex: u32, name: &str, mtu: u32) -> Result<(), KernelError> {
         self.set_attribute(ifindex, LinkAttribute::Mtu(mtu))
             .await

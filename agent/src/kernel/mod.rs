@@ -110,6 +110,7 @@ impl Kernel {
             KernelAction::CreateVlan { name, network, spec } => self.create_vlan(name, *network, spec).await,
             KernelAction::SetPromiscuous { ifindex, name } => self.set_promiscuous(*ifindex, name).await,
             KernelAction::SetUp { ifindex, name } => self.set_up(*ifindex, name).await,
+            KernelAction::SetDown { ifindex, name } => self.set_down(*ifindex, name).await,
             KernelAction::SetMtu { ifindex, name, mtu } => self.set_mtu(*ifindex, name, *mtu).await,
             KernelAction::SetMaster { ifindex, name, bridge, .. } => self.set_master(*ifindex, name, *bridge).await,
             KernelAction::MoveIntoBridge { ifindex, name, bridge, bridge_name } => {

@@ -17,6 +17,6 @@ map_types! {
 }
 
 impl Meta {
-    /// Some endpoints of other hosts did not fit into `vteps`: who is not in there may be one of them.
+    /// Some endpoints of other hosts did not fit into `vteps`, or have not been told yet: who is not in there may be one of them.
     pub const VTEPS_INCOMPLETE: u32 = 1;
 }

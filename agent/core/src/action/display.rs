@@ -31,6 +31,7 @@ impl fmt::Display for KernelAction {
             }
             Self::SetPromiscuous { name, .. } => write!(f, "have {name} take the frames for all MAC addresses"),
             Self::SetUp { name, .. } => write!(f, "set {name} up"),
+            Self::SetDown { name, .. } => write!(f, "set {name} down"),
             Self::SetMtu { name, mtu, .. } => write!(f, "set the MTU of {name} to {mtu}"),
             Self::SetMaster { name, bridge_name, .. } => write!(f, "add {name} to bridge {bridge_name}"),
             Self::MoveIntoBridge { name, bridge_name, .. } => {

@@ -3,15 +3,21 @@
 mod flows;
 mod mappings;
 mod multicast;
+mod neutron;
 mod physical;
 mod read;
+mod transport;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 pub use flows::FlowConfig;
 pub use multicast::MulticastGroups;
+pub use neutron::NeutronConfig;
 pub use physical::{PhysicalDevice, PhysicalNetwork};
 pub use read::SystemDefaults;
+pub use transport::{
+    Broker, ConnectionConfig, LoginMethod, QueueConfig, QuorumConfig, Secret, TlsConfig, TransportConfig, TransportUrl,
+};
 
 use crate::model::{NetworkId, Segment, vxlan_name};
 
@@ -49,6 +55,8 @@ pub struct Config {
 pub enum Control {
     /// A topology file (`[overlane] topology`).
     File(PathBuf),
+    /// A Neutron server (`[DEFAULT] transport_url`).
+    Neutron(Box<NeutronConfig>),
 }
 
 /// Who puts the taps of Nova's machines, those whose owner begins with `compute:`, into their bridges.
@@ -76,7 +84,7 @@ pub enum FastPath {
 pub struct VxlanConfig {
     /// This host's tunnel endpoint.
     pub local_ip: IpAddr,
-    /// UDP destination port: 4789 with a topology file.
+    /// UDP destination port: 4789 with a topology file, 8472 with Neutron.
     pub udp_dstport: u16,
     /// First and last UDP source port (`udp_srcport_min`, `udp_srcport_max`); `None` takes the kernel's range for
     /// local ports.

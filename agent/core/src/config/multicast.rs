@@ -52,9 +52,9 @@ impl fmt::Display for MulticastGroups {
 }
 
 impl Reader<'_> {
-    /// The groups, when hosts are to find each other by multicast.
-    pub(super) fn multicast(&mut self, local_ip: Option<IpAddr>) -> Option<MulticastGroups> {
-        if self.boolean("vxlan", "l2_population", true) {
+    /// The groups, when hosts are to find each other by multicast; `are_told` is what counts where nothing is said.
+    pub(super) fn multicast(&mut self, are_told: bool, local_ip: Option<IpAddr>) -> Option<MulticastGroups> {
+        if self.boolean("vxlan", "l2_population", are_told) {
             return None;
         }
         let is_empty = self.entry("vxlan", "vxlan_group").is_some() && self.text("vxlan", "vxlan_group").is_none();

@@ -3,7 +3,7 @@
 use std::{fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
-    config::{ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig},
+    config::{ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig, neutron, transport},
     oslo_ini::{Entry, Settings},
     problem::{Problem, Problems},
 };
@@ -15,8 +15,10 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf/overlane";
 
 /// Every option that is used. What else a file says is ignored, except in Overlane's own section.
-const KNOWN: [(&str, &[&str]); 5] = [
-    ("DEFAULT", &["host", "debug", "transport_url"]),
+const KNOWN: [(&str, &[&str]); 8] = [
+    ("DEFAULT", &["host", "debug", "rpc_resources_processing_step", "service_plugins"]),
+    ("DEFAULT", transport::DEFAULT_OPTIONS),
+    ("oslo_messaging_rabbit", transport::RABBIT_OPTIONS),
     ("linux_bridge", &["physical_interface_mappings", "bridge_mappings"]),
     (
         "vxlan",
@@ -34,7 +36,8 @@ const KNOWN: [(&str, &[&str]); 5] = [
             "multicast_ranges",
         ],
     ),
-    ("agent", &["dscp", "dscp_inherit"]),
+    ("agent", &["dscp", "dscp_inherit", "report_interval", "extensions"]),
+    ("securitygroup", &["firewall_driver", "enable_security_group"]),
     (
         "overlane",
         &[
@@ -64,15 +67,17 @@ impl Config {
     /// # Errors
     /// [`Problems`]: all of them.
     pub fn from_settings(settings: &Settings, system: &SystemDefaults) -> Result<(Self, Vec<Note>), Problems> {
-        let mut reader = Reader { settings, problems: Vec::new(), notes: Vec::new() };
+        let mut reader = Reader::new(settings);
         let host = reader.text("DEFAULT", "host").unwrap_or_else(|| system.host_name.clone());
         let debug = reader.boolean("DEFAULT", "debug", false);
         let control = reader.control();
         let physical_networks = reader.physical_networks();
         let enable_vxlan = reader.boolean("vxlan", "enable_vxlan", true);
-        let vxlan = enable_vxlan.then(|| reader.vxlan()).flatten();
+        let is_neutron = matches!(control, Some(Control::Neutron(_)));
+        let default_port = if is_neutron { neutron::VXLAN_PORT } else { VXLAN_PORT };
+        let vxlan = enable_vxlan.then(|| reader.vxlan(default_port)).flatten();
         let local_ip = vxlan.map(|vxlan| vxlan.local_ip);
-        let multicast = enable_vxlan.then(|| reader.multicast(local_ip)).flatten();
+        let multicast = enable_vxlan.then(|| reader.multicast(!is_neutron, local_ip)).flatten();
         let fast_path = reader.choice("fast_path", &[FastPath::Auto, FastPath::Off]);
         let compute_taps = [ComputeTaps::Auto, ComputeTaps::Connect, ComputeTaps::Leave];
         let compute_taps = reader.choice("compute_taps", &compute_taps);
@@ -109,11 +114,15 @@ impl Config {
 
 pub(super) struct Reader<'a> {
     settings: &'a Settings,
-    problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
     notes: Vec<Note>,
 }
 
 impl<'a> Reader<'a> {
+    pub(super) const fn new(settings: &'a Settings) -> Self {
+        Self { settings, problems: Vec::new(), notes: Vec::new() }
+    }
+
     pub(super) fn entry(&self, section: &str, name: &str) -> Option<&'a Entry> {
         self.settings.get(section, name)
     }
@@ -125,12 +134,21 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn problem(&mut self, section: &str, name: &str, message: impl Display) {
-        let entry = self.entry(section, name);
         let value = self.text(section, name).map(|value| format!(" = {value}")).unwrap_or_default();
+        self.add_problem(section, name, format!("[{section}] {name}{value}: {message}"));
+    }
+
+    /// A problem with an option whose value holds a password: it must not reach a message.
+    pub(super) fn secret_problem(&mut self, section: &str, name: &str, message: &str) {
+        self.add_problem(section, name, format!("[{section}] {name}: {message}"));
+    }
+
+    fn add_problem(&mut self, section: &str, name: &str, message: String) {
+        let entry = self.entry(section, name);
         self.problems.push(Problem {
             file: entry.map_or_else(|| self.settings.last_file(), |entry| entry.file.clone()),
             line: entry.map(|entry| entry.line),
-            message: format!("[{section}] {name}{value}: {message}"),
+            message,
         });
     }
 
@@ -163,32 +181,30 @@ impl<'a> Reader<'a> {
     }
 
     fn control(&mut self) -> Option<Control> {
+        let is_of_neutron = self.text("DEFAULT", "transport_url").is_some();
         match self.text("overlane", "control").as_deref() {
             Some("file") => (),
-            Some("neutron" | "etcd") => {
-                self.problem("overlane", "control", "not supported by this version: use control = file");
+            Some("neutron") => return self.neutron().map(|neutron| Control::Neutron(Box::new(neutron))),
+            Some("etcd") => {
+                self.problem("overlane", "control", "not supported by this version: use control = file or neutron");
                 return None;
             }
             Some(_) => {
-                self.problem("overlane", "control", "expected file");
+                self.problem("overlane", "control", "expected file or neutron");
                 return None;
             }
-            None if self.text("DEFAULT", "transport_url").is_some() => {
-                // Its value holds a password: it must not reach a message.
-                let entry = self.entry("DEFAULT", "transport_url");
-                self.problems.push(Problem {
-                    file: entry.map_or_else(|| self.settings.last_file(), |entry| entry.file.clone()),
-                    line: entry.map(|entry| entry.line),
-                    message: "[DEFAULT] transport_url is set, but this version cannot be driven by Neutron: set \
-                              [overlane] control = file and topology = FILE"
-                        .to_owned(),
-                });
-                return None;
+            None if self.text("overlane", "topology").is_some() => {
+                if is_of_neutron {
+                    let message = "there is a transport_url as well: say which of them counts by [overlane] control";
+                    self.problem("overlane", "topology", message);
+                }
             }
+            None if is_of_neutron => return self.neutron().map(|neutron| Control::Neutron(Box::new(neutron))),
             None => (),
         }
         let Some(topology) = self.text("overlane", "topology").map(PathBuf::from) else {
-            self.problem("overlane", "topology", "missing: the topology file says what this host should have");
+            self.problem("overlane", "topology", "missing: the topology file says what this host should have. With a Neutron server, [DEFAULT] \
+                 transport_url is what is missing");
             return None;
         };
         // Relative to the file that names it, wherever the agent is started from.
@@ -210,9 +226,9 @@ impl<'a> Reader<'a> {
         *chosen.unwrap_or(&values[0])
     }
 
-    fn vxlan(&mut self) -> Option<VxlanConfig> {
+    fn vxlan(&mut self, default_port: u16) -> Option<VxlanConfig> {
         let local_ip = self.local_ip();
-        let udp_dstport = self.parsed("vxlan", "udp_dstport", "a UDP port, 1 to 65535").unwrap_or(VXLAN_PORT);
+        let udp_dstport = self.parsed("vxlan", "udp_dstport", "a UDP port, 1 to 65535").unwrap_or(default_port);
         if udp_dstport == 0 {
             self.problem("vxlan", "udp_dstport", "expected a UDP port, 1 to 65535");
         }

@@ -19,7 +19,7 @@ const NIC_HASH_CHARACTERS: usize = 6;
 macro_rules! uuid_newtype {
     ($(#[$attr:meta])* $name:ident) => {
         $(#[$attr])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
 

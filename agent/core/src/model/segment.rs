@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Vid, Vni};
 
 /// A network's segment: Neutron's `network_type`, `physical_network` and `segmentation_id` in one value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Segment {
     /// A tunnel in the underlay.
     Vxlan(Vni),

@@ -8,6 +8,7 @@ mod datapath;
 mod devices;
 mod entries;
 mod guard;
+mod in_place;
 pub mod header;
 mod security;
 mod vteps;
@@ -29,6 +30,7 @@ use crate::{
 
 pub use devices::taps_in_the_making;
 pub use entries::{Placement, Scope};
+pub use in_place::ports_in_place;
 
 /// What to do, and what stands in the way of the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -13,6 +13,8 @@ mod rulebook;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use ipnet::IpNet;
 
 use crate::model::{AddressGroupId, SecurityGroupId};
@@ -23,7 +25,7 @@ pub use rule::{Direction, Ethertype, Expected, PortRange, Remote, Rule, Traffic}
 pub use rulebook::Rulebook;
 
 /// A security group as this host sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityGroup {
     /// What people call it.
     pub name: String,
@@ -38,7 +40,7 @@ pub struct SecurityGroup {
 }
 
 /// Which flows of a group's ports are logged, as in Neutron's logging API.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Log {
     /// None.
     #[default]
@@ -52,7 +54,7 @@ pub enum Log {
 }
 
 /// The groups that ports of this host have, and the ones that their rules name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Groups {
     /// Security groups.
     pub security: BTreeMap<SecurityGroupId, SecurityGroup>,

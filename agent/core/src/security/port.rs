@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use serde::{Deserialize, Serialize};
+
 use ipnet::IpNet;
 
 use super::Ethertype;
 use crate::model::{Mac, SecurityGroupId};
 
 /// Whether a port is held to anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PortSecurity {
     /// It is not: port security is switched off, or the port is the network's own (`network:…`).
     #[default]
@@ -18,7 +20,7 @@ pub enum PortSecurity {
 }
 
 /// What a port is held to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// What it may send as.
     pub sources: BTreeSet<Source>,
@@ -28,7 +30,7 @@ pub struct Filter {
 }
 
 /// Addresses that a port may use, and the MAC address to use them with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Source {
     /// The source MAC address.
     pub mac: Mac,

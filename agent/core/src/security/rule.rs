@@ -6,13 +6,15 @@ use std::{
     str::FromStr,
 };
 
+use serde::{Deserialize, Serialize};
+
 use ipnet::IpNet;
 
 use super::Protocol;
 use crate::model::{AddressGroupId, SecurityGroupId};
 
 /// Which way a packet goes, as the machine sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Direction {
     /// From the machine: the `from_port` program.
     Egress,
@@ -21,7 +23,7 @@ pub enum Direction {
 }
 
 /// The address family that a rule is about; a rule has exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Ethertype {
     /// IPv4.
     IPv4,
@@ -30,14 +32,14 @@ pub enum Ethertype {
 }
 
 /// Ports from the first to the last one, both included; never reversed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortRange {
     min: u16,
     max: u16,
 }
 
 /// What a rule says about protocols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Traffic {
     /// Every protocol.
     Any,
@@ -55,7 +57,7 @@ pub enum Traffic {
 }
 
 /// Whom a rule is about: where an ingress packet comes from, where an egress packet goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Remote {
     /// Anybody.
     Any,
@@ -68,7 +70,7 @@ pub enum Remote {
 }
 
 /// One rule. There are no rules that deny: what no rule of a port admits is dropped, so their order means nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Rule {
     /// Which way.
     pub direction: Direction,

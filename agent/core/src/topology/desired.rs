@@ -114,6 +114,7 @@ impl Topology {
         let local_port = |port: &Port| LocalPort {
             mac: port.mac_address,
             addresses: port.fixed_ips.clone(),
+            admin_state_up: port.admin_state_up,
             device_owner: port.device_owner.clone(),
             security: self.security_of(port),
         };

@@ -93,6 +93,8 @@ pub struct Port {
     pub mac_address: Mac,
     /// The guest's addresses.
     pub fixed_ips: Vec<IpAddr>,
+    /// Whether it is switched on.
+    pub admin_state_up: bool,
     /// Who uses it, such as `compute:nova` or `network:dhcp`; may be empty.
     pub device_owner: String,
     /// Whether the guest is held to its addresses; `None` leaves it to the network.

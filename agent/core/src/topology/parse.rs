@@ -130,6 +130,7 @@ const PORT: &[&str] = &[
     "host",
     "mac_address",
     "fixed_ips",
+    "admin_state_up",
     "device_owner",
     "port_security_enabled",
     "security_groups",
@@ -155,6 +156,7 @@ fn port(table: Table) -> Option<Port> {
         host,
         mac_address: mac_address?,
         fixed_ips,
+        admin_state_up: table.boolean("admin_state_up", true),
         device_owner: table.optional("device_owner").unwrap_or_default(),
         port_security_enabled: table.has("port_security_enabled").then(|| table.boolean("port_security_enabled", true)),
         security_groups: table

@@ -19,6 +19,7 @@ fn desired(device_owner: &str) -> Desired {
     let port = LocalPort {
         mac: Mac([2; 6]),
         addresses: Vec::new(),
+        admin_state_up: true,
         device_owner: device_owner.to_owned(),
         security: PortSecurity::Open,
     };

@@ -21,6 +21,7 @@ fn network(name: &str, segment: Segment, port: u128) -> Network {
     let details = LocalPort {
         mac: Mac([2; 6]),
         addresses: Vec::new(),
+        admin_state_up: true,
         device_owner: String::new(),
         security: PortSecurity::Open,
     };

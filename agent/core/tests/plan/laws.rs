@@ -95,6 +95,7 @@ fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Op
         let details = LocalPort {
             mac: mac(own(*port)),
             addresses: Vec::new(),
+            admin_state_up: true,
             device_owner: String::new(),
             security: PortSecurity::Open,
         };

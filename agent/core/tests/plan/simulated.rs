@@ -116,6 +116,7 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
         }
         KernelAction::SetPromiscuous { ifindex, .. } => existing(host, *ifindex).promiscuous = true,
         KernelAction::SetUp { ifindex, .. } => existing(host, *ifindex).up = true,
+        KernelAction::SetDown { ifindex, .. } => existing(host, *ifindex).up = false,
         KernelAction::SetMtu { ifindex, mtu, .. } => existing(host, *ifindex).mtu = *mtu,
         KernelAction::SetMaster { ifindex, bridge, .. } => {
             assert_eq!(existing(host, *bridge).kind, LinkKind::Bridge);

@@ -264,7 +264,11 @@ impl<'a> NetworkPlan<'a, '_> {
         if tap.master.is_none() && !self.may_be_connected(port, tap) {
             return Some(tap.ifindex);
         }
-        self.set_up(tap);
+        if self.network.local_ports[&port].admin_state_up {
+            self.set_up(tap);
+        } else if tap.up {
+            self.plan.action(KernelAction::SetDown { ifindex: tap.ifindex, name: tap.name.clone() });
+        }
         if let Some(bridge) = bridge
             && !self.enslave(tap, bridge, Subject::Port(port))
         {

@@ -1,0 +1,89 @@
+//! What is worth a line in the log.
+
+use std::{fmt, time::Duration};
+
+use crate::model::{NetworkId, PortId};
+
+/// Something that an operator wants to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The server has told what a tap is.
+    Known {
+        /// The tap.
+        tap: String,
+        /// Its port.
+        port: PortId,
+        /// Its network.
+        network: NetworkId,
+    },
+    /// The server has been told that a port works.
+    Up {
+        /// The port.
+        port: PortId,
+        /// Its network, if it is still here.
+        network: Option<NetworkId>,
+        /// How long after its tap appeared.
+        after: Option<Duration>,
+    },
+    /// The server has been told that a port does not work any more.
+    Down {
+        /// The port.
+        port: PortId,
+    },
+    /// A tap has gone.
+    TapGone {
+        /// The tap.
+        tap: String,
+        /// Its port.
+        port: PortId,
+    },
+    /// A tap is not connected.
+    NotHere {
+        /// The tap.
+        tap: String,
+        /// Why.
+        reason: String,
+    },
+    /// A part of what the server says is not understood, and left out.
+    NotUnderstood {
+        /// Which, and why.
+        what: String,
+    },
+    /// A question has failed, and is asked again.
+    Failed {
+        /// Which.
+        question: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl News {
+    /// Whether an operator should do something about it.
+    pub const fn is_trouble(&self) -> bool {
+        matches!(self, Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. })
+    }
+}
+
+impl fmt::Display for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known { tap, port, network } => write!(f, "{tap} is port {port} of network {network}"),
+            Self::Up { port, network, after } => {
+                write!(f, "port {port} is up")?;
+                if let Some(network) = network {
+                    write!(f, ", in network {network}")?;
+                }
+                match after {
+                    Some(after) => write!(f, ", {} ms after its tap appeared", after.as_millis()),
+                    None => Ok(()),
+                }
+            }
+            Self::Down { port } => write!(f, "port {port} is down"),
+            Self::TapGone { tap, port } => write!(f, "{tap} has gone, and with it port {port}"),
+            Self::NotHere { tap, reason } => write!(f, "{tap} is not connected: {reason}"),
+            Self::NotUnderstood { what } => write!(f, "the server says something that is not understood: {what}"),
+            Self::Failed { question, reason } => write!(f, "could not {question}, will try again: {reason}"),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What may be asked now.
+
+use std::{collections::BTreeSet, fmt, time::Instant};
+
+use super::{Controller, due::Kind};
+use crate::{
+    model::{NetworkId, PortId},
+    neutron::messages::{
+        Entries, devices::DetailsAndFailures, devices::DeviceListUpdated, ports::ApiPort, resources::Resource,
+        security::SecurityGroupInfo,
+    },
+};
+
+/// Reading objects in bulk is quick for the server.
+const BULK: usize = 200;
+
+/// Something to ask the server, or to tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Which ports are bound to this host?
+    List,
+    /// What are these taps? (The server takes their ports for being built from now on.)
+    Details(Vec<String>),
+    /// How are these ports?
+    Ports(Vec<PortId>),
+    /// How are these networks?
+    Networks(Vec<NetworkId>),
+    /// What are these taps' groups?
+    Security(Vec<String>),
+    /// How some ports are now.
+    Status(Status),
+}
+
+/// What the server is told of ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// They work.
+    pub up: Vec<PortId>,
+    /// They do not any more.
+    pub down: Vec<PortId>,
+    /// Whether the server is to say who is where in the networks of those that work.
+    pub refresh: bool,
+}
+
+/// What the server says.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To [`Question::List`].
+    List(Entries<ApiPort>),
+    /// To [`Question::Details`].
+    Details(DetailsAndFailures),
+    /// To [`Question::Ports`] and [`Question::Networks`].
+    Objects(Entries<Resource>),
+    /// To [`Question::Security`].
+    Security(SecurityGroupInfo),
+    /// To [`Question::Status`].
+    Status(DeviceListUpdated),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The connection is gone.
+    Lost,
+    /// The server is too old for the question.
+    Unsupported(String),
+    /// Everything else: no answer in time, the server stumbled, or it is not understood.
+    Other(String),
+}
+
+impl Question {
+    pub(super) const fn kind(&self) -> Kind {
+        match self {
+            Self::List => Kind::List,
+            Self::Details(_) => Kind::Details,
+            Self::Ports(_) => Kind::Ports,
+            Self::Networks(_) => Kind::Networks,
+            Self::Security(_) => Kind::Security,
+            Self::Status(_) => Kind::Status,
+        }
+    }
+
+    /// How many things it is about.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::List => 1,
+            Self::Details(taps) | Self::Security(taps) => taps.len(),
+            Self::Ports(ports) => ports.len(),
+            Self::Networks(networks) => networks.len(),
+            Self::Status(status) => status.up.len() + status.down.len(),
+        }
+    }
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |names: &[String]| match names {
+            [one] => one.clone(),
+            many => format!("{} taps", many.len()),
+        };
+        match self {
+            Self::List => f.write_str("ask which ports this host has"),
+            Self::Details(taps) => write!(f, "ask about {}", names(taps)),
+            Self::Ports(ports) => write!(f, "read {} ports", ports.len()),
+            Self::Networks(networks) => write!(f, "read {} networks", networks.len()),
+            Self::Security(taps) => write!(f, "ask about the security groups of {}", names(taps)),
+            Self::Status(status) => {
+                write!(f, "tell that {} ports are up and {} down", status.up.len(), status.down.len())
+            }
+        }
+    }
+}
+
+impl Controller {
+    /// What may be asked now. Each is answered by [`Controller::answered`] or [`Controller::failed`].
+    pub fn questions(&mut self, now: Instant) -> Vec<Question> {
+        let mut questions = Vec::new();
+        if self.connected.is_none() {
+            return questions;
+        }
+        for tap in self.retry.over(now) {
+            if self.taps.get(&tap).is_some_and(|known| known.port.is_none()) {
+                self.ask_about(&tap);
+            }
+        }
+        if std::mem::take(&mut self.due.list) {
+            match self.room(Kind::List, 1, now) {
+                Some(_) => questions.push(Question::List),
+                None => self.due.list = true,
+            }
+        }
+        if self.is_listed {
+            questions.extend(self.about_taps(now));
+            questions.extend(self.statuses(now));
+        }
+        if let Some(size) = self.room(Kind::Ports, BULK, now) {
+            let ports = take(&mut self.due.ports, size, |_| true);
+            questions.extend((!ports.is_empty()).then_some(Question::Ports(ports)));
+        }
+        if let Some(size) = self.room(Kind::Networks, BULK, now) {
+            let networks = take(&mut self.due.networks, size, |_| true);
+            questions.extend((!networks.is_empty()).then_some(Question::Networks(networks)));
+        }
+        self.due.asked.extend(questions.iter().map(Question::kind));
+        questions
+    }
+
+    /// How many things a question may be about; `None` if none of its kind may be asked now.
+    fn room(&self, kind: Kind, usual: usize, now: Instant) -> Option<usize> {
+        if self.due.asked.contains(&kind) { None } else { self.retry.size(kind, usual, now) }
+    }
+
+    fn about_taps(&mut self, now: Instant) -> Vec<Question> {
+        let mut questions = Vec::new();
+        let slice = self.settings.slice;
+        let retry = &self.retry;
+        let is_free = |kind| !self.due.asked.contains(&kind);
+        let (details, security) = (is_free(Kind::Details), is_free(Kind::Security));
+        if details && let Some(size) = retry.size(Kind::Details, slice, now) {
+            let taps = take(&mut self.due.details, size, |tap| retry.may_ask(tap, now));
+            questions.extend((!taps.is_empty()).then_some(Question::Details(taps)));
+        }
+        if security && let Some(size) = retry.size(Kind::Security, slice, now) {
+            let taps = take(&mut self.due.security, size, |tap| retry.may_ask(tap, now));
+            questions.extend((!taps.is_empty()).then_some(Question::Security(taps)));
+        }
+        questions
+    }
+
+    /// What to tell: ports that are in place, those that are not any more, and, where it is not known who else is in a network,
+    /// one port of it, up or told to be up once more.
+    fn statuses(&mut self, now: Instant) -> Option<Question> {
+        let size = self.room(Kind::Status, self.settings.slice, now)?;
+        let is_ready = |port: &PortId| self.in_place.contains(port) && self.cloud.ports.contains_key(port);
+        let network_of = |port: &PortId| self.cloud.ports.get(port).map(|port| port.network);
+        let mut refreshed = BTreeSet::new();
+        let mut up = Vec::new();
+        // Those that are to be told anyway come first; then one of each network that none of them is in.
+        for port in self.due.ups.iter().chain(self.cloud.ports.keys()).filter(|port| is_ready(port)) {
+            let Some(network) = network_of(port).filter(|network| self.due.lists.contains(network)) else { continue };
+            if up.len() < size && self.is_populated(network) && refreshed.insert(network) {
+                up.push(*port);
+            }
+        }
+        if !up.is_empty() {
+            for network in refreshed {
+                self.due.lists.remove(&network);
+                if let Some(network) = self.cloud.networks.get_mut(&network) {
+                    network.members.ask();
+                }
+            }
+            for port in &up {
+                self.due.ups.remove(port);
+            }
+            return Some(Question::Status(Status { up, down: Vec::new(), refresh: true }));
+        }
+        let (in_place, ports) = (&self.in_place, &self.cloud.ports);
+        let up = take(&mut self.due.ups, size, |port| in_place.contains(port) && ports.contains_key(port));
+        let down = take(&mut self.due.downs, size, |_| true);
+        (!up.is_empty() || !down.is_empty()).then_some(Question::Status(Status { up, down, refresh: false }))
+    }
+}
+
+fn take<T: Ord + Clone>(due: &mut BTreeSet<T>, at_most: usize, may: impl Fn(&T) -> bool) -> Vec<T> {
+    let taken: Vec<T> = due.iter().filter(|item| may(item)).take(at_most).cloned().collect();
+    for item in &taken {
+        due.remove(item);
+    }
+    taken
+}

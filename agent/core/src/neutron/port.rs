@@ -1,0 +1,109 @@
+//! A port of this host, from whatever message told of it.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use uuid::Uuid;
+
+use super::messages::{AllowedAddressPair, MessageError, devices::BoundDevice, objects};
+use crate::model::{Mac, NetworkId, Segment};
+
+/// Owners of ports that are the network's own, which nothing filters.
+const NETWORK_OWNERS: &str = "network:";
+/// Owners of ports that route: `network:router_interface`, `network:router_gateway` and their relatives.
+const ROUTER_OWNERS: &str = "network:router";
+/// Owners whose ports are bound to one host at a time.
+const COMPUTE_OWNERS: &str = "compute:";
+
+/// What the server says of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its network.
+    pub network: NetworkId,
+    /// What carries the network to this host.
+    pub segment: Segment,
+    /// The guest's MAC address.
+    pub mac: Mac,
+    /// Whether it is switched on.
+    pub admin_state_up: bool,
+    /// Its fixed IPs.
+    pub addresses: Vec<IpAddr>,
+    /// Such as `compute:nova` or `network:dhcp`.
+    pub device_owner: String,
+    /// What else it may send as.
+    pub pairs: Vec<(Mac, IpNet)>,
+    /// Neutron's `port_security_enabled`.
+    pub port_security: bool,
+    /// Its own QoS policy.
+    pub qos_policy: Option<Uuid>,
+}
+
+impl Port {
+    /// Whether it is held to its addresses and groups.
+    pub fn is_secured(&self) -> bool {
+        self.port_security && !self.device_owner.starts_with(NETWORK_OWNERS)
+    }
+
+    /// Whether it is a router's.
+    pub fn is_router(&self) -> bool {
+        self.device_owner.starts_with(ROUTER_OWNERS)
+    }
+}
+
+impl TryFrom<&BoundDevice> for Port {
+    type Error = MessageError;
+
+    fn try_from(device: &BoundDevice) -> Result<Self, MessageError> {
+        Ok(Self {
+            network: device.network_id,
+            segment: device.segment()?,
+            mac: device.mac_address,
+            admin_state_up: device.admin_state_up,
+            addresses: device.fixed_ips.iter().map(|ip| ip.ip_address).collect(),
+            device_owner: device.device_owner.clone(),
+            pairs: device.allowed_address_pairs.iter().map(pair).collect(),
+            port_security: device.port_security_enabled,
+            qos_policy: device.qos_policy_id,
+        })
+    }
+}
+
+fn pair(pair: &AllowedAddressPair) -> (Mac, IpNet) {
+    (pair.mac_address, pair.ip_address)
+}
+
+/// What an object of the server's comes to on one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// The port works here.
+    Here(Box<Port>),
+    /// It is bound to no segment, or works on another host.
+    Elsewhere,
+}
+
+impl Binding {
+    /// What a port that was pulled is to `host`.
+    ///
+    /// # Errors
+    /// [`MessageError`] when this agent cannot carry its segment.
+    pub fn on(host: &str, object: &objects::Port) -> Result<Self, MessageError> {
+        let is_bound_here =
+            object.bindings.iter().any(|binding| binding.data.host == host && binding.data.status == "ACTIVE");
+        if object.device_owner.starts_with(COMPUTE_OWNERS) && !is_bound_here {
+            return Ok(Self::Elsewhere);
+        }
+        let Some(segment) = object.segment_on(host) else { return Ok(Self::Elsewhere) };
+        Ok(Self::Here(Box::new(Port {
+            network: object.network_id,
+            segment: segment.segment()?,
+            mac: object.mac_address,
+            admin_state_up: object.admin_state_up,
+            addresses: object.fixed_ips.iter().map(|ip| ip.data.ip_address).collect(),
+            device_owner: object.device_owner.clone(),
+            pairs: object.allowed_address_pairs.iter().map(|object| pair(&object.data)).collect(),
+            port_security: object.is_secured(),
+            qos_policy: object.qos_policy_id,
+        })))
+    }
+}
+

@@ -1,0 +1,324 @@
+//! A Neutron server and a host, as far as the controller can tell: answers have the form that real ones have.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use overlane_core::{
+    desired::Desired,
+    model::{NetworkId, PortId},
+    neutron::{
+        controller::{Answer, Controller, Failure, HostView, News, Question, Settings, Tap},
+        envelope::Request,
+        messages::{notification::Notification, parse},
+    },
+    update::Update,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+pub(crate) const HOST: &str = "host1";
+pub(crate) const GROUP: &str = "7758f993-c8f9-45b7-b099-da72c790f6ec";
+
+pub(crate) fn port(number: u8) -> PortId {
+    PortId(Uuid::from_bytes([number; 16]))
+}
+
+pub(crate) fn network(number: u8) -> NetworkId {
+    NetworkId(Uuid::from_bytes([0xa0 + number; 16]))
+}
+
+/// A port, as the server has it.
+#[derive(Clone, Debug)]
+pub(crate) struct SimulatedPort {
+    pub(crate) network: NetworkId,
+    pub(crate) status: &'static str,
+    pub(crate) host: &'static str,
+    pub(crate) admin_state_up: bool,
+    pub(crate) revision: u64,
+    pub(crate) address: IpAddr,
+    pub(crate) group: &'static str,
+}
+
+impl SimulatedPort {
+    pub(crate) fn new(number: u8, in_network: u8) -> Self {
+        Self {
+            network: network(in_network),
+            status: "DOWN",
+            host: HOST,
+            admin_state_up: true,
+            revision: 1,
+            address: IpAddr::from([10, 0, in_network, number]),
+            group: GROUP,
+        }
+    }
+
+    fn mac(&self) -> String {
+        let IpAddr::V4(address) = self.address else { unreachable!("IPv4 only") };
+        let [_, _, network, number] = address.octets();
+        format!("fa:16:3e:00:{network:02x}:{number:02x}")
+    }
+}
+
+/// What happens between a server, the controller and a host.
+pub(crate) struct World {
+    pub(crate) ports: BTreeMap<PortId, SimulatedPort>,
+    /// Ports that the server fails on whenever it is asked about them.
+    pub(crate) broken: BTreeSet<PortId>,
+    /// Whether the server knows how to be asked without side effects.
+    pub(crate) can_pull: bool,
+    /// Members of each network on other hosts, sent as the full list.
+    pub(crate) elsewhere: BTreeMap<NetworkId, Value>,
+    pub(crate) taps: BTreeMap<String, Tap>,
+    pub(crate) controller: Controller,
+    pub(crate) desired: Desired,
+    pub(crate) asked: Vec<Question>,
+    pub(crate) news: Vec<News>,
+    pub(crate) now: Instant,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let settings = Settings {
+            host: HOST.to_owned(),
+            local_ip: Some(IpAddr::from([192, 0, 2, 1])),
+            l2_population: true,
+            has_groups: true,
+            slice: 20,
+        };
+        Self {
+            ports: BTreeMap::new(),
+            broken: BTreeSet::new(),
+            can_pull: true,
+            elsewhere: BTreeMap::new(),
+            taps: BTreeMap::new(),
+            controller: Controller::new(settings),
+            desired: Desired::default(),
+            asked: Vec::new(),
+            news: Vec::new(),
+            now: Instant::now(),
+        }
+    }
+
+    /// Makes a port's tap, as a hypervisor does.
+    pub(crate) fn plug(&mut self, port: PortId) {
+        let ifindex = self.taps.values().map(|tap| tap.ifindex).max().unwrap_or(10) + 1;
+        self.taps.insert(port.tap_name(), Tap { ifindex, is_connected: false, has_programs: false });
+    }
+
+    pub(crate) fn connect(&mut self) {
+        self.controller.connected(self.now);
+    }
+
+    /// Goes on until nobody has anything to say, and returns what was asked meanwhile.
+    pub(crate) fn settle(&mut self) -> Vec<Question> {
+        self.asked.clear();
+        for _ in 0..100 {
+            self.host_follows();
+            let questions = self.controller.questions(self.now);
+            let is_quiet = questions.is_empty();
+            for question in questions {
+                self.asked.push(question.clone());
+                match self.answer(&question) {
+                    Ok(answer) => self.controller.answered(question, answer, self.now),
+                    Err(failure) => self.controller.failed(question, failure, self.now),
+                }
+            }
+            if !self.take_update() && is_quiet {
+                self.news.extend(self.controller.take_news());
+                return std::mem::take(&mut self.asked);
+            }
+        }
+        panic!("no end of questions: {:?}", self.asked);
+    }
+
+    /// Lets time pass, with everything that is due.
+    pub(crate) fn pass(&mut self, time: Duration) -> Vec<Question> {
+        let until = self.now + time;
+        let mut asked = Vec::new();
+        while let Some(wake) = self.controller.next_wake(self.now).filter(|wake| *wake <= until) {
+            self.now = wake;
+            asked.extend(self.settle());
+        }
+        self.now = until;
+        asked.extend(self.settle());
+        asked
+    }
+
+    fn take_update(&mut self) -> bool {
+        let Some(update) = self.controller.update(self.now) else { return false };
+        match update {
+            Update::Whole(desired) => self.desired = *desired,
+            update => drop(update.apply(&mut self.desired)),
+        }
+        true
+    }
+
+    /// The host becomes what is desired.
+    fn host_follows(&mut self) {
+        let desired: BTreeSet<PortId> =
+            self.desired.networks.values().flat_map(|network| network.local_ports.keys().copied()).collect();
+        let in_place: BTreeSet<PortId> =
+            desired.into_iter().filter(|port| self.taps.contains_key(&port.tap_name())).collect();
+        for port in &in_place {
+            if let Some(tap) = self.taps.get_mut(&port.tap_name()) {
+                (tap.is_connected, tap.has_programs) = (true, true);
+            }
+        }
+        self.controller.host_changed(&HostView { taps: self.taps.clone(), in_place }, self.now);
+    }
+
+    /// The server tells something.
+    pub(crate) fn notify(&mut self, method: &str, args: Value, is_directed: bool) {
+        let Value::Object(args) = args else { panic!("arguments have names") };
+        let request = Request {
+            method: method.to_owned(),
+            version: "1.0".to_owned(),
+            namespace: None,
+            args,
+            request_id: None,
+            reply_to: None,
+            unique_id: None,
+        };
+        let notification = Notification::parse(request).expect("a notification");
+        self.controller.notified(notification, is_directed, self.now);
+    }
+
+    fn named(&self, name: &str) -> Option<(PortId, SimulatedPort)> {
+        let mut ports = self.ports.iter();
+        ports.find(|(id, _)| id.tap_name() == name || id.to_string() == name).map(|(id, port)| (*id, port.clone()))
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Answer, Failure> {
+        let is_about_broken = |names: &[String]| {
+            names.iter().any(|name| self.named(name).is_some_and(|(id, _)| self.broken.contains(&id)))
+        };
+        let unsupported = || Failure::Unsupported("no such method".to_owned());
+        match question {
+            Question::List if self.can_pull => {
+                let ours = self.ports.iter().filter(|(_, port)| port.host == HOST);
+                Ok(Answer::List(understood(ours.map(|(id, port)| api_port(*id, port)).collect())))
+            }
+            Question::Ports(ids) if self.can_pull => {
+                let known = ids.iter().filter_map(|id| Some((*id, self.ports.get(id)?)));
+                Ok(Answer::Objects(understood(known.map(|(id, port)| object(id, port)).collect())))
+            }
+            Question::Networks(ids) if self.can_pull => {
+                Ok(Answer::Objects(understood(ids.iter().map(network_object).collect())))
+            }
+            Question::List | Question::Ports(_) | Question::Networks(_) => Err(unsupported()),
+            Question::Details(taps) if is_about_broken(taps) => Err(Failure::Other("KeyError".to_owned())),
+            Question::Details(taps) => {
+                let details = taps.iter().map(|tap| self.details(tap)).collect::<Vec<_>>();
+                Ok(Answer::Details(understood(json!({ "devices": details, "failed_devices": [] }))))
+            }
+            Question::Security(taps) => Ok(Answer::Security(understood(self.security(taps)))),
+            Question::Status(status) => {
+                for id in &status.up {
+                    self.ports.get_mut(id).expect("known ports only").status = "ACTIVE";
+                    let network = self.ports[id].network;
+                    if status.refresh
+                        && let Some(ports) = self.elsewhere.get(&network).cloned()
+                    {
+                        self.notify("add_fdb_entries", fdb(network, ports), true);
+                    }
+                }
+                for id in &status.down {
+                    if let Some(port) = self.ports.get_mut(id) {
+                        port.status = "DOWN";
+                    }
+                }
+                Ok(Answer::Status(understood(json!({ "devices_up": [], "devices_down": [] }))))
+            }
+        }
+    }
+
+    /// With the side effect that it has.
+    fn details(&mut self, tap: &str) -> Value {
+        let Some((id, port)) = self.named(tap) else { return json!({ "device": tap }) };
+        if port.host != HOST {
+            return json!({ "device": tap, "no_active_binding": true });
+        }
+        self.ports.get_mut(&id).expect("known").status = if port.admin_state_up { "BUILD" } else { "DOWN" };
+        json!({
+            "device": tap, "port_id": id, "network_id": port.network, "mac_address": port.mac(),
+            "admin_state_up": port.admin_state_up, "network_type": "vxlan", "segmentation_id": vni(port.network),
+            "physical_network": null, "mtu": 1450, "fixed_ips": [{ "subnet_id": null, "ip_address": port.address }],
+            "device_owner": "compute:nova", "allowed_address_pairs": [], "port_security_enabled": true,
+            "qos_policy_id": null, "qos_network_policy_id": null,
+        })
+    }
+
+    /// Every group admits SSH from its own members.
+    fn security(&self, taps: &[String]) -> Value {
+        let mut devices = serde_json::Map::new();
+        let (mut groups, mut members) = (serde_json::Map::new(), serde_json::Map::new());
+        for (id, port) in taps.iter().filter_map(|tap| self.named(tap)) {
+            devices.insert(
+                id.to_string(),
+                json!({ "network_id": port.network, "mac_address": port.mac(), "device_owner": "compute:nova",
+                        "fixed_ips": [port.address], "security_groups": [port.group] }),
+            );
+            let rule = json!({ "direction": "ingress", "ethertype": "IPv4", "protocol": "tcp", "port_range_min": 22,
+                               "port_range_max": 22, "remote_group_id": port.group });
+            groups.insert(port.group.to_owned(), json!([rule]));
+            let of_group = self.ports.values().filter(|other| other.group == port.group);
+            let addresses: Vec<Value> = of_group.map(|other| json!([other.address, null])).collect();
+            members.insert(port.group.to_owned(), json!({ "IPv4": addresses }));
+        }
+        json!({ "devices": devices, "security_groups": groups, "sg_member_ips": members })
+    }
+}
+
+/// What l2population tells of one network.
+pub(crate) fn fdb(network: NetworkId, ports: Value) -> Value {
+    let entries = json!({ network.to_string(): { "segment_id": vni(network), "network_type": "vxlan", "ports": ports } });
+    json!({ "fdb_entries": entries })
+}
+
+fn understood<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    parse(value).expect("a message that the controller understands")
+}
+
+fn vni(network: NetworkId) -> u8 {
+    network.0.as_bytes()[0]
+}
+
+fn api_port(id: PortId, port: &SimulatedPort) -> Value {
+    json!({
+        "id": id, "network_id": port.network, "mac_address": port.mac(), "admin_state_up": port.admin_state_up,
+        "status": port.status, "device_owner": "compute:nova", "fixed_ips": [{ "ip_address": port.address }],
+        "binding:host_id": port.host, "binding:vif_type": "bridge", "revision_number": port.revision,
+        "security_groups": [port.group],
+    })
+}
+
+fn wrapped(name: &str, data: Value) -> Value {
+    json!({ "versioned_object.name": name, "versioned_object.version": "1.0", "versioned_object.data": data })
+}
+
+fn object(id: PortId, port: &SimulatedPort) -> Value {
+    let segment = wrapped(
+        "NetworkSegment",
+        json!({ "network_id": port.network, "network_type": "vxlan", "segmentation_id": vni(port.network) }),
+    );
+    let level = json!({ "host": port.host, "level": 0, "driver": "linuxbridge", "segment": segment });
+    let binding = json!({ "host": port.host, "vif_type": "bridge", "status": "ACTIVE" });
+    wrapped(
+        "Port",
+        json!({
+            "id": id, "network_id": port.network, "mac_address": port.mac(), "admin_state_up": port.admin_state_up,
+            "device_owner": "compute:nova", "status": port.status, "revision_number": port.revision,
+            "fixed_ips": [wrapped("IPAllocation", json!({ "ip_address": port.address }))],
+            "security_group_ids": [port.group],
+            "bindings": [wrapped("PortBinding", binding)],
+            "binding_levels": [wrapped("PortBindingLevel", level)],
+        }),
+    )
+}
+
+fn network_object(id: &NetworkId) -> Value {
+    wrapped("Network", json!({ "id": id, "name": "blue", "mtu": 1450 }))
+}

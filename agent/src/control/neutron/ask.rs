@@ -1,0 +1,100 @@
+//! Questions as calls.
+
+use std::time::Duration;
+
+use overlane_core::{
+    config::{Config, NeutronConfig},
+    neutron::{
+        controller::{Answer, Failure, Question},
+        messages::{
+            Call,
+            devices::{
+                GetDevicesDetailsList, GetDevicesDetailsListAndFailedDevices, DetailsAndFailures, UpdateDeviceList,
+            },
+            ports::GetPortsByVnicTypeAndHost,
+            resources::{BulkPull, KINDS},
+            security::SecurityGroupInfoForDevices,
+        },
+    },
+};
+use serde::Serialize;
+
+use super::messaging::{CallError, Messaging};
+
+/// How ports are plugged that bridges connect.
+const NORMAL: &str = "normal";
+
+/// Asks the server.
+#[derive(Clone)]
+pub(super) struct Asker {
+    messaging: Messaging,
+    host: String,
+    agent_id: String,
+    patience: Duration,
+}
+
+impl Asker {
+    pub(super) fn new(messaging: Messaging, neutron: &NeutronConfig, config: &Config) -> Self {
+        // The server writes it into its log, nothing more.
+        let agent_id = format!("overlane-{}", config.host);
+        Self { messaging, host: config.host.clone(), agent_id, patience: neutron.transport.response_timeout }
+    }
+
+    /// Asks one question.
+    pub(super) async fn ask(&self, question: &Question) -> Result<Answer, Failure> {
+        match question {
+            Question::List => {
+                let list = GetPortsByVnicTypeAndHost { vnic_type: NORMAL.to_owned(), host: self.host.clone() };
+                self.call(&list).await.map(Answer::List)
+            }
+            Question::Details(taps) => self.details(taps).await.map(Answer::Details),
+            Question::Ports(ports) => self.pull("Port", ports).await,
+            Question::Networks(networks) => self.pull("Network", networks).await,
+            Question::Security(taps) => {
+                self.call(&SecurityGroupInfoForDevices::new(taps.clone())).await.map(Answer::Security)
+            }
+            Question::Status(status) => {
+                let names = |ports: &[overlane_core::model::PortId]| ports.iter().map(ToString::to_string).collect();
+                let update = UpdateDeviceList {
+                    devices_up: names(&status.up),
+                    devices_down: names(&status.down),
+                    agent_id: self.agent_id.clone(),
+                    host: self.host.clone(),
+                    refresh_tunnels: status.refresh.then_some(true),
+                };
+                self.call(&update).await.map(Answer::Status)
+            }
+        }
+    }
+
+    /// Old servers know only the call that fails as a whole.
+    async fn details(&self, taps: &[String]) -> Result<DetailsAndFailures, Failure> {
+        let (agent_id, host) = (self.agent_id.clone(), self.host.clone());
+        let list = GetDevicesDetailsList { devices: taps.to_vec(), agent_id, host };
+        match self.call(&GetDevicesDetailsListAndFailedDevices(list.clone())).await {
+            Err(Failure::Unsupported(_)) => {
+                let devices = self.call(&list).await?;
+                Ok(DetailsAndFailures { devices, failed_devices: Vec::new() })
+            }
+            result => result,
+        }
+    }
+
+    async fn pull<T: Serialize>(&self, kind: &str, ids: &[T]) -> Result<Answer, Failure> {
+        let version = KINDS.iter().find(|(known, _)| *known == kind).map_or("1.0", |(_, version)| version);
+        self.call(&BulkPull::by_ids(kind, version, ids)).await.map(Answer::Objects)
+    }
+
+    async fn call<C: Call>(&self, question: &C) -> Result<C::Reply, Failure> {
+        self.messaging.ask(question, self.patience).await.map_err(|error| {
+            let is_unsupported = error.is_unsupported_version() || error.is_no_such_method();
+            let is_lost = matches!(error, CallError::Disconnected { .. });
+            let reason = format!("{:#}", anyhow::Error::from(error));
+            match (is_lost, is_unsupported) {
+                (true, _) => Failure::Lost,
+                (_, true) => Failure::Unsupported(reason),
+                _ => Failure::Other(reason),
+            }
+        })
+    }
+}

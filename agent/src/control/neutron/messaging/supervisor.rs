@@ -1,0 +1,121 @@
+//! Keeps a connection to one of the brokers.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use overlane_core::config::TransportConfig;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    Incoming, Shared, Subscriptions,
+    retry::Retry,
+    session::{Feed, Session, open},
+};
+
+/// Everything that the task needs.
+pub(super) struct Supervisor {
+    pub(super) config: TransportConfig,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) shared: Arc<Shared>,
+    pub(super) incoming: mpsc::Sender<Incoming>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Supervisor {
+    /// Runs until it is told to stop, or nobody listens any more.
+    pub(super) async fn run(self) {
+        let stop = self.stop.clone();
+        let mut retry = Retry::new(self.config.connection, self.config.url.brokers.len(), luck());
+        let mut said = Said::default();
+        while !stop.is_cancelled() && !self.incoming.is_closed() {
+            let broker = &self.config.url.brokers[retry.broker()];
+            let attempt = tokio::select! {
+                attempt = open(&self.config, broker, &self.subscriptions) => attempt,
+                () = stop.cancelled() => break,
+                () = self.incoming.closed() => break,
+            };
+            let pause = match attempt {
+                Ok((session, feed)) => {
+                    said.connected(&broker.to_string(), &feed.mismatches);
+                    let begun = Instant::now();
+                    self.use_up(Arc::new(session), feed, &broker.to_string()).await;
+                    retry.lost(begun.elapsed(), luck())
+                }
+                Err(error) => {
+                    let complaint = error.to_string();
+                    said.refused(&broker.to_string(), &complaint);
+                    self.shared.set_trouble(Some(format!("{broker}: {complaint}")));
+                    retry.refused(luck())
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => (),
+                () = stop.cancelled() => (),
+                () = self.incoming.closed() => (),
+            }
+        }
+    }
+
+    /// Uses a connection until it is lost, or the agent stops.
+    async fn use_up(&self, session: Arc<Session>, mut feed: Feed, broker: &str) {
+        self.shared.set_session(Some(session.clone()));
+        // It may take the receiver a while to make room.
+        let running = async {
+            if self.incoming.send(Incoming::Connected { broker: broker.to_owned() }).await.is_err() {
+                return "nobody listens to what the server says".to_owned();
+            }
+            session.run(&mut feed, &self.incoming).await
+        };
+        let reason = tokio::select! {
+            reason = running => Some(reason),
+            () = self.stop.cancelled() => None,
+            () = self.incoming.closed() => None,
+        };
+        self.shared.set_session(None);
+        match reason {
+            Some(reason) => {
+                tracing::warn!(broker, reason, "lost the message broker; forwarding goes on, changes wait");
+                self.shared.set_trouble(Some(format!("{broker}: {reason}")));
+                // Nobody may listen any more, which ends the loop.
+                let _ = self.incoming.send(Incoming::Lost { reason }).await;
+            }
+            None => feed.close(&session).await,
+        }
+    }
+}
+
+/// What the log says of each broker, once.
+#[derive(Default)]
+struct Said {
+    complaints: BTreeMap<String, String>,
+    mismatches: Vec<String>,
+}
+
+impl Said {
+    fn refused(&mut self, broker: &str, complaint: &str) {
+        if self.complaints.get(broker).map(String::as_str) != Some(complaint) {
+            tracing::warn!(broker, "no connection to the message broker: {complaint}; it is tried again and again");
+            self.complaints.insert(broker.to_owned(), complaint.to_owned());
+        }
+    }
+
+    fn connected(&mut self, broker: &str, mismatches: &[String]) {
+        self.complaints.clear();
+        tracing::info!(broker, "connected to the message broker");
+        if self.mismatches != mismatches {
+            for mismatch in mismatches {
+                tracing::warn!(
+                    "{mismatch}: the options of [oslo_messaging_rabbit] are not those of the servers; what is there is used"
+                );
+            }
+            self.mismatches = mismatches.to_vec();
+        }
+    }
+}
+
+/// A random number from 0 to 1.
+fn luck() -> f64 {
+    let (high, _) = Uuid::new_v4().as_u64_pair();
+    (high >> 32) as f64 / f64::from(u32::MAX)
+}

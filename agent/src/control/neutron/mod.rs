@@ -1,0 +1,190 @@
+//! A Neutron server as a control plane: this host is one of its Linux bridge agents.
+//!
+//! [`overlane_core::neutron::controller`] decides what to ask and what follows from answers; here is what takes time: calls,
+//! notifications and reports. Reports are made by the same loop as everything else, so that an agent that is stuck stops
+//! reporting, and the server takes it for dead.
+
+mod ask;
+pub mod messaging;
+mod report;
+
+use std::{future::pending, time::Instant};
+
+use overlane_core::{
+    config::{Config, NeutronConfig},
+    neutron::{
+        controller::{Answer, Controller, Failure, HostView, News, Question, Settings},
+        messages::{
+            report::ReportOutcome,
+            resources,
+        },
+    },
+    update::Update,
+};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use messaging::{CallError, Incoming, Messaging, Subscriptions};
+use report::Reporter;
+
+/// The agent's side of a Neutron server.
+pub struct Neutron {
+    controller: Controller,
+    messaging: Messaging,
+    incoming: mpsc::Receiver<Incoming>,
+    asker: ask::Asker,
+    answers: JoinSet<(Question, Result<Answer, Failure>)>,
+    reporter: Reporter,
+    reports: JoinSet<Result<ReportOutcome, CallError>>,
+    is_connected: bool,
+}
+
+impl Neutron {
+    /// Begins to connect.
+    pub fn start(neutron: &NeutronConfig, config: &Config) -> Self {
+        let l2_population = config.vxlan.is_some() && config.multicast.is_none();
+        let mut subscriptions = Subscriptions::new(&config.host).with_notifications();
+        if l2_population {
+            subscriptions = subscriptions.with_l2population();
+        }
+        for (kind, version) in pushed_kinds(neutron) {
+            subscriptions = subscriptions.with_topic(&resources::push_topic(kind, version), false);
+        }
+        let (messaging, incoming) = Messaging::start(neutron.transport.clone(), subscriptions);
+        let asker = ask::Asker::new(messaging.clone(), neutron, config);
+        let controller = Controller::new(Settings {
+            host: config.host.clone(),
+            local_ip: config.local_ip(),
+            l2_population,
+            has_groups: neutron.has_groups,
+            slice: neutron.slice,
+        });
+        Self {
+            controller,
+            messaging,
+            incoming,
+            reporter: Reporter::new(neutron, config, l2_population),
+            asker,
+            answers: JoinSet::new(),
+            reports: JoinSet::new(),
+            is_connected: false,
+        }
+    }
+
+    /// Waits until something else is desired than before; at first, for anything. Cancelling loses nothing.
+    pub async fn update(&mut self) -> Update {
+        loop {
+            let now = Instant::now();
+            let update = self.controller.update(now);
+            for question in self.controller.questions(now) {
+                let asker = self.asker.clone();
+                self.answers.spawn(async move {
+                    let answer = asker.ask(&question).await;
+                    (question, answer)
+                });
+            }
+            self.controller.take_news().iter().for_each(log);
+            if let Some(update) = update {
+                return update;
+            }
+            self.wait().await;
+        }
+    }
+
+    /// Waits until something happens, and takes it in.
+    async fn wait(&mut self) {
+        let wake = self.controller.next_wake(Instant::now());
+        let report = self.reporter.next().filter(|_| self.is_connected && self.reports.is_empty());
+        tokio::select! {
+            Some(answered) = self.answers.join_next() => self.take_answer(answered),
+            Some(outcome) = self.reports.join_next() => self.take_outcome(outcome),
+            Some(incoming) = self.incoming.recv() => {
+                self.take_in(incoming);
+                // What has come together is acted on together.
+                while let Ok(more) = self.incoming.try_recv() {
+                    self.take_in(more);
+                }
+            }
+            () = sleep_until(wake) => (),
+            () = sleep_until(report) => {
+                let (messaging, report) = (self.messaging.clone(), self.reporter.report(self.controller.devices()));
+                let patience = self.reporter.interval();
+                self.reports.spawn(async move { messaging.ask(&report, patience).await });
+            }
+        }
+    }
+
+    fn take_in(&mut self, incoming: Incoming) {
+        let now = Instant::now();
+        match incoming {
+            Incoming::Connected { .. } => {
+                self.is_connected = true;
+                self.reporter.report_now();
+                self.controller.connected(now);
+            }
+            Incoming::Lost { .. } => {
+                self.is_connected = false;
+                self.controller.lost();
+            }
+            Incoming::Notification { notification, is_directed, .. } => {
+                self.controller.notified(notification, is_directed, now);
+            }
+        }
+    }
+
+    fn take_answer(&mut self, answered: Result<(Question, Result<Answer, Failure>), tokio::task::JoinError>) {
+        let now = Instant::now();
+        match answered {
+            Ok((question, Ok(answer))) => self.controller.answered(question, answer, now),
+            Ok((question, Err(failure))) => self.controller.failed(question, failure, now),
+            // A question that ended in a panic is asked again with everything else.
+            Err(error) => {
+                tracing::error!(%error, "a question to the server was not completed");
+                self.controller.connected(now);
+            }
+        }
+    }
+
+    fn take_outcome(&mut self, outcome: Result<Result<ReportOutcome, CallError>, tokio::task::JoinError>) {
+        let Ok(outcome) = outcome else { return };
+        if self.reporter.take_outcome(outcome) {
+            self.controller.resync();
+        }
+    }
+
+    /// Takes in how the host is.
+    pub fn host_changed(&mut self, view: &HostView) {
+        self.controller.host_changed(view, Instant::now());
+    }
+
+    /// Closes the connection. Ports stay as they are, here and in the server.
+    pub async fn stop(self) {
+        self.messaging.stop().await;
+    }
+}
+
+/// The kinds of objects that this agent has to hear of.
+fn pushed_kinds(neutron: &NeutronConfig) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let is_wanted = |kind: &str| match kind {
+        "AddressGroup" => neutron.has_groups,
+        "QosPolicy" => neutron.has_qos,
+        "Trunk" | "SubPort" => neutron.has_trunks,
+        // What happens to ports and networks of this host is told otherwise; what happens to all others is no concern.
+        _ => false,
+    };
+    resources::KINDS.into_iter().filter(move |(kind, _)| is_wanted(kind))
+}
+
+fn log(news: &News) {
+    if news.is_trouble() {
+        tracing::warn!("{news}");
+    } else {
+        tracing::info!("{news}");
+    }
+}
+
+async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => pending().await,
+    }
+}
