@@ -23,10 +23,11 @@ const START: Duration = Duration::from_secs(180);
 const CONTROLLER_NAME: &str = "controller";
 
 /// The hosts of the shared cloud, and what runs on them.
-const SHARED_HOSTS: [(&str, &[Agent]); 4] = [
+const SHARED_HOSTS: [(&str, &[Agent]); 5] = [
     ("bridge1", &[Agent::LinuxBridge]),
     ("bridge2", &[Agent::LinuxBridge]),
     ("network", &[Agent::LinuxBridge, Agent::Dhcp, Agent::L3]),
+    ("lane1", &[Agent::Overlane]),
     // For tests that change the agent.
     ("spare", &[]),
 ];
