@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::Cloud;
+use super::{Agent, Cloud};
 use crate::{
     lab::{Machine, Port, connect_as_libvirt_does},
     wait::{PATIENCE, wait_at_most},
@@ -171,7 +171,8 @@ impl Cloud {
     pub fn wait_for_status(&self, port: &Port, status: &str) -> Result<()> {
         wait_at_most(PATIENCE * 3, &format!("port {} on {} is {status}", port.id, port.host), || {
             let shown = self.show_port(port)?;
-            ensure!(shown["status"] == status, "it is {}", shown["status"]);
+            let log = || self.node(&port.host).log(Agent::Overlane).unwrap_or_default();
+            ensure!(shown["status"] == status, "it is {}; {} says:\n{}", shown["status"], port.host, log());
             Ok(Some(()))
         })
     }

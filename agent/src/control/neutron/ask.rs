@@ -23,6 +23,8 @@ use super::messaging::{CallError, Messaging};
 
 /// How ports are plugged that bridges connect.
 const NORMAL: &str = "normal";
+/// What the names of taps begin with.
+const TAP: &str = "tap";
 
 /// Asks the server.
 #[derive(Clone)]
@@ -67,17 +69,23 @@ impl Asker {
         }
     }
 
-    /// Old servers know only the call that fails as a whole.
+    /// Old servers know only the call that fails as a whole. The other one takes the beginning of an id for a name, but no tap's
+    /// name.
     async fn details(&self, taps: &[String]) -> Result<DetailsAndFailures, Failure> {
         let (agent_id, host) = (self.agent_id.clone(), self.host.clone());
-        let list = GetDevicesDetailsList { devices: taps.to_vec(), agent_id, host };
-        match self.call(&GetDevicesDetailsListAndFailedDevices(list.clone())).await {
+        let devices = taps.iter().map(|tap| tap.trim_start_matches(TAP).to_owned()).collect();
+        let list = GetDevicesDetailsList { devices, agent_id, host };
+        let mut details = match self.call(&GetDevicesDetailsListAndFailedDevices(list.clone())).await {
             Err(Failure::Unsupported(_)) => {
                 let devices = self.call(&list).await?;
-                Ok(DetailsAndFailures { devices, failed_devices: Vec::new() })
+                DetailsAndFailures { devices, failed_devices: Vec::new() }
             }
-            result => result,
-        }
+            result => result?,
+        };
+        let tap_name = |id: &str| format!("{TAP}{id}");
+        details.devices.good.iter_mut().for_each(|device| device.rename(tap_name));
+        details.devices.bad.iter_mut().for_each(|bad| bad.name = tap_name(&bad.name));
+        Ok(details)
     }
 
     async fn pull<T: Serialize>(&self, kind: &str, ids: &[T]) -> Result<Answer, Failure> {

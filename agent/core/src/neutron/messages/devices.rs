@@ -79,6 +79,15 @@ impl DeviceDetails {
             Self::Unknown { device } | Self::NoActiveBinding { device } => device,
         }
     }
+
+    /// Has it go by another name.
+    pub fn rename(&mut self, name: impl FnOnce(&str) -> String) {
+        let device = match self {
+            Self::Known(bound) => &mut bound.device,
+            Self::Unknown { device } | Self::NoActiveBinding { device } => device,
+        };
+        *device = name(device);
+    }
 }
 
 impl BoundDevice {
