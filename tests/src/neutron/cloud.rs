@@ -25,7 +25,6 @@ const CONTROLLER_NAME: &str = "controller";
 /// The hosts of the shared cloud, and what runs on them.
 const SHARED_HOSTS: [(&str, &[Agent]); 5] = [
     ("bridge1", &[Agent::LinuxBridge]),
-    ("lane1", &[Agent::Overlane]),
     ("bridge2", &[Agent::LinuxBridge]),
     ("network", &[Agent::LinuxBridge, Agent::Dhcp, Agent::L3]),
     ("lane1", &[Agent::Overlane]),
