@@ -74,7 +74,13 @@ impl Host {
             }
         };
         let of_port = port.security.filter().and_then(|filter| filter.groups.clone());
-        let local = LocalPort { mac: port.mac, addresses, admin_state_up: true, device_owner: String::new(), security: port.security };
+        let local = LocalPort {
+            mac: port.mac,
+            addresses,
+            admin_state_up: true,
+            device_owner: String::new(),
+            security: port.security,
+        };
         let network = Network {
             name: "n".to_owned(),
             segment: Segment::Local,

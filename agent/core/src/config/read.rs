@@ -203,8 +203,12 @@ impl<'a> Reader<'a> {
             None => (),
         }
         let Some(topology) = self.text("overlane", "topology").map(PathBuf::from) else {
-            self.problem("overlane", "topology", "missing: the topology file says what this host should have. With a Neutron server, [DEFAULT] \
-                 transport_url is what is missing");
+            self.problem(
+                "overlane",
+                "topology",
+                "missing: the topology file says what this host should have. With a Neutron server, [DEFAULT] \
+                 transport_url is what is missing",
+            );
             return None;
         };
         // Relative to the file that names it, wherever the agent is started from.

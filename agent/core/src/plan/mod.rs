@@ -8,8 +8,8 @@ mod datapath;
 mod devices;
 mod entries;
 mod guard;
-mod in_place;
 pub mod header;
+mod in_place;
 mod security;
 mod vteps;
 
