@@ -1,6 +1,11 @@
 //! A host whose maps are filled by the plan, as its agent does it.
 
-use std::{collections::{BTreeMap, BTreeSet}, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use overlane_abi::{DropReason, Fragment, FragmentKey, Hook, Member, Source, names};
 use overlane_core::{
