@@ -2,19 +2,18 @@
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use overlane_core::config::{Config, Control, MulticastGroups, NeutronConfig, VxlanConfig};
 
-use crate::files;
+use crate::files::{self, Loaded};
 
 /// Prints what will be used, or fails with every problem.
 ///
 /// # Errors
-/// [`overlane_core::problem::Problems`] in any of the files.
-pub fn check(files: &[PathBuf], out: &mut impl Write) -> anyhow::Result<()> {
-    let loaded = files::load(files)?;
+/// [`overlane_core::problem::Problems`] in the topology.
+pub fn check(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result<()> {
     let Config { host, vxlan, control, multicast, physical_networks, .. } = &loaded.config;
     let Config { unused_device_grace, compute_taps, fast_path, bpffs, debug, .. } = &loaded.config;
     writeln!(out, "host            {host}")?;
