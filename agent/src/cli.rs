@@ -195,15 +195,11 @@ fn execute(command: Command) -> anyhow::Result<()> {
             anyhow::ensure!(differences == 0, "{differences} differences");
             Ok(())
         }
-        Command::Detach { purge, files } => {
-            detach::detach(&files.load()?, purge, &mut io::stdout().lock())
-        }
+        Command::Detach { purge, files } => detach::detach(&files.load()?, purge, &mut io::stdout().lock()),
         Command::Show { subject, port, address, files, output } => {
-            let view = show::View::observe(&files.load()?)?;
+            let view = show::View::observe_anyway(&files.load()?)?;
             show::show(subject, &show::Selection { port, address }, &view, output.output, &mut io::stdout().lock())
         }
-        Command::Config(ConfigCommand::Check(files)) => {
-            config_check::check(&files.load()?, &mut io::stdout().lock())
-        }
+        Command::Config(ConfigCommand::Check(files)) => config_check::check(&files.load()?, &mut io::stdout().lock()),
     }
 }

@@ -75,7 +75,9 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
         }
         let next_wake = reconciler.next_wake();
         control.host_changed(|| reconciler.host_view());
-        instance.publish(Status { pid: std::process::id(), ..reconciler.status() });
+        let mut status = Status { pid: std::process::id(), ..reconciler.status() };
+        control.tell(&mut status);
+        instance.publish(status);
         pins.renew();
         tokio::select! {
             // In this order: work that is left does not keep the agent from hearing what is new.
