@@ -53,9 +53,10 @@ impl Drift {
                 | KernelAction::MoveIntoBridge { ifindex, .. } => was_there(ifindex),
                 KernelAction::AddFdb(entry) | KernelAction::DeleteFdb(entry) => was_there(&entry.ifindex),
                 KernelAction::CreateGuard { .. } | KernelAction::RemoveGuard => true,
-                KernelAction::Release { ifindex, .. } | KernelAction::Close { ifindex, .. } => was_there(ifindex),
-                // The underlay and what is no longer wanted are followed, not repaired.
-                KernelAction::GiveBack { .. }
+                KernelAction::Release { ifindex, .. } => was_there(ifindex),
+                // The underlay, taps that go and what is no longer wanted are followed, not repaired.
+                KernelAction::Close { .. }
+                | KernelAction::GiveBack { .. }
                 | KernelAction::SetVxlanUnderlay { .. }
                 | KernelAction::DeleteLink { .. }
                 | KernelAction::ResolveNeighbor { .. } => false,

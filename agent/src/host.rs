@@ -34,6 +34,7 @@ pub struct LinuxHost {
     /// Whether the control plane knows security groups; `None` before it has said anything.
     is_closed: Option<bool>,
     fast_lane: FastLane,
+    /// When the host came from another filter, if it was a short while ago.
     taken_over: Option<Instant>,
     flow_log: Option<FlowLog>,
     /// Taps whose filters are in force, until the Linux bridge agent's rules for them have been removed.
@@ -122,6 +123,7 @@ impl Host for LinuxHost {
     async fn observe(&mut self, desired: &Desired, look: Look, observed: &mut Observed) -> anyhow::Result<()> {
         let is_closed = self.is_closed;
         self.choose_lanes(desired.closed_by_default)?;
+        let taken_over = observed.taken_over.take().filter(|_| is_closed == self.is_closed);
         let known = match look {
             // Another lane has other maps.
             _ if is_closed != self.is_closed => None,
@@ -138,7 +140,15 @@ impl Host for LinuxHost {
             FastLane::On(datapath) => Some(datapath.observe(maps.flatten()).context("reading the pinned maps")?),
             FastLane::Off | FastLane::Unavailable { .. } => None,
         };
-        observed.is_taken_over = Some(self.taken_over.is_some_and(|since| since.elapsed() < TAKE_OVER));
+        self.taken_over.take_if(|since| since.elapsed() >= TAKE_OVER);
+        let connected = || observed.kernel.links.values().filter(|link| link.master.is_some()).map(|link| link.ifindex);
+        let taps = match (taken_over, self.taken_over) {
+            (_, None) => BTreeSet::new(),
+            (Some(taps), Some(_)) => taps,
+            // The first look since then.
+            (None, Some(_)) => connected().collect(),
+        };
+        observed.taken_over = Some(taps);
         self.tell(desired, observed);
         Ok(())
     }

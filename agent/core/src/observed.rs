@@ -24,9 +24,10 @@ pub struct Observed {
     /// Devices of Overlane's that no network has needed for longer than the grace period. (The plan has no clock: who
     /// calls it has.)
     pub retired: BTreeSet<u32>,
-    /// Whether the host has come from another filter a short while ago, so that connections are met in mid-stream. (As
-    /// above; `None` when the caller does not know, and what is there is right.)
-    pub is_taken_over: Option<bool>,
+    /// Taps that were connected when the host came from another filter, a short while ago: their connections are met in
+    /// mid-stream, until their ports are held to less than they were then. (As above; `None` when the caller does not know, and
+    /// what is there is right.)
+    pub taken_over: Option<BTreeSet<u32>>,
     /// Taps that have been left to libvirt for longer than a grace period: it will not connect them any more.
     pub abandoned: BTreeSet<u32>,
 }
@@ -283,7 +284,10 @@ impl Observed {
                 maps.and_then(|maps| maps.neighbors.insert(*key, *neighbor));
             }
             Action::Datapath(DatapathAction::Put(MapEntry::Port(ifindex, port))) => {
-                maps.and_then(|maps| maps.ports.insert(*ifindex, *port));
+                let before = maps.and_then(|maps| maps.ports.insert(*ifindex, *port));
+                if before.is_some_and(|before| before.revision != port.revision) {
+                    self.taken_over.as_mut().map(|taps| taps.remove(ifindex));
+                }
             }
             Action::Datapath(DatapathAction::Put(MapEntry::Security(entry))) => {
                 if let Some(maps) = maps {

@@ -1,6 +1,11 @@
 //! A host whose maps are filled by the plan, as its agent does it.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use overlane_abi::{DropReason, Fragment, FragmentKey, Hook, Member, Source, names};
 use overlane_core::{
@@ -50,9 +55,11 @@ impl Host {
         let links = [(IFINDEX, id.tap_name(), LinkKind::Other("tun".to_owned())), (2, bridge, LinkKind::Bridge)];
         self.observed.kernel.links =
             links.into_iter().map(|(ifindex, name, kind)| (ifindex, link(ifindex, name, kind))).collect();
-        self.observed.is_taken_over = Some(port.takes_up);
+        self.observed.taken_over = Some(if port.takes_up { [IFINDEX].into() } else { BTreeSet::new() });
+        self.datapath.remove::<_, overlane_abi::Port>(names::PORTS, IFINDEX);
         // The bridge of every story is another one, and so is the network's number.
         let datapath = self.observed.datapath.as_mut().expect("it is on");
+        datapath.ports.remove(&IFINDEX);
         let next = 1 + datapath.networks.values().map(|network| network.index).max().unwrap_or_default();
         datapath.networks =
             [(overlane_abi::NetworkKey::interface(2), overlane_abi::Network { index: next, vni: 0, flags: 0 })].into();
@@ -62,8 +69,8 @@ impl Host {
         NetworkId(format!("{:08x}-0000-4000-8000-000000000000", self.stories).parse().expect("valid"))
     }
 
-    /// Has the maps follow a change of the groups.
-    pub(super) fn change(&mut self, groups: &Groups) {
+    /// Has the maps follow a change of the groups, and returns whether connections are still taken up in mid-stream.
+    pub(super) fn change(&mut self, groups: &Groups) -> bool {
         let port = self.port.clone().expect("a story has begun");
         let addresses = match &port.security {
             PortSecurity::Open => Vec::new(),
@@ -99,6 +106,8 @@ impl Host {
                 self.apply(&action);
             }
         }
+        let state = self.observed.datapath.as_ref().expect("it is on");
+        state.ports.get(&IFINDEX).is_some_and(|port| port.flags & overlane_abi::Port::TAKE_UP != 0)
     }
 
     fn apply(&mut self, action: &DatapathAction) {
@@ -106,7 +115,10 @@ impl Host {
         match action {
             DatapathAction::Put(MapEntry::Port(ifindex, port)) => {
                 self.datapath.put(names::PORTS, *ifindex, *port);
-                state.ports.insert(*ifindex, *port);
+                let before = state.ports.insert(*ifindex, *port);
+                if before.is_some_and(|before| before.revision != port.revision) {
+                    self.observed.taken_over = Some(BTreeSet::new());
+                }
             }
             DatapathAction::Put(MapEntry::Security(entry)) => {
                 put(&mut self.datapath, entry);

@@ -77,3 +77,74 @@ impl Reader<'_> {
         list.split(',').map(str::trim).any(|item| item == word)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Control, read::tests::read};
+
+    use super::*;
+
+    const FILES: &str = "transport_url = rabbit://u:secret@h\n[vxlan]\nlocal_ip = 10.0.0.1\n";
+
+    fn neutron(more: &str) -> NeutronConfig {
+        match read(&format!("{FILES}{more}")).expect("valid").0.control {
+            Control::Neutron(neutron) => *neutron,
+            control @ Control::File(_) => panic!("{control:?}"),
+        }
+    }
+
+    #[test]
+    fn the_linux_bridge_agents_files_are_enough_and_have_its_defaults() {
+        let (config, notes) = read(FILES).expect("valid");
+        assert_eq!(config.vxlan.expect("on by default").udp_dstport, 8472);
+        assert!(config.multicast.is_some(), "l2_population is off unless it is switched on");
+        assert_eq!(notes, []);
+        let neutron = neutron("");
+        assert_eq!((neutron.report_interval, neutron.slice), (Duration::from_secs(30), 20));
+        assert!(!neutron.has_groups && !neutron.has_qos && !neutron.has_trunks);
+    }
+
+    #[test]
+    fn its_firewall_drivers_stand_for_groups_or_none_and_others_are_refused() {
+        let has_groups = |driver: &str| neutron(&format!("[SECURITYGROUP]\nfirewall_driver = {driver}\n")).has_groups;
+        assert!(has_groups("iptables"));
+        assert!(has_groups("neutron.agent.linux.iptables_firewall.IptablesFirewallDriver"));
+        assert!(!has_groups("noop"));
+        assert!(!has_groups("neutron.agent.firewall.NoopFirewallDriver"));
+        assert!(!has_groups("iptables\nenable_security_group = False"));
+        let problems = read(&format!("{FILES}[securitygroup]\nfirewall_driver = openvswitch\n")).expect_err("invalid");
+        assert!(problems[0].contains("expected iptables"), "{problems:?}");
+    }
+
+    #[test]
+    fn extensions_and_plugins_say_what_else_there_is() {
+        let neutron = neutron(
+            "[agent]\nextensions = fdb, qos\nreport_interval = 1.5\n[DEFAULT]\nservice_plugins = router,trunk\n",
+        );
+        assert!(neutron.has_qos && neutron.has_trunks);
+        assert_eq!(neutron.report_interval, Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn a_topology_beside_a_server_is_refused_unless_one_of_them_is_chosen() {
+        let both = format!("{FILES}[overlane]\ntopology = t.toml\n");
+        let problems = read(&both).expect_err("invalid");
+        assert!(problems[0].contains("[overlane] control"), "{problems:?}");
+        assert!(matches!(read(&format!("{both}control = file\n")).expect("valid").0.control, Control::File(_)));
+        assert!(matches!(read(&format!("{both}control = neutron\n")).expect("valid").0.control, Control::Neutron(_)));
+    }
+
+    #[test]
+    fn a_server_without_a_broker_and_an_agent_that_never_reports_are_refused() {
+        let text = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ncontrol = neutron\n[agent]\nreport_interval = 0\n";
+        let problems = read(text).expect_err("invalid");
+        assert!(problems[0].contains("report_interval") && problems[1].contains("transport_url"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_password_reaches_no_message() {
+        let problems = read("transport_url = rabbit://u:secret@h:no\n").expect_err("invalid").concat();
+        assert!(problems.contains("transport_url") && !problems.contains("secret"), "{problems}");
+        assert!(!format!("{:?}", neutron("")).contains("secret"));
+    }
+}

@@ -37,8 +37,8 @@ pub(super) fn target(
         add_network(&mut target, network, devices, *index, config);
         add_vlan(&mut target, network, devices, *index, &observed.kernel);
         for (port, tap) in &devices.taps {
-            let (port, is_taken_over) = (&network.local_ports[port], observed.is_taken_over);
-            let part = security.add_port(*tap, port, datapath, desired.complete, is_taken_over);
+            let (port, taken_over) = (&network.local_ports[port], observed.taken_over.as_ref());
+            let part = security.add_port(*tap, port, datapath, desired.complete, taken_over);
             if let Some(entry) = target.ports.get_mut(tap) {
                 (entry.flags, entry.policy, entry.revision) = (entry.flags | part.flags, part.policy, part.revision);
             }

@@ -99,7 +99,7 @@ impl Security {
         port: &LocalPort,
         current: &DatapathState,
         is_complete: bool,
-        is_taken_over: Option<bool>,
+        taken_over: Option<&BTreeSet<u32>>,
     ) -> PortPart {
         let before = current.ports.get(&tap);
         let Some(filter) = port.security.filter() else {
@@ -113,8 +113,8 @@ impl Security {
         }
         if let Some(groups) = &filter.groups {
             part.flags |= abi::Port::FILTERED;
-            let takes_up = before.is_some_and(|before| before.flags & abi::Port::TAKE_UP != 0);
-            if is_taken_over.unwrap_or(takes_up) {
+            let takes_up = || before.is_some_and(|before| before.flags & abi::Port::TAKE_UP != 0);
+            if taken_over.map_or_else(takes_up, |taps| taps.contains(&tap)) {
                 part.flags |= abi::Port::TAKE_UP;
             }
             // A policy that could not be compiled admits nothing: policy 0 has no entries.
@@ -137,6 +137,10 @@ impl Security {
             }
             Some(before) => before.revision,
         };
+        if before.is_some_and(|before| before.revision != part.revision) {
+            // What has been taken away must not be taken up again.
+            part.flags &= !abi::Port::TAKE_UP;
+        }
         self.target.sources.insert(tap, sources);
         part
     }
@@ -227,7 +231,7 @@ pub(super) fn plan_rules(
         for port in network.local_ports.values() {
             let Some(tap) = placement.tap(port.mac) else { continue };
             let Some(before) = current.ports.get(&tap) else { continue };
-            let part = security.add_port(tap, port, current, desired.complete, observed.is_taken_over);
+            let part = security.add_port(tap, port, current, desired.complete, observed.taken_over.as_ref());
             let flags = before.flags & abi::Port::RESPONDER | part.flags;
             ports.insert(tap, abi::Port { flags, policy: part.policy, revision: part.revision, ..*before });
         }
