@@ -46,8 +46,11 @@ pub(super) fn acceptable_loss(subject: Agent) -> usize {
 /// Disturbs a cloud in which pings flow: none is lost, and the next machine is connected as ever.
 fn disturb(subject: Agent, disturbance: impl FnOnce(&Cloud, &str) -> Result<()>) -> Result<()> {
     let cloud = Cloud::alone()?;
-    let bed = Bed::of(&cloud, subject)?;
-    bed.wait_until_connected()?;
+    // The other host's agent may miss what it is told meanwhile: it must admit the next machine without.
+    let group = cloud.security_group("pingable")?;
+    cloud.add_rule(&group, &json!({"protocol": "icmp"}))?;
+    let bed = Bed::with(&cloud, subject, &json!({"security_groups": [group]}))?;
+    bed.right().wait_for(bed.ports[0].ipv4())?;
     let stream = Stream::start(cloud.world().folder(), &bed.right().namespace, bed.ports[0].ipv4())?;
     disturbance(&cloud, bed.host())?;
     let port = cloud.port(&bed.network, bed.host(), &json!({}))?;

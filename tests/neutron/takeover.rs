@@ -34,6 +34,10 @@ fn a_host_is_taken_over_and_given_back(subject: Agent) -> Result<()> {
 
     for (old, new) in [(Agent::LinuxBridge, subject), (subject, Agent::LinuxBridge)] {
         node.stop_agent(old, Signal::SIGTERM)?;
+        if old == Agent::Overlane {
+            // Its filters would stay in force, and new taps closed.
+            node.overlane("detach --purge")?;
+        }
         node.start_agent(new)?;
         let machine = boot(HOST)?;
         right.wait_for(machine.port.ipv4())?;
