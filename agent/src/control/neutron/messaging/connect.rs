@@ -105,14 +105,14 @@ async fn log_in(config: &TransportConfig, broker: &Broker, stream: Stream) -> Re
     let connecting = Connection::connector(uri(config, broker), runtime(), connect, properties());
     connecting.await.map_err(|error| {
         let (user, reason) = (broker.user.clone(), reason(&error));
-        if is_refused(&error) {
-            ConnectError::Login { user, reason }
-        } else if is_not_allowed(&error) {
-            ConnectError::VirtualHost { user, virtual_host: config.url.virtual_host.clone(), reason }
-        } else if matches!(error.kind(), ErrorKind::IOError(_) | ErrorKind::ParsingError(_)) {
-            ConnectError::HungUp
-        } else {
-            ConnectError::Protocol(reason)
+        match error.kind() {
+            _ if is_refused(&error) => ConnectError::Login { user, reason },
+            _ if is_not_allowed(&error) => {
+                ConnectError::VirtualHost { user, virtual_host: config.url.virtual_host.clone(), reason }
+            }
+            ErrorKind::IOError(error) if tls::is_tls(error) => ConnectError::Tls(tls::problem(error)),
+            ErrorKind::IOError(_) | ErrorKind::ParsingError(_) => ConnectError::HungUp,
+            _ => ConnectError::Protocol(reason),
         }
     })
 }
