@@ -1,7 +1,7 @@
 //! Brokers that die, come back, hang, or are one of several.
 
 use anyhow::{Result, ensure};
-use overlane::control::neutron::messaging::CallError;
+use overlane::control::neutron::messaging::{CallError, Incoming};
 use overlane_tests::{
     neutron::{LoneBroker, Peer},
     wait::PATIENCE,
@@ -62,6 +62,25 @@ fn of_several_brokers_the_next_one_takes_over_when_one_is_cut_off_or_hangs() -> 
         ensure!(reason.contains("heartbeat"), "{reason}");
         let trouble = agent.messaging.trouble();
         ensure!(trouble.is_some(), "there is no broker left, and no word about it");
+        Ok(())
+    })
+}
+
+#[test]
+fn wherever_a_connection_is_cut_the_agent_is_never_half_subscribed() -> Result<()> {
+    let lone = LoneBroker::start("")?;
+    let _peer = Peer::start(&lone.broker, SETTINGS)?;
+    let settings = "[DEFAULT]\ntransport_url = rabbit://guest:guest@127.0.0.2\n[oslo_messaging_rabbit]\n\
+                    rabbit_retry_interval = 0\nrabbit_interval_max = 0\n";
+    let relay = lone.namespace.inside(|| Relay::start("127.0.0.2:5672", "127.0.0.1:5672"))?;
+    relay.cut_ever_later(97);
+    with_agent(&lone.namespace, settings, async |mut agent| {
+        // Those that are cut while all is being declared are never heard of.
+        agent.connected().await?;
+        while agent.hears_everything().await.is_err() {
+            let is_lost = agent.messaging.trouble().is_some();
+            while is_lost && !matches!(agent.next().await?, Incoming::Connected { .. }) {}
+        }
         Ok(())
     })
 }

@@ -20,6 +20,7 @@ fn durable_mirrored_and_quorum_queues_are_declared_as_the_servers_declare_them()
     for (name, mode, kind) in [
         ("durable", "amqp_durable_queues = True", "classic"),
         ("mirrored", "amqp_durable_queues = True\nrabbit_ha_queues = True", "classic"),
+        ("compressed", "amqp_durable_queues = True\nkombu_compression = gzip", "classic"),
         ("quorum", "rabbit_quorum_queue = True\nrabbit_quorum_delivery_limit = 3", "quorum"),
     ] {
         lone.broker.control(&format!("add_vhost {name}"))?;

@@ -18,6 +18,8 @@ pub(crate) struct Relay {
     streams: Arc<Mutex<Vec<TcpStream>>>,
     is_cut: Arc<AtomicBool>,
     is_silent: Arc<AtomicBool>,
+    /// Bytes that the next connection may bring, and how many more each one after it.
+    allowance: Arc<Mutex<Option<(usize, usize)>>>,
 }
 
 impl Relay {
@@ -51,18 +53,39 @@ impl Relay {
         self.is_silent.store(true, Ordering::SeqCst);
     }
 
+    /// Cuts each connection after so many bytes from the far end, and the next one as many bytes later.
+    pub(crate) fn cut_ever_later(&self, step: usize) {
+        *self.allowance.lock().expect("no panic") = Some((step, step));
+    }
+
+    /// How much a new connection may bring.
+    fn allow(&self) -> usize {
+        match self.allowance.lock().expect("no panic").as_mut() {
+            Some((next, step)) => {
+                *next += *step;
+                *next - *step
+            }
+            None => usize::MAX,
+        }
+    }
+
     fn lead(&self, near: &TcpStream, to: &str) -> io::Result<()> {
         let far = TcpStream::connect(to)?;
         self.streams.lock().expect("no panic").extend([near.try_clone()?, far.try_clone()?]);
-        for (mut from, mut into) in [(near.try_clone()?, far.try_clone()?), (far, near.try_clone()?)] {
+        let directions = [(near.try_clone()?, far.try_clone()?, usize::MAX), (far, near.try_clone()?, self.allow())];
+        for (mut from, mut into, mut allowance) in directions {
             let is_silent = self.is_silent.clone();
             thread::spawn(move || {
                 let mut buffer = [0; 4096];
                 while let Ok(count @ 1..) = from.read(&mut buffer) {
-                    if !is_silent.load(Ordering::SeqCst) && into.write_all(&buffer[..count]).is_err() {
+                    let count = count.min(allowance);
+                    allowance -= count;
+                    let is_passed = is_silent.load(Ordering::SeqCst) || into.write_all(&buffer[..count]).is_ok();
+                    if !is_passed || allowance == 0 {
                         break;
                     }
                 }
+                _ = from.shutdown(Shutdown::Both);
                 _ = into.shutdown(Shutdown::Both);
             });
         }

@@ -111,6 +111,8 @@ async fn log_in(config: &TransportConfig, broker: &Broker, stream: Stream) -> Re
                 ConnectError::VirtualHost { user, virtual_host: config.url.virtual_host.clone(), reason }
             }
             ErrorKind::IOError(error) if tls::is_tls(error) => ConnectError::Tls(tls::problem(error)),
+            // Whether the broker's own words arrive before the end of the connection is a matter of luck.
+            ErrorKind::IOError(_) if config.tls.is_some() => ConnectError::HungUpInTls,
             ErrorKind::IOError(_) | ErrorKind::ParsingError(_) => ConnectError::HungUp,
             _ => ConnectError::Protocol(reason),
         }

@@ -17,7 +17,7 @@ use lapin::{
 use overlane_core::{
     config::{Broker, TransportConfig},
     neutron::{
-        envelope::{CONTENT_ENCODING, CONTENT_TYPE, EnvelopeError, Message, Reply, ReplyTo, Request},
+        envelope::{CONTENT_ENCODING, CONTENT_TYPE, Message, Reply, ReplyTo, Request},
         failure::Failure,
         messages::notification::{Notification, NotificationError},
     },
@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::{
-    Incoming, Subscriptions,
+    Incoming, Subscriptions, compression,
     connect::{Link, connect},
     error::{CallError, ConnectError, reason},
     queues::{self, Subscribed},
@@ -48,7 +48,7 @@ pub(super) struct Session {
     reply_queue: String,
     replies: Replies,
     /// Why the connection is of no more use.
-    failed: watch::Sender<Option<String>>,
+    ended: watch::Sender<Option<String>>,
     seen: Mutex<Seen>,
     complaints: Mutex<BTreeSet<String>>,
 }
@@ -82,7 +82,7 @@ pub(super) async fn open(
         exchange: config.exchange.as_str().into(),
         reply_queue,
         replies: Replies::default(),
-        failed: watch::Sender::new(None),
+        ended: watch::Sender::new(None),
         seen: Mutex::default(),
         complaints: Mutex::default(),
     };
@@ -107,17 +107,15 @@ impl Feed {
 impl Session {
     /// Takes in what arrives, until the connection is lost; returns why it is.
     pub(super) async fn run(&self, feed: &mut Feed, incoming: &mpsc::Sender<Incoming>) -> String {
-        let mut failed = self.failed.subscribe();
+        let mut ended = self.ended.subscribe();
         let events = feed.link.connection.events_listener();
         let Feed { replies, notifications, .. } = feed;
-        let reason = tokio::select! {
+        tokio::select! {
             reason = self.take_replies(replies) => reason,
             reason = self.take_notifications(std::mem::take(notifications), incoming) => reason,
             reason = watch_over(events) => reason,
-            reason = failed.wait_for(Option::is_some) => reason.ok().and_then(|reason| reason.clone()).unwrap_or_default(),
-        };
-        self.replies.give_up();
-        reason
+            reason = ended.wait_for(Option::is_some) => reason.ok().and_then(|reason| reason.clone()).unwrap_or_default(),
+        }
     }
 
     /// Calls a method and waits for the answer as long as the connection lasts.
@@ -127,15 +125,29 @@ impl Session {
         mut request: Request,
         limit: Duration,
     ) -> Result<serde_json::Value, CallError> {
+        let mut ended = self.ended.subscribe();
         let message_id = Uuid::new_v4().simple().to_string();
         request.reply_to = Some(ReplyTo { message_id: message_id.clone(), queue: self.reply_queue.clone() });
         let mut expected = self.replies.expect(&message_id);
-        self.send(topic, &request, Some(limit)).await?;
-        match expected.answer().await {
-            Some(Ok(result)) => Ok(result),
-            Some(Err(failure)) => Err(CallError::Remote { method: request.method, failure }),
-            None => Err(CallError::Disconnected { method: request.method }),
+        let answer = async {
+            self.send(topic, &request, Some(limit)).await?;
+            expected.answer().await.map_err(|failure| CallError::Remote { method: request.method.clone(), failure })
+        };
+        tokio::select! {
+            result = answer => result,
+            _ = ended.wait_for(Option::is_some) => Err(CallError::Disconnected { method: request.method.clone() }),
         }
+    }
+
+    /// Lets nobody wait any longer.
+    pub(super) fn end(&self, reason: &str) {
+        self.ended.send_if_modified(|ended| {
+            let is_first = ended.is_none();
+            if is_first {
+                *ended = Some(reason.to_owned());
+            }
+            is_first
+        });
     }
 
     /// Sends a request, and learns whether there is a queue for it.
@@ -169,7 +181,7 @@ impl Session {
             Err(error) => Err(error),
         };
         // The channel is closed, perhaps as the exchange is gone: everything is made anew.
-        published.inspect_err(|error| _ = self.failed.send_replace(Some(reason(error)))).ok()
+        published.inspect_err(|error| self.end(&reason(error))).ok()
     }
 
     async fn take_replies(&self, replies: &mut Consumer) -> String {
@@ -305,6 +317,8 @@ fn properties() -> BasicProperties {
         .with_priority(0)
 }
 
-fn decode(delivery: &Delivery) -> Result<Message, EnvelopeError> {
-    Message::decode(&delivery.data)
+/// What a message says, or why it is not understood.
+fn decode(delivery: &Delivery) -> Result<Message, String> {
+    let body = compression::unpack(&delivery.data, delivery.properties.headers())?;
+    Message::decode(&body).map_err(|error| error.to_string())
 }

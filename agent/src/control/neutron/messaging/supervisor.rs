@@ -73,12 +73,16 @@ impl Supervisor {
             () = self.incoming.closed() => None,
         };
         self.shared.set_session(None);
+        session.end(reason.as_deref().unwrap_or("the agent stops"));
         match reason {
             Some(reason) => {
                 tracing::warn!(broker, reason, "lost the message broker; forwarding goes on, changes wait");
                 self.shared.set_trouble(Some(format!("{broker}: {reason}")));
-                // Nobody may listen any more, which ends the loop.
-                let _ = self.incoming.send(Incoming::Lost { reason }).await;
+                tokio::select! {
+                    // Nobody may listen any more, which ends the loop.
+                    _ = self.incoming.send(Incoming::Lost { reason }) => (),
+                    () = self.stop.cancelled() => (),
+                }
             }
             None => feed.close(&session).await,
         }
