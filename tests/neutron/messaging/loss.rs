@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use overlane::control::neutron::messaging::{CallError, Incoming};
 use overlane_tests::{
-    neutron::{LoneBroker, Peer},
+    neutron::{Broker, LoneBroker, Peer},
     wait::PATIENCE,
 };
 use serde_json::json;
@@ -57,6 +57,7 @@ fn of_several_brokers_the_next_one_takes_over_when_one_is_cut_off_or_hangs() -> 
         let second = agent.connected().await?;
         ensure!(second != first, "connected to {first} again");
         agent.hears_everything().await?;
+        ensure_that_nothing_is_left(&lone.broker)?;
         find(&second).hold_breath();
         let reason = agent.lost().await?;
         ensure!(reason.contains("heartbeat"), "{reason}");
@@ -81,6 +82,14 @@ fn wherever_a_connection_is_cut_the_agent_is_never_half_subscribed() -> Result<(
             let is_lost = agent.messaging.trouble().is_some();
             while is_lost && !matches!(agent.next().await?, Incoming::Connected { .. }) {}
         }
-        Ok(())
+        ensure_that_nothing_is_left(&lone.broker)
     })
+}
+
+/// Connections that were lost, or did not come about, leave no queues in which messages pile up.
+fn ensure_that_nothing_is_left(broker: &Broker) -> Result<()> {
+    let queues = broker.control("list_queues name")?;
+    let own = queues.lines().filter(|name| name.starts_with("q-agent-notifier-port-update_fanout_")).count();
+    ensure!(own == 1, "queues are left: {queues}");
+    Ok(())
 }

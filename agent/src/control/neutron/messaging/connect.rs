@@ -30,8 +30,9 @@ const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// What was sent must be acknowledged by the broker's kernel within this time, or the connection is dead.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(15);
-/// Largest frame in bytes. lapin sets 32 of them aside for each direction; larger messages take several.
-const FRAME_MAX: u32 = 16 * 1024;
+/// Largest frame in bytes, the least that RabbitMQ accepts: lapin sets 32 of them aside for each direction. Larger messages take
+/// several.
+const FRAME_MAX: u32 = 8 * 1024;
 /// The agent uses a handful.
 const CHANNELS_MAX: u16 = 16;
 

@@ -30,10 +30,12 @@ use super::{
     Incoming, Subscriptions, compression,
     connect::{Link, connect},
     error::{CallError, ConnectError, reason},
-    queues::{self, Subscribed},
+    queues::{self, OwnQueues, Subscribed},
     replies::{Replies, Seen},
 };
 
+/// A broker that declares queues for all agents of a cloud at once takes its time.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for the last words.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Complaints about messages that are remembered, so that each is made once.
@@ -59,34 +61,44 @@ pub(super) struct Feed {
     replies: Consumer,
     notifications: Vec<Consumer>,
     channel: Channel,
-    own: Vec<String>,
+    own: OwnQueues,
     directed: Vec<String>,
     /// What the broker has made differently from what the configuration asks for, in words.
     pub(super) mismatches: Vec<String>,
 }
 
-/// Connects to a broker and listens. Nothing is missed afterwards, and nothing that was said before is heard.
+/// Connects to a broker and listens. Nothing is missed afterwards. Queues of the connection before, `stale`, are taken away if
+/// they are still there.
 pub(super) async fn open(
     config: &TransportConfig,
     broker: &Broker,
     subscriptions: &Subscriptions,
+    own: &OwnQueues,
+    stale: Option<&OwnQueues>,
 ) -> Result<(Session, Feed), ConnectError> {
     let link = connect(config, broker).await?;
-    let Subscribed { replies, reply_queue, notifications, channel, own, directed, mismatches } =
-        queues::subscribe(&link.connection, config, subscriptions).await?;
+    let subscribing = async {
+        if let Some(stale) = stale {
+            queues::delete_stale(&link.connection, stale).await?;
+        }
+        queues::subscribe(&link.connection, config, subscriptions, own).await
+    };
+    let too_late = |_| ConnectError::Timeout("declaring queues", SUBSCRIBE_TIMEOUT.as_secs());
+    let subscribed = tokio::time::timeout(SUBSCRIBE_TIMEOUT, subscribing).await.map_err(too_late)??;
+    let Subscribed { replies, notifications, channel, directed, mismatches } = subscribed;
     let publisher = queues::open_channel(&link.connection).await?;
     let confirming = publisher.confirm_select(ConfirmSelectOptions::default()).await;
     confirming.map_err(|error| ConnectError::Protocol(reason(&error)))?;
     let session = Session {
         publisher,
         exchange: config.exchange.as_str().into(),
-        reply_queue,
+        reply_queue: own.reply.clone(),
         replies: Replies::default(),
         ended: watch::Sender::new(None),
         seen: Mutex::default(),
         complaints: Mutex::default(),
     };
-    Ok((session, Feed { link, replies, notifications, channel, own, directed, mismatches }))
+    Ok((session, Feed { link, replies, notifications, channel, own: own.clone(), directed, mismatches }))
 }
 
 impl Feed {

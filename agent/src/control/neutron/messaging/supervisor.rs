@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Incoming, Shared, Subscriptions,
+    queues::OwnQueues,
     retry::Retry,
     session::{Feed, Session, open},
 };
@@ -28,16 +29,18 @@ impl Supervisor {
         let stop = self.stop.clone();
         let mut retry = Retry::new(self.config.connection, self.config.url.brokers.len(), luck());
         let mut said = Said::default();
+        let (mut own, mut stale) = (OwnQueues::new(&self.subscriptions), None);
         while !stop.is_cancelled() && !self.incoming.is_closed() {
             let broker = &self.config.url.brokers[retry.broker()];
             let attempt = tokio::select! {
-                attempt = open(&self.config, broker, &self.subscriptions) => attempt,
+                attempt = open(&self.config, broker, &self.subscriptions, &own, stale.as_ref()) => attempt,
                 () = stop.cancelled() => break,
                 () = self.incoming.closed() => break,
             };
             let pause = match attempt {
                 Ok((session, feed)) => {
                     said.connected(&broker.to_string(), &feed.mismatches);
+                    stale = Some(std::mem::replace(&mut own, OwnQueues::new(&self.subscriptions)));
                     let begun = Instant::now();
                     self.use_up(Arc::new(session), feed, &broker.to_string()).await;
                     retry.lost(begun.elapsed(), luck())
