@@ -103,8 +103,12 @@ impl Agent {
             "topic": L2POPULATION_TOPIC, "method": "add_fdb_entries", "version": "1.0", "arguments": entries, "host": HOST,
         });
         self.call("say", directed).await.context("having something said to this host")?;
-        let heard = self.notification().await?;
-        ensure!(matches!(&heard, Notification::AddFdb(_)), "{heard:?}");
+        let heard = self.next().await?;
+        let is_directed = matches!(
+            &heard,
+            Incoming::Notification { notification: Notification::AddFdb(_), is_directed: true, request_id: _ }
+        );
+        ensure!(is_directed, "{heard:?}");
         Ok(())
     }
 

@@ -85,8 +85,11 @@ impl Relay {
                         break;
                     }
                 }
-                _ = from.shutdown(Shutdown::Both);
-                _ = into.shutdown(Shutdown::Both);
+                // The far end may give up sooner: what holds its breath does not pass that on either.
+                if !is_silent.load(Ordering::SeqCst) {
+                    _ = from.shutdown(Shutdown::Both);
+                    _ = into.shutdown(Shutdown::Both);
+                }
             });
         }
         Ok(())

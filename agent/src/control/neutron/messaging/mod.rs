@@ -83,6 +83,8 @@ pub enum Incoming {
     Notification {
         /// What.
         notification: Notification,
+        /// Whether it was sent to this host alone.
+        is_directed: bool,
         /// The request that it comes from, as the server's log has it.
         request_id: Option<String>,
     },

@@ -19,6 +19,9 @@ use super::{
 /// Messages that the broker sends ahead of what the agent has taken in, when the configuration leaves it to the agent.
 const PREFETCH: u16 = 100;
 
+/// What the names of exchanges for all agents end in.
+pub(super) const FAN_OUT_SUFFIX: &str = "_fanout";
+
 /// Names of the queues that are nobody else's. An attempt to connect that fails may leave them, and the next one finds them
 /// again; once a connection was made, the next one has new ones.
 #[derive(Clone)]
@@ -59,7 +62,7 @@ impl OwnQueues {
 
 impl Topic {
     fn fan_out_exchange(&self) -> String {
-        format!("{}_fanout", self.name)
+        format!("{}{FAN_OUT_SUFFIX}", self.name)
     }
 }
 

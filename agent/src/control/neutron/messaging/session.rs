@@ -263,7 +263,10 @@ impl Session {
         let request_id = request.request_id.clone();
         tracing::debug!(method = request.method, request_id, "notification");
         match Notification::parse(request) {
-            Ok(notification) => Some(Incoming::Notification { notification, request_id }),
+            Ok(notification) => {
+                let is_directed = !delivery.exchange.as_str().ends_with(queues::FAN_OUT_SUFFIX);
+                Some(Incoming::Notification { notification, is_directed, request_id })
+            }
             Err(NotificationError::UnknownMethod { method }) => {
                 tracing::debug!(method, "a notification of no use");
                 None
