@@ -1,6 +1,6 @@
 //! Brokers that die, come back, hang, or are one of several.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use overlane::control::neutron::messaging::{CallError, Incoming};
 use overlane_tests::{
     neutron::{Broker, LoneBroker, Peer},
@@ -36,6 +36,23 @@ fn a_broker_that_was_killed_and_comes_back_finds_the_agent_listening_to_everythi
         broker.start_again()?;
         agent.connected().await?;
         agent.hears_everything_again().await
+    })
+}
+
+#[test]
+fn a_queue_that_the_broker_takes_away_is_replaced_with_all_others() -> Result<()> {
+    let lone = LoneBroker::start("")?;
+    let _peer = Peer::start(&lone.broker, SETTINGS)?;
+    with_agent(&lone.namespace, SETTINGS, async |mut agent| {
+        agent.connected().await?;
+        let queues = lone.broker.control("list_queues name")?;
+        let queue = queues.lines().find(|name| name.starts_with("q-agent-notifier-network-update_fanout_"));
+        lone.broker.control(&format!("delete_queue {}", queue.context("there is no such queue")?))?;
+        let reason = agent.lost().await?;
+        ensure!(reason.contains("has taken a queue away"), "{reason}");
+        agent.connected().await?;
+        agent.hears_everything().await?;
+        ensure_that_nothing_is_left(&lone.broker)
     })
 }
 
