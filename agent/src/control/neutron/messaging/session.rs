@@ -40,8 +40,11 @@ const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Complaints about messages that are remembered, so that each is made once.
 const COMPLAINTS_MAX: usize = 100;
+/// How many characters of one are shown: it quotes what the message says.
+const COMPLAINT_LENGTH_MAX: usize = 500;
 /// What oslo.messaging's `ping` calls; operators use it to look for agents that do not listen.
 const PING: &str = "oslo_rpc_server_ping";
+const PING_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection, as those who call see it.
 pub(super) struct Session {
@@ -290,13 +293,17 @@ impl Session {
         };
         let unique_id = Some(Uuid::new_v4().simple().to_string());
         let reply = Reply { message_id: reply_to.message_id, outcome, is_last: true, unique_id };
-        self.publish(ShortString::default(), queue, &reply.encode(), properties()).await;
+        // A broker that takes nothing at the moment must not keep notifications waiting.
+        let body = reply.encode();
+        let _ =
+            tokio::time::timeout(PING_LIMIT, self.publish(ShortString::default(), queue, &body, properties())).await;
     }
 
     /// Warns of something, once.
     fn complain(&self, complaint: &str) {
+        let complaint: String = complaint.chars().take(COMPLAINT_LENGTH_MAX).collect();
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaints.len() < COMPLAINTS_MAX && complaints.insert(complaint.to_owned()) {
+        if complaints.len() < COMPLAINTS_MAX && complaints.insert(complaint.clone()) {
             tracing::warn!("{complaint}");
         } else {
             tracing::debug!("{complaint}");
