@@ -17,7 +17,11 @@ use tracing_subscriber::EnvFilter;
 /// When the file cannot be written to.
 pub fn start(debug: bool, file: Option<&Path>) -> anyhow::Result<()> {
     let default = if debug { "overlane=debug,warn" } else { "overlane=info,warn" };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // It says of a lost connection what the agent says better, and at its finest level what was sent, passwords included.
+    if let Ok(silence) = "lapin=off".parse() {
+        filter = filter.add_directive(silence);
+    }
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     match file {
         Some(file) => {

@@ -21,6 +21,7 @@ macro_rules! expect_of_agents {
 
 mod broker;
 mod connectivity;
+mod messaging;
 mod migration;
 mod ports;
 mod restarts;

@@ -79,6 +79,11 @@ impl Broker {
         })
     }
 
+    /// Where it runs.
+    pub(super) fn host(&self) -> &Container {
+        &self.host
+    }
+
     /// Runs `rabbitmqctl` with `words` and returns what it prints.
     ///
     /// # Errors

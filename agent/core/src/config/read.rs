@@ -193,11 +193,9 @@ impl<'a> Reader<'a> {
                 self.problem("overlane", "control", "expected file or neutron");
                 return None;
             }
-            None if self.text("overlane", "topology").is_some() => {
-                if is_of_neutron {
-                    let message = "there is a transport_url as well: say which of them counts by [overlane] control";
-                    self.problem("overlane", "topology", message);
-                }
+            None if is_of_neutron && self.text("overlane", "topology").is_some() => {
+                let message = "there is a transport_url as well: say which of them counts by [overlane] control";
+                self.problem("overlane", "topology", message);
             }
             None if is_of_neutron => return self.neutron().map(|neutron| Control::Neutron(Box::new(neutron))),
             None => (),

@@ -145,7 +145,7 @@ impl Neutron {
 
     fn take_outcome(&mut self, outcome: Result<Result<ReportOutcome, CallError>, tokio::task::JoinError>) {
         let Ok(outcome) = outcome else { return };
-        if self.reporter.take_outcome(outcome) {
+        if self.reporter.take_outcome(&outcome) {
             self.controller.resync();
         }
     }
