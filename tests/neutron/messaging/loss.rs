@@ -15,7 +15,7 @@ use super::{
 
 #[test]
 fn a_broker_that_was_killed_and_comes_back_finds_the_agent_listening_to_everything() -> Result<()> {
-    let LoneBroker { mut broker, namespace, world: _world } = LoneBroker::start("")?;
+    let LoneBroker { broker, namespace, world: _world } = LoneBroker::start("")?;
     let _peer = Peer::start(&broker, SETTINGS)?;
     with_agent(&namespace, SETTINGS, async |mut agent| {
         agent.connected().await?;
