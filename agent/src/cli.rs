@@ -162,6 +162,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let view = show::View::observe(&files::load(&files.config_files)?)?;
             show::show(subject, &show::Selection { port, address }, &view, output.output, &mut io::stdout().lock())
         }
-        Command::Config(ConfigCommand::Check(files)) => config_check::check(&files.config_files, &mut io::stdout().lock()),
+        Command::Config(ConfigCommand::Check(files)) => {
+            config_check::check(&files.config_files, &mut io::stdout().lock())
+        }
     }
 }

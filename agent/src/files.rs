@@ -1,8 +1,7 @@
 //! Reading configuration and topology files: the only place where their bytes come from.
 
 use std::{
-    fs,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 

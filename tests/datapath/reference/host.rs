@@ -1,16 +1,22 @@
 //! A host whose maps are filled by the plan, as its agent does it.
 
-use std::{collections::{BTreeMap, BTreeSet}, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use overlane_abi::{DropReason, Fragment, FragmentKey, Hook, Member, Source, names};
 use overlane_core::{
     action::{Action, DatapathAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
-    config::{ComputeTaps, Config, Control, FastPath, FlowConfig},
+    config::{ComputeTaps, Config, Control, FastPath, FlowConfig, QosConfig},
     desired::{Desired, LocalPort, Network},
     map_entry::member_key,
     model::{NetworkId, PortId, Segment},
     observed::{DatapathState, Link, LinkKind, Observed},
     plan,
+    qos::Qos,
     security::{Direction, Groups, PortSecurity, Rulebook, model},
 };
 
@@ -74,7 +80,14 @@ impl Host {
             }
         };
         let of_port = port.security.filter().and_then(|filter| filter.groups.clone());
-        let local = LocalPort { mac: port.mac, addresses, admin_state_up: true, device_owner: String::new(), security: port.security };
+        let local = LocalPort {
+            mac: port.mac,
+            addresses,
+            admin_state_up: true,
+            device_owner: String::new(),
+            security: port.security,
+            qos: Qos::default(),
+        };
         let network = Network {
             name: "n".to_owned(),
             segment: Segment::Local,
@@ -146,6 +159,7 @@ fn config() -> Config {
         unused_device_grace: Duration::from_secs(60),
         fast_path: FastPath::Auto,
         flows: FlowConfig::default(),
+        qos: QosConfig::default(),
         bpffs: "/sys/fs/bpf".into(),
     }
 }

@@ -13,6 +13,7 @@ use super::{groups::Groups, members::Members, port::Port};
 use crate::{
     desired::{Desired, LocalPort, Neighbor, Network},
     model::{Mac, NetworkId, PortId, SecurityGroupId, Segment},
+    qos::Qos,
     security::{Filter, PortSecurity, Rulebook, sources},
     update::EntryChange,
 };
@@ -130,6 +131,7 @@ impl Cloud {
             admin_state_up: port.admin_state_up,
             device_owner: port.device_owner.clone(),
             security,
+            qos: Qos::default(),
         })
     }
 

@@ -172,9 +172,8 @@ impl Members {
             return;
         };
         let until = now + SUSPICION;
-        let of_address = |(address, (mac, vtep)): (&IpAddr, &(Mac, IpAddr))| {
-            (*vtep, FdbEntry { mac: *mac, address: *address })
-        };
+        let of_address =
+            |(address, (mac, vtep)): (&IpAddr, &(Mac, IpAddr))| (*vtep, FdbEntry { mac: *mac, address: *address });
         let known = self.addresses.iter().map(of_address).chain(self.flood.iter().map(|vtep| (*vtep, FdbEntry::FLOOD)));
         self.suspects = known.filter(|entry| !told.contains(entry)).map(|entry| (entry, until)).collect();
     }

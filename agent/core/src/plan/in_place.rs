@@ -12,8 +12,7 @@ use crate::{
 /// Ports whose taps are in their network's bridge, together with what leads to the other hosts, and held to what they should be
 /// held to. One that is switched off may be down.
 pub fn ports_in_place(desired: &Desired, observed: &Observed, config: &Config) -> BTreeSet<PortId> {
-    let links: BTreeMap<&str, &Link> =
-        observed.kernel.links.values().map(|link| (link.name.as_str(), link)).collect();
+    let links: BTreeMap<&str, &Link> = observed.kernel.links.values().map(|link| (link.name.as_str(), link)).collect();
     let mut in_place = BTreeSet::new();
     for (id, network) in &desired.networks {
         let Some(bridge) = connected_bridge(*id, network, &links, config) else { continue };
@@ -32,12 +31,7 @@ pub fn ports_in_place(desired: &Desired, observed: &Observed, config: &Config) -
 }
 
 /// The bridge of a network, by interface index, if what leads to the other hosts is in it.
-fn connected_bridge(
-    id: NetworkId,
-    network: &Network,
-    links: &BTreeMap<&str, &Link>,
-    config: &Config,
-) -> Option<u32> {
+fn connected_bridge(id: NetworkId, network: &Network, links: &BTreeMap<&str, &Link>, config: &Config) -> Option<u32> {
     let (bridge, segment) = match &network.segment {
         Segment::Vxlan(vni) => (id.bridge_name(), Some(vxlan_name(*vni))),
         Segment::Vlan { physical_network, vid } => {

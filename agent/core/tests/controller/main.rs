@@ -70,8 +70,10 @@ fn a_restarted_agent_reads_ports_that_work_without_disturbing_them() {
     assert_eq!(details_of(&asked), Vec::<&String>::new());
     assert!(world.ports.values().all(|port| port.status == "ACTIVE"));
     assert_eq!(world.desired.networks[&network(1)].local_ports.len(), 2);
-    let told: Vec<_> =
-        asked.iter().filter_map(|asked| if let Question::Status(status) = asked { Some(status) } else { None }).collect();
+    let told: Vec<_> = asked
+        .iter()
+        .filter_map(|asked| if let Question::Status(status) = asked { Some(status) } else { None })
+        .collect();
     assert_eq!(told.len(), 1, "only to be told who else is in the network: {told:?}");
     assert!(told[0].refresh && told[0].up.len() == 1);
 }

@@ -274,7 +274,8 @@ impl World {
 
 /// What l2population tells of one network.
 pub(crate) fn fdb(network: NetworkId, ports: Value) -> Value {
-    let entries = json!({ network.to_string(): { "segment_id": vni(network), "network_type": "vxlan", "ports": ports } });
+    let entries =
+        json!({ network.to_string(): { "segment_id": vni(network), "network_type": "vxlan", "ports": ports } });
     json!({ "fdb_entries": entries })
 }
 

@@ -9,7 +9,7 @@ use overlane_core::{
         messages::{
             Call,
             devices::{
-                GetDevicesDetailsList, GetDevicesDetailsListAndFailedDevices, DetailsAndFailures, UpdateDeviceList,
+                DetailsAndFailures, GetDevicesDetailsList, GetDevicesDetailsListAndFailedDevices, UpdateDeviceList,
             },
             ports::GetPortsByVnicTypeAndHost,
             resources::{BulkPull, KINDS},

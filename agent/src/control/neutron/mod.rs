@@ -14,10 +14,7 @@ use overlane_core::{
     config::{Config, NeutronConfig},
     neutron::{
         controller::{Answer, Controller, Failure, HostView, News, Question, Settings},
-        messages::{
-            report::ReportOutcome,
-            resources,
-        },
+        messages::{report::ReportOutcome, resources},
     },
     update::Update,
 };
