@@ -10,10 +10,15 @@ use overlane_core::{
     plan,
 };
 
-use crate::{datapath::Datapath, files::Loaded, host, instance, kernel::Kernel};
+use crate::{
+    datapath::{Datapath, Kept},
+    files::Loaded,
+    host, instance,
+    kernel::Kernel,
+};
 
-/// Detaches every program, but for those that filter ports with security groups and for what carries VLANs where the kernel
-/// cannot; with `purge` those, too, and every device that Overlane has made.
+/// Detaches every program, but for those that filter ports with security groups, limit or mark what ports send, or carry VLANs where
+/// the kernel cannot; with `purge` those, too, and every device and every limit that Overlane has made.
 ///
 /// # Errors
 /// When an agent is running, or the kernel refuses.
@@ -24,13 +29,22 @@ pub fn detach(loaded: &Loaded, purge: bool, out: &mut impl Write) -> anyhow::Res
     let config = &loaded.config;
     if !purge {
         let settings = host::load_settings(config, true);
-        let filtered = Datapath::filter_only(&config.bpffs, &settings).context("leaving only the filters")?;
-        if filtered > 0 {
+        let kept = Datapath::filter_only(&config.bpffs, &settings).context("leaving only the filters")?;
+        if kept != Kept::default() {
             writeln!(out, "No program forwards any more: bridges, vxlan and VLAN devices carry everything.")?;
-            writeln!(
-                out,
-                "{filtered} ports stay filtered, and new ones closed; to open them all: overlane detach --purge"
-            )?;
+            let Kept { filtered, under_policy } = kept;
+            if filtered > 0 {
+                writeln!(
+                    out,
+                    "{filtered} ports stay filtered, and new ones closed; to open them all: overlane detach --purge"
+                )?;
+            }
+            if under_policy > 0 {
+                writeln!(
+                    out,
+                    "What {under_policy} ports send stays limited or marked; that ends with: overlane detach --purge"
+                )?;
+            }
             return Ok(());
         }
     }
@@ -73,7 +87,7 @@ async fn remove_devices(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result
         kernel.apply(step).await?;
     }
     if actions.is_empty() {
-        writeln!(out, "There is no device that Overlane has made.")?;
+        writeln!(out, "There is no device and no limit that Overlane has made.")?;
     }
     Ok(())
 }

@@ -53,7 +53,9 @@ impl Drift {
                 | KernelAction::MoveIntoBridge { ifindex, .. } => was_there(ifindex),
                 KernelAction::AddFdb(entry) | KernelAction::DeleteFdb(entry) => was_there(&entry.ifindex),
                 KernelAction::CreateGuard { .. } | KernelAction::RemoveGuard => true,
-                KernelAction::Release { ifindex, .. } => was_there(ifindex),
+                KernelAction::Release { ifindex, .. }
+                | KernelAction::SetLimit { ifindex, .. }
+                | KernelAction::RemoveLimit { ifindex, .. } => was_there(ifindex),
                 // The underlay, taps that go and what is no longer wanted are followed, not repaired.
                 KernelAction::Close { .. }
                 | KernelAction::GiveBack { .. }
@@ -62,7 +64,9 @@ impl Drift {
                 | KernelAction::ResolveNeighbor { .. } => false,
             },
             Action::Datapath(action) => match action {
-                DatapathAction::Put(MapEntry::Port(ifindex, _) | MapEntry::VlanDevice(ifindex, _))
+                DatapathAction::Put(
+                    MapEntry::Port(ifindex, _) | MapEntry::VlanDevice(ifindex, _) | MapEntry::Qos(ifindex, _),
+                )
                 | DatapathAction::Attach { ifindex, .. } => was_there(ifindex),
                 DatapathAction::Put(MapEntry::Vlan(key, vlan)) => {
                     was_there(&key.nic) && (vlan.device == 0 || was_there(&vlan.device))

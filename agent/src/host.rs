@@ -31,8 +31,8 @@ pub struct LinuxHost {
     kernel: Kernel,
     monitor: Monitor,
     config: Config,
-    /// Whether the control plane knows security groups; `None` before it has said anything.
-    is_closed: Option<bool>,
+    /// What was asked of the programs; `None` before the control plane has said anything.
+    asked: Option<Asked>,
     fast_lane: FastLane,
     /// When the host came from another filter, if it was a short while ago.
     taken_over: Option<Instant>,
@@ -41,8 +41,17 @@ pub struct LinuxHost {
     leftovers_of: Option<BTreeSet<String>>,
 }
 
+/// What decides about lanes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    /// Whether there are security groups, so that taps are closed until they are filtered.
+    is_closed: bool,
+    /// Whether programs are wanted at all.
+    needs_programs: bool,
+}
+
 enum FastLane {
-    /// By configuration, and nothing has to be filtered.
+    /// By configuration, and nothing has to be filtered, limited or marked.
     Off,
     On(Box<Datapath>),
     /// Wanted, but not to be had for the moment: tried again with every full pass.
@@ -61,7 +70,7 @@ impl LinuxHost {
             kernel,
             monitor,
             config: config.clone(),
-            is_closed: None,
+            asked: None,
             fast_lane: FastLane::Off,
             taken_over: None,
             flow_log: None,
@@ -69,22 +78,22 @@ impl LinuxHost {
         }
     }
 
-    /// Takes up whatever lane the configuration and the system allow, and logs which and why. Filters need eBPF also where
-    /// forwarding does not use it.
-    fn choose_lanes(&mut self, is_closed: bool) -> anyhow::Result<()> {
-        if self.is_closed.replace(is_closed) == Some(is_closed) {
+    /// Takes up whatever lane the configuration and the system allow, and logs which and why. Filters and QoS policies need eBPF
+    /// also where forwarding does not use it.
+    fn choose_lanes(&mut self, asked: Asked) -> anyhow::Result<()> {
+        if self.asked.replace(asked) == Some(asked) {
             return Ok(());
         }
         // Its programs stay attached until the new ones take their place.
         self.fast_lane = FastLane::Off;
-        if self.config.fast_path == FastPath::Off && !is_closed {
+        if !asked.needs_programs {
             Datapath::remove(&self.config.bpffs).context("detaching the programs of an earlier agent")?;
             tracing::info!("fast path off by configuration: the kernel lane carries everything");
             return Ok(());
         }
         let is_new = !datapath::pin_directory(&self.config.bpffs).exists();
         self.taken_over = is_new.then(Instant::now);
-        self.fast_lane = FastLane::open(&self.config, is_closed);
+        self.fast_lane = FastLane::open(&self.config, asked.is_closed);
         Ok(())
     }
 
@@ -109,7 +118,9 @@ impl LinuxHost {
         match takeover::remove_leftovers(&taps) {
             Ok(0) => (),
             Ok(_) => {
-                tracing::info!("the Linux bridge agent's iptables, ebtables and ipset rules for our ports are removed");
+                tracing::info!(
+                    "the Linux bridge agent's iptables, ebtables, ipset and tc rules for our ports are removed"
+                );
             }
             Err(error) => {
                 let error = format!("{error:#}");
@@ -121,12 +132,13 @@ impl LinuxHost {
 
 impl Host for LinuxHost {
     async fn observe(&mut self, desired: &Desired, look: Look, observed: &mut Observed) -> anyhow::Result<()> {
-        let is_closed = self.is_closed;
-        self.choose_lanes(desired.closed_by_default)?;
-        let taken_over = observed.taken_over.take().filter(|_| is_closed == self.is_closed);
+        let before = self.asked;
+        let needs_programs = self.config.fast_path == FastPath::Auto || desired.needs_programs();
+        self.choose_lanes(Asked { is_closed: desired.closed_by_default, needs_programs })?;
+        let taken_over = observed.taken_over.take().filter(|_| before == self.asked);
         let known = match look {
             // Another lane has other maps.
-            _ if is_closed != self.is_closed => None,
+            _ if before != self.asked => None,
             Look::Everything => None,
             Look::Devices | Look::Nothing => Some(std::mem::take(observed)),
         };
@@ -204,7 +216,8 @@ impl Host for LinuxHost {
                 }
             }
             FastLane::Unavailable { reason } => {
-                match Datapath::open(&self.config.bpffs, &load_settings(&self.config, self.is_closed == Some(true))) {
+                let is_closed = self.asked.is_some_and(|asked| asked.is_closed);
+                match Datapath::open(&self.config.bpffs, &load_settings(&self.config, is_closed)) {
                     Ok(datapath) => {
                         tracing::info!("fast path available again");
                         self.fast_lane = FastLane::On(Box::new(datapath));
@@ -261,7 +274,7 @@ impl FastLane {
                 match config.fast_path {
                     FastPath::Auto => tracing::info!(%bpffs, "fast path on: eBPF programs loaded, maps pinned"),
                     FastPath::Off => {
-                        tracing::info!(%bpffs, "fast path off by configuration: eBPF programs only filter");
+                        tracing::info!(%bpffs, "fast path off by configuration: eBPF programs only filter, limit and mark");
                     }
                 }
                 Self::On(Box::new(datapath))

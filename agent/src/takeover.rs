@@ -1,4 +1,4 @@
-//! Removes what the Linux bridge agent has left in iptables, ip6tables, ebtables and ipset, once its ports are filtered by eBPF.
+//! Removes what the Linux bridge agent has left in iptables, ip6tables, ebtables, ipset and tc, once its ports are filtered by eBPF.
 //! The only user of these programs; where one is not installed, there is nothing of it.
 
 use std::{
@@ -31,12 +31,27 @@ pub(crate) fn remove_leftovers(taps: &BTreeSet<String>) -> anyhow::Result<usize>
         }
         removed += usize::from(!commands.is_empty());
     }
+    removed += remove_limits(taps)?;
     // What rules no longer refer to.
     if removed > 0
         && let Some(sets) = output("ipset", &["list", "-terse"])?
     {
         for set in leftovers::unused_sets(&sets) {
             run("ipset", &["destroy", set], "")?;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes limits of what machines send, which would hold what goes to the bridge down a second time; returns how many.
+fn remove_limits(taps: &BTreeSet<String>) -> anyhow::Result<usize> {
+    let Some(qdiscs) = output("tc", &["qdisc", "show"])? else { return Ok(0) };
+    let mut removed = 0;
+    for tap in leftovers::taps_with_ingress(&qdiscs, taps) {
+        let filters = output("tc", &["filter", "show", "dev", tap, "parent", "ffff:"])?.unwrap_or_default();
+        if leftovers::are_limit(&filters) {
+            run("tc", &["qdisc", "del", "dev", tap, "ingress"], "")?;
+            removed += 1;
         }
     }
     Ok(removed)

@@ -1,8 +1,15 @@
 //! The time by which flows are remembered.
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 
 pub const SECOND: u64 = 1_000_000_000;
+
+/// Nanoseconds of the kernel's monotonic clock, to the nanosecond.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: a helper call without arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
 
 /// What a CPU knows of the time.
 #[repr(C)]

@@ -6,13 +6,13 @@ use overlane_abi::{Outcome, Port};
 use crate::{
     encap, maps,
     parse::{Ethernet, InnerIp},
-    respond, security, size,
+    qos, respond, security, size,
     skb::Skb,
     too_big,
     verdict::Verdict,
 };
 
-/// Admits, answers, switches locally, encapsulates, or leaves the packet to the bridge.
+/// Admits, limits and marks, answers, switches locally, encapsulates, or leaves the packet to the bridge.
 #[inline(always)]
 pub fn forward(skb: Skb) -> Verdict {
     let Some(port) = maps::port(skb.ifindex()) else {
@@ -23,6 +23,11 @@ pub fn forward(skb: Skb) -> Verdict {
     };
     if port.flags & Port::SECURED != 0
         && let Err(reason) = security::admit_sent(skb, &frame, port)
+    {
+        return Verdict::Drop(reason);
+    }
+    if port.flags & Port::QOS != 0
+        && let Err(reason) = qos::apply(skb, &frame)
     {
         return Verdict::Drop(reason);
     }

@@ -15,6 +15,7 @@ mod from_port;
 mod from_uplink;
 mod maps;
 mod parse;
+mod qos;
 mod respond;
 mod security;
 mod size;

@@ -2,6 +2,7 @@
 
 mod events;
 mod flows;
+mod qos;
 mod scratch;
 mod security;
 
@@ -20,6 +21,7 @@ pub use events::{event_budget, log_rate, put_event};
 pub use flows::{
     FlowKey, Table, find_flow, flow, flow_timeout, forget_flow, forget_fragment, fragment, put_flow, put_fragment,
 };
+pub use qos::{draw, qos};
 pub use scratch::scratch;
 pub use security::{Lookup, count_hit, generation, member, rules, source};
 

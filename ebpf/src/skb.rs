@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_ADJ_ROOM_ENCAP_L2_SHIFT, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
+    bindings::{BPF_ADJ_ROOM_ENCAP_L2_SHIFT, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
     helpers::{bpf_csum_level, bpf_get_hash_recalc, bpf_skb_change_tail, bpf_skb_vlan_pop, bpf_skb_vlan_push},
     programs::TcContext,
 };
@@ -182,6 +182,12 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     pub fn write<T>(self, offset: usize, value: &T) -> Result<(), HelperRefused> {
         self.ctx.store(offset, value, 0).map_err(|_| HelperRefused)
+    }
+
+    /// As `write`, for bytes that no checksum of the packet makes up for: the kernel may have the sum of all of them.
+    #[inline(always)]
+    pub fn write_summed<T>(self, offset: usize, value: &T) -> Result<(), HelperRefused> {
+        self.ctx.store(offset, value, BPF_F_RECOMPUTE_CSUM.into()).map_err(|_| HelperRefused)
     }
 
     /// Makes `len` bytes of room behind the Ethernet header, `flags` saying what will stand there.

@@ -6,6 +6,7 @@ mod harness;
 mod learning;
 mod network;
 mod port;
+mod qos;
 mod reference;
 mod respond;
 mod security;

@@ -11,6 +11,7 @@ pub use crate::map_entry::{MapEntry, MapKey, SecurityEntry, SecurityKey};
 use crate::{
     model::{Mac, NetworkId, Vid, Vni},
     observed::FdbEntry,
+    qos::Tbf,
 };
 
 /// One step. Every step is idempotent: made-already and gone-already are success.
@@ -152,6 +153,24 @@ pub enum KernelAction {
         ifindex: u32,
         /// Interface name, for people.
         name: String,
+    },
+    /// Limit what the machine behind a tap receives.
+    SetLimit {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name, for people.
+        name: String,
+        /// To what.
+        tbf: Tbf,
+    },
+    /// Remove the limit of what the machine behind a tap receives.
+    RemoveLimit {
+        /// Interface index.
+        ifindex: u32,
+        /// Interface name, for people.
+        name: String,
+        /// The queueing discipline that goes, by the major number of its handle.
+        handle: u16,
     },
     /// Add a static FDB entry. Several entries with a zero MAC make a flood list.
     AddFdb(FdbEntry),
@@ -297,6 +316,8 @@ impl KernelAction {
             | Self::DeleteLink { ifindex, .. }
             | Self::Release { ifindex, .. }
             | Self::Close { ifindex, .. }
+            | Self::SetLimit { ifindex, .. }
+            | Self::RemoveLimit { ifindex, .. }
             | Self::ResolveNeighbor { uplink: ifindex, .. } => Some(*ifindex),
             Self::AddFdb(entry) | Self::DeleteFdb(entry) => Some(entry.ifindex),
         }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{Mac, NetworkId, PortId, Segment},
+    qos::Qos,
     security::{Groups, PortSecurity, Rulebook},
 };
 
@@ -83,6 +84,8 @@ pub struct LocalPort {
     pub device_owner: String,
     /// What it may send and receive.
     pub security: PortSecurity,
+    /// How fast, and how that is marked.
+    pub qos: Qos,
 }
 
 /// The owner of an address.
@@ -92,6 +95,14 @@ pub struct Neighbor {
     pub mac: Mac,
     /// Whether it routes, which a neighbour advertisement must say.
     pub is_router: bool,
+}
+
+impl Desired {
+    /// Whether there is something that only eBPF can do: security groups, and limits and marks of what machines send.
+    pub fn needs_programs(&self) -> bool {
+        let mut ports = self.networks.values().flat_map(|network| network.local_ports.values());
+        self.closed_by_default || ports.any(|port| port.qos.needs_programs())
+    }
 }
 
 /// [`Desired`] as one process tells it to another: rules rather than what they have been compiled to.

@@ -1,4 +1,4 @@
-//! What the Linux bridge agent leaves in iptables, ip6tables, ebtables and ipset, by the names that it gives (contract §6.2): which
+//! What the Linux bridge agent leaves in iptables, ip6tables, ebtables, ipset and tc, by the names that it gives (contract §6.2): which
 //! of it belongs to ports that are filtered by eBPF now, and the commands that remove that and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +9,11 @@ const PREFIX: &str = "neutron-linuxbri-";
 const SHARED_TOP: &str = "neutron-filter-top";
 /// How much of a device name, from its fourth character on, is in the name of a chain.
 const CHAIN_CHARACTERS: usize = 10;
+/// Begins the names of the chains that mark what ports send, and how much of a device name, from its fourth character on, follows.
+const QOS_PREFIX: &str = "qos-o";
+const QOS_CHARACTERS: usize = 6;
+/// The preference of the filters that limit what ports send (`neutron/agent/linux/tc_lib.py`).
+const LIMIT_PREFERENCE: &str = "49";
 /// Begin the names of ebtables chains, in front of the whole device name.
 const EBTABLES_PREFIXES: [&str; 2] = ["neutronMAC-", "neutronARP-"];
 /// Begin the names of sets of addresses.
@@ -117,17 +122,19 @@ impl<'a> Removal<'a> {
     }
 }
 
-/// Names of the chains for what a tap's port receives, sends, and may send as.
-fn port_chains(tap: &str) -> [String; 3] {
-    let characters = tap.get(3..3 + CHAIN_CHARACTERS).unwrap_or_default();
-    ["i", "o", "s"].map(|kind| format!("{PREFIX}{kind}{characters}"))
+/// Names of the chains for what a tap's port receives, sends, and may send as, and for how that is marked.
+fn port_chains(tap: &str) -> [String; 4] {
+    let begin = |characters| tap.get(3..3 + characters).unwrap_or_default();
+    let [ingress, egress, source] = ["i", "o", "s"].map(|kind| format!("{PREFIX}{kind}{}", begin(CHAIN_CHARACTERS)));
+    [ingress, egress, source, format!("{PREFIX}{QOS_PREFIX}{}", begin(QOS_CHARACTERS))]
 }
 
 /// Whether a chain is some port's.
 fn is_port_chain(chain: &str) -> bool {
     let Some(name) = chain.strip_prefix(PREFIX) else { return false };
     let is_id = |text: &str| text.len() == CHAIN_CHARACTERS && text.as_bytes().get(8) == Some(&b'-');
-    name.strip_prefix(['i', 'o', 's']).is_some_and(is_id)
+    let is_mark = name.strip_prefix(QOS_PREFIX).is_some_and(|id| id.len() == QOS_CHARACTERS);
+    is_mark || name.strip_prefix(['i', 'o', 's']).is_some_and(is_id)
 }
 
 fn names_a_tap(rule: &str, taps: &BTreeSet<String>) -> bool {
@@ -168,6 +175,22 @@ pub fn ebtables_commands(save: &str, taps: &BTreeSet<String>) -> Vec<Vec<String>
         }
     }
     commands
+}
+
+/// Those of `taps` at which somebody looks at what the machine sends, from what `tc qdisc show` prints.
+pub fn taps_with_ingress<'a>(list: &'a str, taps: &BTreeSet<String>) -> Vec<&'a str> {
+    let devices = list.lines().filter_map(|line| line.strip_prefix("qdisc ingress ffff: dev ")?.split(' ').next());
+    devices.filter(|device| taps.contains(*device)).collect()
+}
+
+/// Whether these filters, from what `tc filter show` prints, are the agent's limit of what a machine sends, and nothing else.
+pub fn are_limit(filters: &str) -> bool {
+    let mut preferences = filters.lines().filter_map(|line| {
+        let mut words = line.strip_prefix("filter ")?.split(' ');
+        words.find(|word| *word == "pref")?;
+        words.next()
+    });
+    preferences.next() == Some(LIMIT_PREFERENCE) && preferences.all(|preference| preference == LIMIT_PREFERENCE)
 }
 
 /// Names of the agent's sets that nothing refers to any more, from what `ipset list -terse` prints.

@@ -12,6 +12,7 @@ pub mod observed;
 pub mod oslo_ini;
 pub mod plan;
 pub mod problem;
+pub mod qos;
 pub mod security;
 pub mod topology;
 pub mod update;

@@ -22,6 +22,7 @@ pub enum MapEntry {
     Neighbor(abi::NeighborKey, abi::Neighbor),
     Vlan(abi::VlanId, abi::Vlan),
     VlanDevice(u32, abi::VlanId),
+    Qos(u32, abi::Qos),
     Security(SecurityEntry),
 }
 
@@ -53,6 +54,7 @@ pub enum MapKey {
     Neighbor(abi::NeighborKey),
     Vlan(abi::VlanId),
     VlanDevice(u32),
+    Qos(u32),
     Security(SecurityKey),
 }
 
@@ -79,6 +81,7 @@ impl MapEntry {
             Self::Neighbor(key, _) => MapKey::Neighbor(key),
             Self::Vlan(key, _) => MapKey::Vlan(key),
             Self::VlanDevice(key, _) => MapKey::VlanDevice(key),
+            Self::Qos(key, _) => MapKey::Qos(key),
             Self::Security(entry) => MapKey::Security(entry.key()),
         }
     }
@@ -126,6 +129,7 @@ impl fmt::Display for MapKey {
             Self::Vtep(address) => write!(f, "vteps[{}]", IpAddr::from(*address)),
             Self::Vlan(key) => write!(f, "vlans[VID {} on interface {}]", key.vid, key.nic),
             Self::VlanDevice(ifindex) => write!(f, "vlan_devices[interface {ifindex}]"),
+            Self::Qos(ifindex) => write!(f, "qos[interface {ifindex}]"),
             Self::Neighbor(key) => write!(f, "neighbors[network {}, {}]", key.network, IpAddr::from(key.address)),
             Self::Security(key) => key.fmt(f),
         }
@@ -221,9 +225,10 @@ impl MapKey {
     /// The interface that the entry is about.
     pub(crate) fn interface(&self) -> Option<u32> {
         match self {
-            Self::Port(ifindex) | Self::VlanDevice(ifindex) | Self::Security(SecurityKey::Source(ifindex, _)) => {
-                Some(*ifindex)
-            }
+            Self::Port(ifindex)
+            | Self::VlanDevice(ifindex)
+            | Self::Qos(ifindex)
+            | Self::Security(SecurityKey::Source(ifindex, _)) => Some(*ifindex),
             Self::Vlan(key) => Some(key.nic),
             Self::Network(key) if key.kind == abi::NetworkKey::INTERFACE => Some(key.id),
             Self::Network(_) | Self::Fdb(_) | Self::Vtep(_) | Self::Neighbor(_) | Self::Security(_) => None,

@@ -11,6 +11,7 @@ use overlane_abi as abi;
 use crate::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
     model::{Mac, NetworkId, Vid, Vni},
+    qos::Qdisc,
     security::compile::Service,
 };
 
@@ -46,6 +47,8 @@ pub struct KernelState {
     pub addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// The taps that the guard of closed taps lets through, by interface index; `None` where there is no guard.
     pub released: Option<BTreeSet<u32>>,
+    /// What somebody has put at the root of a device to queue what it sends, by interface index. Only listed where it matters.
+    pub qdiscs: BTreeMap<u32, Qdisc>,
     /// Whether the kernel makes VLAN devices (its 8021q module). Only asked while one is missing
     /// ([`crate::plan::lacks_vlan_device`]).
     pub has_8021q: bool,
@@ -176,6 +179,8 @@ pub struct DatapathState {
     pub vlans: BTreeMap<abi::VlanId, abi::Vlan>,
     /// The `vlan_devices` map.
     pub vlan_devices: BTreeMap<u32, abi::VlanId>,
+    /// The `qos` map.
+    pub qos: BTreeMap<u32, abi::Qos>,
     /// Programs in force, by hook and interface index. A link whose device is gone is listed under the index that it
     /// was pinned for.
     pub attached: BTreeSet<(abi::Hook, u32)>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use overlane_core::leftovers::{ebtables_commands, iptables_script, unused_sets};
+use overlane_core::leftovers::{are_limit, ebtables_commands, iptables_script, taps_with_ingress, unused_sets};
 
 /// Two ports of the agent's, and rules of somebody else's.
 const IPTABLES: &str = r#"*raw
@@ -126,4 +126,33 @@ fn only_sets_of_the_agents_that_nobody_uses_go() {
     let list = "Name: NIPv4641c1bc0-356c-4f3c-b3ce-\nType: hash:net\nReferences: 0\n\n\
                 Name: NIPv6641c1bc0-356c-4f3c-b3ce-\nReferences: 1\n\nName: mine\nReferences: 0\n";
     assert_eq!(unused_sets(list), ["NIPv4641c1bc0-356c-4f3c-b3ce-"]);
+}
+
+#[test]
+fn the_chain_that_marks_what_a_port_sends_goes_and_with_the_last_one_the_agents_others() {
+    let save = "*mangle\n:POSTROUTING ACCEPT [0:0]\n:neutron-linuxbri-POSTROUTING - [0:0]\n:neutron-linuxbri-qos-o37ab04 - [0:0]\n\
+                :neutron-linuxbri-qos-o446eb5 - [0:0]\n-A POSTROUTING -j neutron-linuxbri-POSTROUTING\n\
+                -A neutron-linuxbri-POSTROUTING -m physdev --physdev-in tap37ab04c7-1e --physdev-is-bridged -j neutron-linuxbri-qos-o37ab04\n\
+                -A neutron-linuxbri-POSTROUTING -m physdev --physdev-in tap446eb521-02 --physdev-is-bridged -j neutron-linuxbri-qos-o446eb5\n\
+                -A neutron-linuxbri-qos-o37ab04 -j DSCP --set-dscp 0x1a\nCOMMIT\n";
+    let script = iptables_script(save, &taps(&["tap37ab04c7-1e"])).expect("there is something");
+    assert!(script.contains("-X neutron-linuxbri-qos-o37ab04\n") && !script.contains("qos-o446eb5"), "{script}");
+    assert!(!script.contains("-X neutron-linuxbri-POSTROUTING\n"), "{script}");
+    let script = iptables_script(save, &taps(&["tap37ab04c7-1e", "tap446eb521-02"])).expect("there is something");
+    for gone in ["qos-o37ab04", "qos-o446eb5", "POSTROUTING"] {
+        assert!(script.contains(&format!("-X neutron-linuxbri-{gone}\n")), "{gone} stays:\n{script}");
+    }
+}
+
+#[test]
+fn only_the_agents_own_limit_of_what_a_machine_sends_goes() {
+    let list = "qdisc noqueue 0: dev lo root refcnt 2 \nqdisc tbf 8001: dev tap37ab04c7-1e root refcnt 2 rate 1Mbit\n\
+                qdisc ingress ffff: dev tap37ab04c7-1e parent ffff:fff1 ---------------- \n\
+                qdisc ingress ffff: dev tap446eb521-02 parent ffff:fff1 ---------------- \n";
+    assert_eq!(taps_with_ingress(list, &taps(&["tap37ab04c7-1e"])), ["tap37ab04c7-1e"]);
+    let own = "filter protocol all pref 49 basic chain 0 \nfilter protocol all pref 49 basic chain 0 handle 0x1 \n\
+               \taction order 1:  police 0x1 rate 10Mbit burst 100000b mtu 64Kb action drop overhead 0b \n";
+    assert!(are_limit(own));
+    assert!(!are_limit(""), "nobody limits anything");
+    assert!(!are_limit(&format!("{own}filter protocol ip pref 50 u32 chain 0 \n")), "somebody else's is there as well");
 }

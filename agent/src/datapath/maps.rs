@@ -19,7 +19,7 @@ use overlane_core::{
     observed::DatapathState,
 };
 
-use super::{DatapathError, links::Links, security::SecurityMaps, stats};
+use super::{DatapathError, links::Links, qos::QosMaps, security::SecurityMaps, stats};
 
 /// Every map.
 pub struct Maps {
@@ -30,6 +30,7 @@ pub struct Maps {
     neighbors: HashMap<MapData, NeighborKey, Neighbor>,
     vlans: HashMap<MapData, VlanId, Vlan>,
     vlan_devices: HashMap<MapData, u32, VlanId>,
+    qos: Option<QosMaps>,
     counters: PerCpuHashMap<MapData, CounterKey, HookCounters>,
     drops: PerCpuHashMap<MapData, DropKey, Tally>,
     meta: Array<MapData, Meta>,
@@ -52,6 +53,18 @@ impl<'a> Opener<'a> {
     pub(super) fn typed<M: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, DatapathError> {
         let map = (self.open)(name).map_err(DatapathError::map(name))?;
         M::try_from(map).map_err(DatapathError::map(name))
+    }
+
+    /// As `typed`, for a map that agents before this one have not made; `None` when it is not there.
+    pub(super) fn typed_if_there<M: TryFrom<Map, Error = MapError>>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<M>, DatapathError> {
+        let map = match (self.open)(name) {
+            Err(error) if is_missing(&error) => return Ok(None),
+            map => map.map_err(DatapathError::map(name))?,
+        };
+        M::try_from(map).map(Some).map_err(DatapathError::map(name))
     }
 }
 
@@ -83,6 +96,7 @@ impl Maps {
             neighbors: open.typed(names::NEIGHBORS)?,
             vlans: open.typed(names::VLANS)?,
             vlan_devices: open.typed(names::VLAN_DEVICES)?,
+            qos: QosMaps::open(&mut open)?,
             counters: open.typed(names::COUNTERS)?,
             drops: open.typed(names::DROPS)?,
             meta: open.typed(names::META)?,
@@ -116,6 +130,7 @@ impl Maps {
             neighbors,
             vlans: dump(&self.vlans, names::VLANS)?,
             vlan_devices: dump(&self.vlan_devices, names::VLAN_DEVICES)?,
+            qos: self.qos.as_ref().map_or_else(|| Ok(BTreeMap::new()), QosMaps::read)?,
             attached: links.list()?,
             counted: self.counted()?,
             security,
@@ -151,6 +166,7 @@ impl Maps {
             MapEntry::Neighbor(key, value) => insert(&mut self.neighbors, names::NEIGHBORS, key, value),
             MapEntry::Security(entry) => self.security.put(&entry),
             MapEntry::Vlan(key, value) => insert(&mut self.vlans, names::VLANS, key, value),
+            MapEntry::Qos(key, value) => self.qos.as_mut().map_or(Ok(()), |maps| maps.put(key, value)),
             MapEntry::VlanDevice(key, value) => insert(&mut self.vlan_devices, names::VLAN_DEVICES, key, value),
         }
     }
@@ -190,6 +206,7 @@ impl Maps {
             MapKey::Neighbor(key) => gone(self.neighbors.remove(key), names::NEIGHBORS),
             MapKey::Security(key) => self.security.delete(key),
             MapKey::Vlan(key) => gone(self.vlans.remove(key), names::VLANS),
+            MapKey::Qos(key) => self.qos.as_mut().map_or(Ok(()), |maps| maps.delete(*key)),
             MapKey::VlanDevice(key) => gone(self.vlan_devices.remove(key), names::VLAN_DEVICES),
         }
     }
@@ -219,7 +236,7 @@ pub(super) fn opener_of_pins(
     }
 }
 
-fn dump<K: Pod + Ord + Hash + Eq, V: Pod>(
+pub(super) fn dump<K: Pod + Ord + Hash + Eq, V: Pod>(
     map: &HashMap<MapData, K, V>,
     name: &'static str,
 ) -> Result<BTreeMap<K, V>, DatapathError> {
@@ -240,11 +257,15 @@ pub(super) fn insert<K: Pod, V: Pod>(
     map.insert(key, value, 0).map_err(DatapathError::put(name))
 }
 
+fn is_missing(error: &MapError) -> bool {
+    matches!(error, MapError::SyscallError(error) if error.io_error.kind() == std::io::ErrorKind::NotFound)
+}
+
 /// Gone-already is success.
 pub(super) fn gone(result: Result<(), MapError>, name: &'static str) -> Result<(), DatapathError> {
     match result {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if is_missing(&error) => Ok(()),
         result => result.map_err(DatapathError::map(name)),
     }
 }

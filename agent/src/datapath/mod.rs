@@ -12,6 +12,7 @@ mod logs;
 mod map_pins;
 mod maps;
 mod programs;
+mod qos;
 mod security;
 mod stats;
 mod watch;
@@ -56,6 +57,15 @@ pub struct LoadSettings {
     pub is_closed: bool,
     /// How flows are remembered and logged.
     pub flows: FlowConfig,
+}
+
+/// For how many ports programs stay that forward nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Ports that are held to their rules.
+    pub filtered: usize,
+    /// Ports whose packets are limited or marked.
+    pub under_policy: usize,
 }
 
 /// The loaded programs and their maps.
@@ -126,25 +136,30 @@ impl Datapath {
         }
     }
 
-    /// Leaves programs only where they keep ports to their rules, and has these forward nothing; returns for how many ports. 0
-    /// means that there are none, and that nothing was done.
+    /// Leaves programs only where they keep ports to their rules or QoS policies, and has these forward nothing; returns for how many
+    /// ports. None means that nothing was done.
     ///
     /// # Errors
     /// [`DatapathError`] when the kernel refuses; what is attached stays then.
-    pub fn filter_only(bpffs: &Path, settings: &LoadSettings) -> Result<usize, DatapathError> {
+    pub fn filter_only(bpffs: &Path, settings: &LoadSettings) -> Result<Kept, DatapathError> {
         let directory = pin_directory(bpffs);
         let DatapathState { ports, vlan_devices, .. } = match Maps::open_pinned(&directory) {
             Ok(maps) => maps.observe(&Links::at(&directory), None)?,
-            Err(DatapathError::NothingPinned(_)) => return Ok(0),
+            Err(DatapathError::NothingPinned(_)) => return Ok(Kept::default()),
             Err(error) => return Err(error),
         };
-        if !ports.values().any(|port| port.flags & Port::FILTERED != 0) {
-            return Ok(0);
+        let count = |flag| ports.values().filter(|port| port.flags & flag != 0).count();
+        let is_closed = count(Port::FILTERED) > 0;
+        let kept = Kept { filtered: if is_closed { count(Port::SECURED) } else { 0 }, under_policy: count(Port::QOS) };
+        if kept == Kept::default() {
+            return Ok(kept);
         }
-        let datapath = Self::open(bpffs, &LoadSettings { forwards: false, is_closed: true, ..settings.clone() })?;
-        let is_secured = |ifindex: u32| ports.get(&ifindex).is_some_and(|port| port.flags & Port::SECURED != 0);
+        let datapath = Self::open(bpffs, &LoadSettings { forwards: false, is_closed, ..settings.clone() })?;
+        let has = |flag, ifindex: u32| ports.get(&ifindex).is_some_and(|port| port.flags & flag != 0);
+        let is_secured = |ifindex| is_closed && has(Port::SECURED, ifindex);
         let stays = |hook, ifindex| match hook {
-            Hook::FromPort | Hook::ToPort => is_secured(ifindex),
+            Hook::FromPort => is_secured(ifindex) || has(Port::QOS, ifindex),
+            Hook::ToPort => is_secured(ifindex),
             // Nothing else connects these VLANs.
             Hook::ToVlan => true,
             Hook::FromUplink => vlan_devices.values().any(|vlan| vlan.nic == ifindex),
@@ -155,7 +170,7 @@ impl Datapath {
                 datapath.links.detach(hook, ifindex)?;
             }
         }
-        Ok(ports.values().filter(|port| port.flags & Port::SECURED != 0).count())
+        Ok(kept)
     }
 
     /// Takes every program off its interface and removes every pin: the kernel lane carries everything from now on.

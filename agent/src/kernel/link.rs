@@ -18,18 +18,31 @@ use rtnetlink::{
     },
 };
 
-use super::{Kernel, KernelError, error::unless, sysctl::disable_ipv6, vlan};
+use super::{Kernel, KernelError, error::unless, qdisc, sysctl::disable_ipv6, vlan};
 
 impl Kernel {
     pub(super) async fn list_links(&self) -> Result<BTreeMap<u32, Link>, KernelError> {
+        self.list_links_and_whether_any_is_limited().await.map(|(links, _)| links)
+    }
+
+    /// Lists links. Whether there is a token bucket filter at one of them they say by themselves; which, another listing does.
+    pub(super) async fn list_links_and_whether_any_is_limited(
+        &self,
+    ) -> Result<(BTreeMap<u32, Link>, bool), KernelError> {
         let mut request = LinkMessage::default();
         request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let answers = self.dump(RouteNetlinkMessage::GetLink(request)).await.map_err(KernelError::list("links"))?;
-        let links = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(message) => Some(parse(&message)),
-            _ => None,
-        });
-        Ok(links.map(|link| (link.ifindex, link)).collect())
+        let messages = || {
+            answers.iter().filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(message) => Some(message),
+                _ => None,
+            })
+        };
+        let is_limit =
+            |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::Qdisc(kind) if kind == qdisc::TBF);
+        let has_limits = messages().any(|message| message.attributes.iter().any(is_limit));
+        let links = messages().map(parse).map(|link| (link.ifindex, link));
+        Ok((links.collect(), has_limits))
     }
 
     pub(super) async fn create_bridge(&self, name: &str, network: NetworkId) -> Result<(), KernelError> {
@@ -152,7 +165,7 @@ impl Kernel {
     }
 }
 
-fn is_gone(result: &io::Result<()>) -> bool {
+pub(super) fn is_gone(result: &io::Result<()>) -> bool {
     result.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::errno::Errno::ENODEV as i32))
 }
 

@@ -10,6 +10,7 @@ mod link;
 mod monitor;
 mod nftables;
 mod path;
+mod qdisc;
 mod sysctl;
 mod vlan;
 
@@ -84,13 +85,16 @@ impl Kernel {
         config: &Config,
         mut fdb: BTreeSet<FdbEntry>,
     ) -> Result<KernelState, KernelError> {
-        let links = self.list_links().await?;
+        let (links, has_limits) = self.list_links_and_whether_any_is_limited().await?;
         fdb.retain(|entry| links.contains_key(&entry.ifindex));
         let addresses = self.list_addresses().await?;
         // Before it is there, the kernel would refuse to look for routes from it.
         let source = config.local_ip().filter(|address| addresses.values().any(|list| list.contains(address)));
         let released = self.list_released()?;
         let mut state = KernelState { links, fdb, addresses, released, ..KernelState::default() };
+        if has_limits || limits_what_machines_receive(desired) {
+            state.qdiscs = self.list_qdiscs().await?;
+        }
         let vteps = desired.vteps.union(&state.learned_vteps()).copied().collect();
         state.paths = self.find_paths(&vteps, source, &state.links).await?;
         if plan::lacks_vlan_device(desired, &state, config) {
@@ -123,6 +127,8 @@ impl Kernel {
                 self.set_vxlan_underlay(*ifindex, name, *underlay).await
             }
             KernelAction::DeleteLink { ifindex, name } => self.delete_link(*ifindex, name).await,
+            KernelAction::SetLimit { ifindex, name, tbf } => self.set_limit(*ifindex, name, tbf).await,
+            KernelAction::RemoveLimit { ifindex, name, handle } => self.remove_limit(*ifindex, name, *handle).await,
             KernelAction::CreateGuard { released } => self.create_guard(released),
             KernelAction::RemoveGuard => self.remove_guard(),
             KernelAction::Release { ifindex, name } => self.release(*ifindex, name),
@@ -157,4 +163,9 @@ impl Kernel {
         }
         Ok(messages)
     }
+}
+
+fn limits_what_machines_receive(desired: &Desired) -> bool {
+    let mut ports = desired.networks.values().flat_map(|network| network.local_ports.values());
+    ports.any(|port| port.qos.ingress.is_some())
 }

@@ -18,19 +18,20 @@ use super::fdb::{self, FdbChange};
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 
 /// Everything that the plan depends on.
-const GROUPS: [MulticastGroup; 6] = [
+const GROUPS: [MulticastGroup; 7] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Tc,
 ];
 
 /// What the kernel reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Links, addresses, routes or neighbours have changed.
+    /// Links, addresses, routes, neighbours or queueing disciplines have changed.
     pub devices: bool,
     /// The kernel had more to tell than there was room for: anything may have changed.
     pub overflow: bool,

@@ -7,6 +7,7 @@ use overlane_core::{
     model::{NetworkId, PortId},
     observed::Link,
     plan::Subject,
+    qos::Qos,
     security::{Filter, PortSecurity},
 };
 use serde::Serialize;
@@ -33,6 +34,8 @@ pub(super) struct PortRow {
     security: &'static str,
     /// Whether that is in force. A port with groups is closed until then.
     secured: bool,
+    /// How fast it may send and receive, and how what it sends is marked.
+    qos: Qos,
     /// `fast` or `kernel`.
     lane: &'static str,
     /// Frames that the port has sent.
@@ -53,6 +56,7 @@ impl Row for PortRow {
         "ADDRESSES",
         "STATE",
         "SECURITY",
+        "QOS",
         "LANE",
         "SENT",
         "FAST",
@@ -74,6 +78,7 @@ impl Row for PortRow {
                 ("groups", false) => "groups (closed)".to_owned(),
                 (security, false) => format!("{security} (not yet)"),
             },
+            self.qos.to_string(),
             self.lane.to_owned(),
             self.sent.to_string(),
             self.sent_fast.to_string(),
@@ -118,6 +123,7 @@ fn port_row(
             PortSecurity::Enforced(Filter { groups: Some(_), .. }) => "groups",
         },
         secured: view.is_filtered(ifindex),
+        qos: port.qos,
         lane: if view.is_attached(Hook::FromPort, ifindex) && view.forwards() { "fast" } else { "kernel" },
         sent: sent.packets,
         sent_fast: fast.into_iter().map(|outcome| sent.outcome(outcome)).sum(),

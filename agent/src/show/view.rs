@@ -67,8 +67,8 @@ impl View {
             kernel.observe(&desired, &loaded.config).await.context("listing the kernel's state")
         })?;
         let (datapath, stats) = match loaded.config.fast_path {
-            // Filters need eBPF also where forwarding does not use it.
-            FastPath::Off if !desired.closed_by_default => (None, Stats::default()),
+            // Filters and QoS policies need eBPF also where forwarding does not use it.
+            FastPath::Off if !desired.needs_programs() => (None, Stats::default()),
             FastPath::Auto | FastPath::Off => match Datapath::observe_pinned(&loaded.config.bpffs) {
                 Ok((datapath, stats)) => (Some(datapath), stats),
                 // Before the agent's first start everything is still to be done.

@@ -1,5 +1,5 @@
-//! Why a packet was dropped. Malformed overlay packets and unknown tunnel endpoints are, and what port security and security
-//! groups do not admit: whatever is merely not understood goes to the kernel.
+//! Why a packet was dropped. Malformed overlay packets and unknown tunnel endpoints are, what port security and security
+//! groups do not admit, and what is beyond a limit: whatever is merely not understood goes to the kernel.
 
 /// Why a packet was dropped. A value is ABI and a metric label: append, never renumber or reuse.
 #[repr(u32)]
@@ -43,11 +43,13 @@ pub enum DropReason {
     NoRuleIngress = 17,
     /// TCP or ICMP that belongs to no flow, or not at this point of one, and that no rule admits; or TCP flags that nobody sends.
     InvalidState = 18,
+    /// The port sends more than its QoS policy lets it.
+    RateLimited = 19,
 }
 
 impl DropReason {
     /// Every reason, in the order of their values.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::UnknownVtep,
         Self::TruncatedOverlay,
         Self::CongestedNotEct,
@@ -67,6 +69,7 @@ impl DropReason {
         Self::NoRuleEgress,
         Self::NoRuleIngress,
         Self::InvalidState,
+        Self::RateLimited,
     ];
 
     /// The name used in `show drops` and in metrics.
@@ -91,6 +94,7 @@ impl DropReason {
             Self::NoRuleEgress => "no-rule-egress",
             Self::NoRuleIngress => "no-rule-ingress",
             Self::InvalidState => "invalid-state",
+            Self::RateLimited => "rate-limited",
         }
     }
 
@@ -132,6 +136,7 @@ impl DropReason {
             Self::NoRuleEgress => "no rule of the port's security groups lets it send this",
             Self::NoRuleIngress => "no rule of the port's security groups lets this in",
             Self::InvalidState => "TCP or ICMP that does not fit the state of any connection",
+            Self::RateLimited => "the machine sends more than the QoS policy of its port lets it",
         }
     }
 }

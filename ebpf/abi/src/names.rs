@@ -52,9 +52,13 @@ pub const FRAGMENTS: &str = "fragments";
 pub const EVENTS: &str = "events";
 /// One [`crate::EventBudget`], per CPU.
 pub const EVENT_BUDGET: &str = "event_budget";
+/// Tap interface index to [`crate::Qos`].
+pub const QOS: &str = "qos";
+/// Tap interface index to how much of its limit a port has used.
+pub const BUCKETS: &str = "buckets";
 
 /// Every map.
-pub const MAPS: [&str; 26] = [
+pub const MAPS: [&str; 28] = [
     PORTS,
     NETWORKS,
     FDB,
@@ -81,6 +85,8 @@ pub const MAPS: [&str; 26] = [
     FRAGMENTS,
     EVENTS,
     EVENT_BUDGET,
+    QOS,
+    BUCKETS,
 ];
 
 /// Load-time value: this host's tunnel endpoint, a `[u8; 16]` with the octets of an [`crate::Address`].

@@ -39,4 +39,6 @@ impl Port {
     pub const TAKE_UP: u16 = 16;
     /// What security groups drop is written to the log.
     pub const LOG_DROPS: u16 = 32;
+    /// What it sends is limited or marked: `qos` says how.
+    pub const QOS: u16 = 64;
 }

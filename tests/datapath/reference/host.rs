@@ -10,12 +10,13 @@ use std::{
 use overlane_abi::{DropReason, Fragment, FragmentKey, Hook, Member, Source, names};
 use overlane_core::{
     action::{Action, DatapathAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
-    config::{ComputeTaps, Config, Control, FastPath, FlowConfig},
+    config::{ComputeTaps, Config, Control, FastPath, FlowConfig, QosConfig},
     desired::{Desired, LocalPort, Network},
     map_entry::member_key,
     model::{NetworkId, PortId, Segment},
     observed::{DatapathState, Link, LinkKind, Observed},
     plan,
+    qos::Qos,
     security::{Direction, Groups, PortSecurity, Rulebook, model},
 };
 
@@ -85,6 +86,7 @@ impl Host {
             admin_state_up: true,
             device_owner: String::new(),
             security: port.security,
+            qos: Qos::default(),
         };
         let network = Network {
             name: "n".to_owned(),
@@ -157,6 +159,7 @@ fn config() -> Config {
         unused_device_grace: Duration::from_secs(60),
         fast_path: FastPath::Auto,
         flows: FlowConfig::default(),
+        qos: QosConfig::default(),
         bpffs: "/sys/fs/bpf".into(),
     }
 }

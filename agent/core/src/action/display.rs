@@ -46,6 +46,10 @@ impl fmt::Display for KernelAction {
             Self::RemoveGuard => write!(f, "remove the guard of closed taps"),
             Self::Release { name, .. } => write!(f, "let the guard release {name}"),
             Self::Close { name, .. } => write!(f, "let the guard close {name}"),
+            Self::SetLimit { name, tbf, .. } => {
+                write!(f, "limit what is received behind {name} to {} kbit/s", tbf.rate * 8 / 1000)
+            }
+            Self::RemoveLimit { name, .. } => write!(f, "remove the limit of what is received behind {name}"),
             Self::AddFdb(entry) => write!(f, "add FDB entry {entry}"),
             Self::DeleteFdb(entry) => write!(f, "delete FDB entry {entry}"),
             Self::ResolveNeighbor { uplink, address } => write!(f, "resolve next hop {address} on interface {uplink}"),

@@ -65,3 +65,24 @@ fn parse_timeout(part: &str) -> Option<(FlowState, u32)> {
     let millis = seconds.trim().parse::<u32>().ok()?.checked_mul(1000)?;
     (millis > 0).then_some((state, millis))
 }
+
+#[cfg(test)]
+mod tests {
+    use overlane_abi::FlowState;
+
+    use crate::config::read::tests::read;
+
+    #[test]
+    fn flow_timeouts_are_set_by_the_names_of_states() {
+        let base = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ntopology = t\n";
+        let (config, _) =
+            read(&format!("{base}flow_timeouts = established:3600, udp: 10\nflows_max = 5000\n")).expect("valid");
+        assert_eq!(config.flows.timeouts[FlowState::Established as usize], 3_600_000);
+        assert_eq!(config.flows.timeouts[FlowState::Udp as usize], 10_000);
+        assert_eq!(config.flows.timeouts[FlowState::Close as usize], 10_000);
+        assert_eq!(config.flows.max, 5000);
+        let problems = read(&format!("{base}flow_timeouts = listen:5, udp:0\nflows_max = 5\n")).expect_err("invalid");
+        assert!(problems[1].contains("\"listen:5\" is no state:seconds; there are syn-sent"), "{problems:?}");
+        assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+}

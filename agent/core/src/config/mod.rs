@@ -5,6 +5,7 @@ mod mappings;
 mod multicast;
 mod neutron;
 mod physical;
+mod qos;
 mod read;
 mod transport;
 
@@ -14,6 +15,7 @@ pub use flows::FlowConfig;
 pub use multicast::MulticastGroups;
 pub use neutron::NeutronConfig;
 pub use physical::{PhysicalDevice, PhysicalNetwork};
+pub use qos::QosConfig;
 pub use read::SystemDefaults;
 pub use transport::{
     Broker, ConnectionConfig, LoginMethod, QueueConfig, QuorumConfig, Secret, TlsConfig, TransportConfig, TransportUrl,
@@ -46,6 +48,8 @@ pub struct Config {
     pub fast_path: FastPath,
     /// How flows are remembered and logged.
     pub flows: FlowConfig,
+    /// How limits of what machines receive are carried out.
+    pub qos: QosConfig,
     /// Directory in a BPF file system for maps and links (`[overlane] bpffs`, default `/sys/fs/bpf/overlane`).
     pub bpffs: PathBuf,
 }

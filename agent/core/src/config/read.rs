@@ -3,7 +3,7 @@
 use std::{fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
-    config::{ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig, neutron, transport},
+    config::{ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig, neutron, qos, transport},
     oslo_ini::{Entry, Settings},
     problem::{Problem, Problems},
 };
@@ -15,7 +15,7 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf/overlane";
 
 /// Every option that is used. What else a file says is ignored, except in Overlane's own section.
-const KNOWN: [(&str, &[&str]); 8] = [
+const KNOWN: [(&str, &[&str]); 9] = [
     ("DEFAULT", &["host", "debug", "rpc_resources_processing_step", "service_plugins"]),
     ("DEFAULT", transport::DEFAULT_OPTIONS),
     ("oslo_messaging_rabbit", transport::RABBIT_OPTIONS),
@@ -38,6 +38,7 @@ const KNOWN: [(&str, &[&str]); 8] = [
     ),
     ("agent", &["dscp", "dscp_inherit", "report_interval", "extensions"]),
     ("securitygroup", &["firewall_driver", "enable_security_group"]),
+    ("qos", qos::OPTIONS),
     (
         "overlane",
         &[
@@ -88,6 +89,7 @@ impl Config {
         let grace = reader.parsed("overlane", "unused_device_grace_secs", "a number of seconds");
         let unused_device_grace = grace.map_or(DEFAULT_GRACE, Duration::from_secs);
         let flows = reader.flows();
+        let qos = reader.qos();
         reader.refuse_unknown_own_options();
         reader.note_what_is_not_used();
         match control {
@@ -103,6 +105,7 @@ impl Config {
                     compute_taps,
                     fast_path,
                     flows,
+                    qos,
                     bpffs,
                 },
                 reader.notes,
@@ -314,8 +317,6 @@ fn is_known(entry: &Entry) -> bool {
 pub(super) mod tests {
     use std::path::Path;
 
-    use overlane_abi::FlowState;
-
     use super::*;
 
     pub(crate) fn read(text: &str) -> Result<(Config, Vec<Note>), Vec<String>> {
@@ -359,20 +360,6 @@ pub(super) mod tests {
                 "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs, compute_taps, flow_timeouts, flows_max, flow_log_rate",
             ]
         );
-    }
-
-    #[test]
-    fn flow_timeouts_are_set_by_the_names_of_states() {
-        let base = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ntopology = t\n";
-        let (config, _) =
-            read(&format!("{base}flow_timeouts = established:3600, udp: 10\nflows_max = 5000\n")).expect("valid");
-        assert_eq!(config.flows.timeouts[FlowState::Established as usize], 3_600_000);
-        assert_eq!(config.flows.timeouts[FlowState::Udp as usize], 10_000);
-        assert_eq!(config.flows.timeouts[FlowState::Close as usize], 10_000);
-        assert_eq!(config.flows.max, 5000);
-        let problems = read(&format!("{base}flow_timeouts = listen:5, udp:0\nflows_max = 5\n")).expect_err("invalid");
-        assert!(problems[1].contains("\"listen:5\" is no state:seconds; there are syn-sent"), "{problems:?}");
-        assert_eq!(problems.len(), 3, "{problems:?}");
     }
 
     #[test]

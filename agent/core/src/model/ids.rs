@@ -47,6 +47,10 @@ uuid_newtype!(
     /// The id of an address group.
     AddressGroupId
 );
+uuid_newtype!(
+    /// The id of a QoS policy.
+    QosPolicyId
+);
 
 impl NetworkId {
     /// Name of the network's bridge: `brq` and the first 11 characters of the id.

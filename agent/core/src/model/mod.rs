@@ -6,7 +6,7 @@ mod segment;
 mod vid;
 mod vni;
 
-pub use ids::{AddressGroupId, NetworkId, PortId, SecurityGroupId, vlan_name, vxlan_name};
+pub use ids::{AddressGroupId, NetworkId, PortId, QosPolicyId, SecurityGroupId, vlan_name, vxlan_name};
 pub use mac::{Mac, ParseMacError};
 pub use segment::Segment;
 pub use vid::{Vid, VidOutOfRange};

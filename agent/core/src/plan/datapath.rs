@@ -13,7 +13,7 @@ use crate::{
     plan::{
         Plan,
         devices::NetworkDevices,
-        entries,
+        entries, qos,
         security::{self, Security},
         vteps::Vteps,
     },
@@ -41,6 +41,10 @@ pub(super) fn target(
             let part = security.add_port(*tap, port, datapath, desired.complete, taken_over);
             if let Some(entry) = target.ports.get_mut(tap) {
                 (entry.flags, entry.policy, entry.revision) = (entry.flags | part.flags, part.policy, part.revision);
+                if let Some(qos) = qos::entry(&port.qos) {
+                    entry.flags |= abi::Port::QOS;
+                    target.qos.insert(*tap, qos);
+                }
             }
         }
     }
@@ -56,11 +60,13 @@ pub(super) fn target(
     target
 }
 
-/// Without the fast lane, programs are left only where they protect somebody, or where nothing else connects a VLAN.
+/// Without the fast lane, programs are left only where they protect somebody, limit or mark what a port sends, or where nothing
+/// else connects a VLAN.
 fn keep_filters_only(target: &mut DatapathState) {
     let is_needed = |hook, ifindex: u32| {
         let is_secured = target.ports.get(&ifindex).is_some_and(|port| port.flags & abi::Port::SECURED != 0);
-        is_secured || connects(target, hook, ifindex)
+        let is_under_policy = || hook == abi::Hook::FromPort && target.qos.contains_key(&ifindex);
+        is_secured || is_under_policy() || connects(target, hook, ifindex)
     };
     target.attached = target.attached.iter().copied().filter(|(hook, ifindex)| is_needed(*hook, *ifindex)).collect();
 }
@@ -148,6 +154,7 @@ pub(super) fn plan(
     put(plan, &current.networks, &target.networks, MapEntry::Network);
     plan.actions.extend(entries.take_sets());
     security::plan_before_ports(complete, kernel, &current.security, &target.security, plan);
+    put(plan, &current.qos, &target.qos, MapEntry::Qos);
     put(plan, &current.ports, &target.ports, MapEntry::Port);
     put(plan, &current.vlans, &target.vlans, MapEntry::Vlan);
     put(plan, &current.vlan_devices, &target.vlan_devices, MapEntry::VlanDevice);
@@ -182,6 +189,7 @@ pub(super) fn plan(
     delete(plan, &current.vlan_devices, &target.vlan_devices, MapKey::VlanDevice, |ifindex, _| stale(*ifindex));
     delete(plan, &current.vlans, &target.vlans, MapKey::Vlan, |vlan, _| stale(vlan.nic));
     delete(plan, &current.ports, &target.ports, MapKey::Port, |ifindex, _| stale(*ifindex));
+    delete(plan, &current.qos, &target.qos, MapKey::Qos, |ifindex, _| stale(*ifindex));
     plan.actions.extend(entries.deletes);
     let is_interface = |key: &abi::NetworkKey| key.kind == abi::NetworkKey::INTERFACE;
     delete(plan, &current.networks, &target.networks, MapKey::Network, |key, _| {

@@ -10,6 +10,7 @@ mod entries;
 mod guard;
 pub mod header;
 mod in_place;
+mod qos;
 mod security;
 mod vteps;
 
@@ -89,6 +90,7 @@ pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scop
     let mut plan = Plan::default();
     guard::plan(desired, observed, config, &mut plan);
     let devices = devices::plan(desired, observed, config, &mut plan);
+    qos::plan(desired, observed, &devices, config, &mut plan);
     let vteps = match &config.vxlan {
         Some(vxlan) => vteps::plan(desired, &observed.kernel, vxlan, &mut plan),
         None => Vteps::default(),
@@ -140,10 +142,15 @@ pub fn plan_rules(desired: &Desired, observed: &Observed, placements: &BTreeMap<
     plan.actions
 }
 
-/// The steps that remove every device that Overlane has made, in use or not.
+/// The steps that remove every device and every limit that Overlane has made, in use or not.
 pub fn purge(kernel: &KernelState, config: &Config) -> Vec<Action> {
     let mut plan = Plan::default();
     let made = kernel.links.values().filter(|link| link.made_for.is_some()).map(|link| link.ifindex).collect();
+    for (ifindex, qdisc) in kernel.qdiscs.iter().filter(|(_, qdisc)| qdisc.is_ours()) {
+        if let Some(link) = kernel.links.get(ifindex) {
+            qos::remove(link, qdisc, &mut plan);
+        }
+    }
     devices::remove(&made, kernel, config, &mut plan);
     plan.actions
 }

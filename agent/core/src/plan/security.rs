@@ -232,7 +232,7 @@ pub(super) fn plan_rules(
             let Some(tap) = placement.tap(port.mac) else { continue };
             let Some(before) = current.ports.get(&tap) else { continue };
             let part = security.add_port(tap, port, current, desired.complete, observed.taken_over.as_ref());
-            let flags = before.flags & abi::Port::RESPONDER | part.flags;
+            let flags = before.flags & (abi::Port::RESPONDER | abi::Port::QOS) | part.flags;
             ports.insert(tap, abi::Port { flags, policy: part.policy, revision: part.revision, ..*before });
         }
     }

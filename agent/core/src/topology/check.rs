@@ -26,6 +26,7 @@ pub(super) fn check(topology: &Topology) -> Vec<Problem> {
     checker.networks();
     checker.ports();
     checker.security_groups();
+    checker.qos_policies();
     checker.problems.sort_by_key(|problem| problem.line);
     checker.problems
 }
@@ -161,6 +162,18 @@ impl<'a> Checker<'a> {
         if !groups.is_empty() && !self.topology.has_port_security(port) {
             let reason = if port.is_of_the_network() { "network: ports are open" } else { "its port security is off" };
             self.problem(port.line, format_args!("security_groups of a port that is not filtered: {reason}"));
+        }
+    }
+
+    fn qos_policies(&mut self) {
+        let policies = &self.topology.qos_policies;
+        self.distinct("QoS policy id", policies.iter().map(|policy| (policy.line, policy.id)));
+        let networks = self.topology.networks.iter().map(|network| (network.line, network.qos_policy_id));
+        let ports = self.topology.ports.iter().map(|port| (port.line, port.qos_policy_id));
+        for (line, id) in networks.chain(ports) {
+            if let Some(id) = id.filter(|id| policies.iter().all(|policy| policy.id != *id)) {
+                self.problem(line, format_args!("qos_policy_id {id} is not among the qos_policies"));
+            }
         }
     }
 

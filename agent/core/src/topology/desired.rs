@@ -12,6 +12,7 @@ use super::{Network, Port, Topology, check::DEFAULT_GROUP};
 use crate::{
     desired::{self, Desired, LocalPort, Neighbor},
     model::{AddressGroupId, Mac, SecurityGroupId},
+    qos::{Qos, is_under_network_policy},
     security::{Filter, Groups, PortSecurity, Remote, Rulebook, SecurityGroup, sources},
 };
 
@@ -104,6 +105,14 @@ impl Topology {
         groups
     }
 
+    /// What the policy of a port, or else of its network, comes to.
+    fn qos_of(&self, port: &Port, network: &Network) -> Qos {
+        let of_network = || network.qos_policy_id.filter(|_| is_under_network_policy(&port.device_owner));
+        let policy = port.qos_policy_id.or_else(of_network);
+        let known = self.qos_policies.iter().find(|known| Some(known.id) == policy);
+        known.map(|policy| policy.qos).unwrap_or_default()
+    }
+
     fn network_for(
         &self,
         network: &Network,
@@ -118,6 +127,7 @@ impl Topology {
             admin_state_up: port.admin_state_up,
             device_owner: port.device_owner.clone(),
             security: self.security_of(port),
+            qos: self.qos_of(port, network),
         };
         let local_ports = local.map(|port| (port.id, local_port(port))).collect();
         desired::Network { local_ports, ..network_of_all(network, ports, others) }

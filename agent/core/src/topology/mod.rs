@@ -4,6 +4,7 @@
 mod check;
 mod desired;
 mod parse;
+mod qos;
 mod security;
 mod table;
 
@@ -17,8 +18,9 @@ use ipnet::IpNet;
 
 use crate::{
     config::Config,
-    model::{AddressGroupId, Mac, NetworkId, PortId, SecurityGroupId, Segment},
+    model::{AddressGroupId, Mac, NetworkId, PortId, QosPolicyId, SecurityGroupId, Segment},
     problem::{Problem, Problems},
+    qos::Qos,
     security::{Log, Rule},
 };
 
@@ -37,6 +39,8 @@ pub struct Topology {
     pub security_groups: Vec<SecurityGroup>,
     /// The address groups.
     pub address_groups: Vec<AddressGroup>,
+    /// The QoS policies.
+    pub qos_policies: Vec<QosPolicy>,
 }
 
 /// `[[hosts]]`
@@ -67,6 +71,8 @@ pub struct Network {
     pub subnets: Vec<Subnet>,
     /// What holds for ports that do not say it themselves.
     pub port_security_enabled: bool,
+    /// The QoS policy of its ports that have none of their own.
+    pub qos_policy_id: Option<QosPolicyId>,
 }
 
 /// `[[networks.subnets]]`
@@ -103,6 +109,8 @@ pub struct Port {
     pub security_groups: Option<BTreeSet<SecurityGroupId>>,
     /// What the guest may use besides.
     pub allowed_address_pairs: Vec<AddressPair>,
+    /// Its own QoS policy.
+    pub qos_policy_id: Option<QosPolicyId>,
 }
 
 /// One of `allowed_address_pairs`.
@@ -149,6 +157,19 @@ pub struct AddressGroup {
     pub id: AddressGroupId,
     /// Its addresses, of both families.
     pub addresses: BTreeSet<IpNet>,
+}
+
+/// `[[qos_policies]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QosPolicy {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// Its id.
+    pub id: QosPolicyId,
+    /// What people call it.
+    pub name: String,
+    /// What its rules come to.
+    pub qos: Qos,
 }
 
 impl Topology {

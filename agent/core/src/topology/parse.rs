@@ -6,11 +6,11 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 use super::{
-    AddressPair, Host, Network, Port, Subnet, Topology, security,
+    AddressPair, Host, Network, Port, Subnet, Topology, qos, security,
     table::{Source, Table},
 };
 use crate::{
-    model::{Mac, NetworkId, PortId, SecurityGroupId, Segment, Vid, Vni},
+    model::{Mac, NetworkId, PortId, QosPolicyId, SecurityGroupId, Segment, Vid, Vni},
     problem::Problem,
 };
 
@@ -25,6 +25,7 @@ pub(super) fn parse(file: &Path, text: &str) -> (Topology, Vec<Problem>) {
     let root = Table::new(&source, root.get_ref(), 0, "topology", TOPOLOGY);
     let security_groups = root.tables("security_groups", "security group", security::SECURITY_GROUP);
     let address_groups = root.tables("address_groups", "address group", security::ADDRESS_GROUP);
+    let qos_policies = root.tables("qos_policies", "QoS policy", qos::QOS_POLICY);
     let topology = Topology {
         file: file.to_owned(),
         hosts: root.tables("hosts", "host", HOST).into_iter().filter_map(host).collect(),
@@ -32,11 +33,12 @@ pub(super) fn parse(file: &Path, text: &str) -> (Topology, Vec<Problem>) {
         ports: root.tables("ports", "port", PORT).into_iter().filter_map(port).collect(),
         security_groups: security_groups.into_iter().filter_map(security::security_group).collect(),
         address_groups: address_groups.into_iter().filter_map(security::address_group).collect(),
+        qos_policies: qos_policies.into_iter().filter_map(qos::qos_policy).collect(),
     };
     (topology, source.into_problems())
 }
 
-const TOPOLOGY: &[&str] = &["hosts", "networks", "ports", "security_groups", "address_groups"];
+const TOPOLOGY: &[&str] = &["hosts", "networks", "ports", "security_groups", "address_groups", "qos_policies"];
 const HOST: &[&str] = &["name", "local_ip"];
 
 fn host(table: Table) -> Option<Host> {
@@ -51,8 +53,17 @@ fn host(table: Table) -> Option<Host> {
     Some(Host { line: table.line(), name: name?, local_ip: local_ip? })
 }
 
-const NETWORK: &[&str] =
-    &["id", "name", "network_type", "physical_network", "segmentation_id", "mtu", "subnets", "port_security_enabled"];
+const NETWORK: &[&str] = &[
+    "id",
+    "name",
+    "network_type",
+    "physical_network",
+    "segmentation_id",
+    "mtu",
+    "subnets",
+    "port_security_enabled",
+    "qos_policy_id",
+];
 const SUBNET: &[&str] = &["id", "name", "cidr", "gateway_ip"];
 
 fn network(table: Table) -> Option<Network> {
@@ -70,6 +81,7 @@ fn network(table: Table) -> Option<Network> {
         mtu,
         subnets,
         port_security_enabled: table.boolean("port_security_enabled", true),
+        qos_policy_id: table.optional("qos_policy_id").map(QosPolicyId),
     })
 }
 
@@ -135,6 +147,7 @@ const PORT: &[&str] = &[
     "port_security_enabled",
     "security_groups",
     "allowed_address_pairs",
+    "qos_policy_id",
 ];
 const ADDRESS_PAIR: &[&str] = &["ip_address", "mac_address"];
 
@@ -163,6 +176,7 @@ fn port(table: Table) -> Option<Port> {
             .has("security_groups")
             .then(|| table.list("security_groups").into_iter().map(SecurityGroupId).collect()),
         allowed_address_pairs,
+        qos_policy_id: table.optional("qos_policy_id").map(QosPolicyId),
     })
 }
 

@@ -6,6 +6,7 @@ use overlane_core::{
     model::{Mac, NetworkId, PortId, Segment},
     observed::{KernelState, Link, LinkKind, Observed},
     plan::{self, Plan},
+    qos::Qos,
     security::PortSecurity,
 };
 use uuid::Uuid;
@@ -22,6 +23,7 @@ fn desired(device_owner: &str) -> Desired {
         admin_state_up: true,
         device_owner: device_owner.to_owned(),
         security: PortSecurity::Open,
+        qos: Qos::default(),
     };
     let network = Network {
         name: "net".to_owned(),

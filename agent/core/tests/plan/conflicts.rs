@@ -6,6 +6,7 @@ use overlane_core::{
     model::{Mac, NetworkId, PortId, Segment},
     observed::{KernelState, Link, LinkKind, Observed, Vxlan},
     plan::{self, Plan},
+    qos::Qos,
     security::PortSecurity,
 };
 use uuid::Uuid;
@@ -24,6 +25,7 @@ fn network(name: &str, segment: Segment, port: u128) -> Network {
         admin_state_up: true,
         device_owner: String::new(),
         security: PortSecurity::Open,
+        qos: Qos::default(),
     };
     Network {
         name: name.to_owned(),

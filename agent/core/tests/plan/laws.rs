@@ -11,6 +11,7 @@ use overlane_core::{
     model::{Mac, NetworkId, PortId, Segment, Vid, Vni, vlan_name, vxlan_name},
     observed::{DatapathState, FdbEntry, FdbTable, KernelState, LinkKind, Observed, Path, Vlan, Vxlan},
     plan::unused_devices,
+    qos::Qos,
     security::PortSecurity,
 };
 use proptest::prelude::*;
@@ -98,6 +99,7 @@ fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Op
             admin_state_up: true,
             device_owner: String::new(),
             security: PortSecurity::Open,
+            qos: Qos::default(),
         };
         (port_id(own(*port)), details)
     });

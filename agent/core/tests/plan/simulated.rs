@@ -2,13 +2,15 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use overlane_abi as abi;
 use overlane_core::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey, Tagging},
-    config::{ComputeTaps, Config, Control, Dscp, FastPath, FlowConfig, PhysicalNetwork, VxlanConfig},
+    config::{ComputeTaps, Config, Control, Dscp, FastPath, FlowConfig, PhysicalNetwork, QosConfig, VxlanConfig},
     desired::Desired,
     model::Mac,
     observed::{Link, LinkKind, Observed, SecurityState, Vlan, Vxlan},
     plan::{self, Plan},
+    qos::{Qdisc, QdiscKind},
 };
 
 /// More passes than any host needs.
@@ -39,6 +41,7 @@ pub(crate) fn config() -> Config {
         compute_taps: ComputeTaps::Auto,
         fast_path: FastPath::Auto,
         flows: FlowConfig::default(),
+        qos: QosConfig::default(),
         bpffs: "/sys/fs/bpf".into(),
     }
 }
@@ -152,6 +155,15 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
         KernelAction::Close { ifindex, .. } => {
             assert!(kernel.released.as_mut().is_some_and(|released| released.remove(ifindex)));
         }
+        KernelAction::SetLimit { ifindex, tbf, .. } => {
+            assert!(kernel.links.contains_key(ifindex), "{ifindex} is not there");
+            let limit = Qdisc { handle: Qdisc::OURS, kind: QdiscKind::Tbf(*tbf) };
+            let before = kernel.qdiscs.insert(*ifindex, limit.clone());
+            assert!(before != Some(limit), "{ifindex} is limited already");
+        }
+        KernelAction::RemoveLimit { ifindex, handle, .. } => {
+            assert!(kernel.qdiscs.remove(ifindex).is_some_and(|qdisc| qdisc.handle == *handle), "no such limit");
+        }
         KernelAction::AddFdb(entry) => {
             assert!(kernel.links.contains_key(&entry.ifindex));
             assert!(kernel.fdb.insert(*entry), "{entry} is there already");
@@ -191,6 +203,7 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
             MapEntry::Neighbor(key, value) => drop(datapath.neighbors.insert(key, value)),
             MapEntry::Security(entry) => put_security(&mut datapath.security, &entry),
             MapEntry::Vlan(key, value) => drop(datapath.vlans.insert(key, value)),
+            MapEntry::Qos(key, value) => drop(datapath.qos.insert(key, value)),
             MapEntry::VlanDevice(key, value) => drop(datapath.vlan_devices.insert(key, value)),
         },
         DatapathAction::Delete(key) => {
@@ -207,6 +220,11 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
                     delete_security(&mut datapath.security, key)
                 }
                 MapKey::Vlan(key) => datapath.vlans.remove(key).is_some(),
+                MapKey::Qos(key) => {
+                    let is_used = datapath.ports.get(key).is_some_and(|port| port.flags & abi::Port::QOS != 0);
+                    assert!(!is_used, "{key} is in use");
+                    datapath.qos.remove(key).is_some()
+                }
                 MapKey::VlanDevice(key) => datapath.vlan_devices.remove(key).is_some(),
             };
             assert!(was_there, "{key} is not there");

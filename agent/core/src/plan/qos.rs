@@ -1,0 +1,97 @@
+//! Limits of what machines receive: queueing disciplines at their taps. What they send is up to the programs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use overlane_abi as abi;
+
+use crate::{
+    action::KernelAction,
+    config::Config,
+    desired::{Desired, LocalPort},
+    model::{NetworkId, PortId},
+    observed::{Link, Observed},
+    plan::{Plan, Subject, devices::NetworkDevices},
+    qos::{Qdisc, QdiscKind, Qos, Tbf},
+};
+
+/// What the programs need to know of a port's QoS; `None` when they have nothing to do with it.
+pub(super) fn entry(qos: &Qos) -> Option<abi::Qos> {
+    let mut entry = abi::Qos { flags: 0, rate_kbps: 0, burst_kbit: 0, dscp: 0 };
+    if let Some(limit) = &qos.egress {
+        entry.flags |= abi::Qos::LIMITED;
+        (entry.rate_kbps, entry.burst_kbit) = (limit.kbps.get(), limit.egress_burst_kbit());
+    }
+    if let Some(dscp) = qos.dscp {
+        entry.flags |= abi::Qos::MARKED;
+        entry.dscp = dscp.into();
+    }
+    (entry.flags != 0).then_some(entry)
+}
+
+/// Plans the limits of taps.
+pub(super) fn plan(
+    desired: &Desired,
+    observed: &Observed,
+    devices: &BTreeMap<NetworkId, NetworkDevices>,
+    config: &Config,
+    plan: &mut Plan,
+) {
+    let kernel = &observed.kernel;
+    for (network, devices) in devices {
+        for (id, tap) in &devices.taps {
+            let (port, tap) = (&desired.networks[network].local_ports[id], &kernel.links[tap]);
+            if observed.datapath.is_none() && port.qos.needs_programs() {
+                let what =
+                    "what its machine sends is neither limited nor marked: that needs eBPF, which cannot be used";
+                plan.obstacle(Subject::Port(*id), format!("{}: {what}", tap.name));
+            }
+            limit(*id, port, (tap, kernel.qdiscs.get(&tap.ifindex)), (desired.complete, config), plan);
+        }
+    }
+    if desired.complete {
+        let ports = desired.networks.values().flat_map(|network| &network.local_ports);
+        let limited: BTreeSet<String> =
+            ports.filter(|(_, port)| port.qos.ingress.is_some()).map(|(id, _)| id.tap_name()).collect();
+        for (ifindex, qdisc) in kernel.qdiscs.iter().filter(|(_, qdisc)| qdisc.is_ours()) {
+            let Some(link) = kernel.links.get(ifindex) else { continue };
+            if !limited.contains(&link.name) {
+                remove(link, qdisc, plan);
+            }
+        }
+    }
+}
+
+/// Plans the limit of a tap, in the place of the Linux bridge agent's, and of nobody else's.
+fn limit(
+    id: PortId,
+    port: &LocalPort,
+    (tap, qdisc): (&Link, Option<&Qdisc>),
+    (is_complete, config): (bool, &Config),
+    plan: &mut Plan,
+) {
+    match (&port.qos.ingress, qdisc) {
+        (Some(_), Some(other)) if !other.is_ours() && !other.is_linux_bridge_agents() => {
+            let message = format!(
+                "{0} has a queueing discipline of somebody else's, {other} so that what its machine receives cannot be \
+                 limited: remove it with: tc qdisc del dev {0} root",
+                tap.name
+            );
+            plan.obstacle(Subject::Port(id), message);
+        }
+        (Some(limit), qdisc) => {
+            let tbf = Tbf::new(limit, tap.mtu, &config.qos);
+            if qdisc != Some(&Qdisc { handle: Qdisc::OURS, kind: QdiscKind::Tbf(tbf) }) {
+                let (ifindex, name) = (tap.ifindex, tap.name.clone());
+                plan.action(KernelAction::SetLimit { ifindex, name, tbf });
+            }
+        }
+        (None, Some(left)) if is_complete && left.is_linux_bridge_agents() => remove(tap, left, plan),
+        (None, _) => (),
+    }
+}
+
+/// Plans the end of a limit.
+pub(super) fn remove(link: &Link, qdisc: &Qdisc, plan: &mut Plan) {
+    let (ifindex, name) = (link.ifindex, link.name.clone());
+    plan.action(KernelAction::RemoveLimit { ifindex, name, handle: qdisc.handle });
+}
