@@ -23,8 +23,6 @@ pub struct NeutronConfig {
     pub has_groups: bool,
     /// Whether QoS policies are carried out (`qos` in `[agent] extensions`).
     pub has_qos: bool,
-    /// Whether the server has trunks (`trunk` in `[DEFAULT] service_plugins`).
-    pub has_trunks: bool,
 }
 
 impl Reader<'_> {
@@ -43,8 +41,11 @@ impl Reader<'_> {
         }
         let transport = self.transport();
         let (has_groups, has_qos) = (self.has_groups(), self.lists("agent", "extensions", "qos"));
-        let has_trunks = self.lists("DEFAULT", "service_plugins", "trunk");
-        Some(NeutronConfig { transport: transport?, report_interval, slice, has_groups, has_qos, has_trunks })
+        if self.lists("DEFAULT", "service_plugins", "trunk") {
+            let message = "[DEFAULT] service_plugins: trunks are not carried out by this version";
+            self.note("DEFAULT", "service_plugins", message.to_owned());
+        }
+        Some(NeutronConfig { transport: transport?, report_interval, slice, has_groups, has_qos })
     }
 
     /// As in the Linux bridge agent, nothing is filtered unless a driver is named.
@@ -101,7 +102,7 @@ mod tests {
         assert_eq!(notes, []);
         let neutron = neutron("");
         assert_eq!((neutron.report_interval, neutron.slice), (Duration::from_secs(30), 20));
-        assert!(!neutron.has_groups && !neutron.has_qos && !neutron.has_trunks);
+        assert!(!neutron.has_groups && !neutron.has_qos);
     }
 
     #[test]
@@ -117,11 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn extensions_and_plugins_say_what_else_there_is() {
+    fn extensions_say_what_else_there_is() {
         let neutron = neutron(
             "[agent]\nextensions = fdb, qos\nreport_interval = 1.5\n[DEFAULT]\nservice_plugins = router,trunk\n",
         );
-        assert!(neutron.has_qos && neutron.has_trunks);
+        assert!(neutron.has_qos);
         assert_eq!(neutron.report_interval, Duration::from_millis(1500));
     }
 

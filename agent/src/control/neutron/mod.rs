@@ -177,7 +177,6 @@ fn pushed_kinds(neutron: &NeutronConfig) -> impl Iterator<Item = (&'static str, 
     let is_wanted = |kind: &str| match kind {
         "AddressGroup" => neutron.has_groups,
         "QosPolicy" => neutron.has_qos,
-        "Trunk" | "SubPort" => neutron.has_trunks,
         // What happens to ports and networks of this host is told otherwise; what happens to all others is no concern.
         _ => false,
     };
