@@ -83,6 +83,27 @@ impl Ends {
         frame.with_byte(offset, flags)
     }
 
+    /// A TCP segment as a stack sends it, with `flags` as in `segment`, its place in the sequence and what it acknowledges.
+    pub fn numbered_segment(
+        &self,
+        ports: [u16; 2],
+        flags: u8,
+        [number, acknowledged]: [u32; 2],
+        payload: &[u8],
+    ) -> Frame {
+        let [source_port, port] = ports;
+        let mut builder = self.begin(IpNumber::TCP).tcp(source_port, port, number, 0xffff);
+        for (flag, set) in [(1, PacketBuilderStep::fin as fn(_) -> _), (2, PacketBuilderStep::syn)] {
+            if flags & flag != 0 {
+                builder = set(builder);
+            }
+        }
+        if flags & 16 != 0 {
+            builder = builder.ack(acknowledged);
+        }
+        finish(builder.size(payload.len()), |bytes| builder.write(bytes, payload))
+    }
+
     /// An ICMP or, between IPv6 addresses, ICMPv6 message: type, code, the four bytes after the checksum, and what follows.
     pub fn icmp(&self, kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Frame {
         if self.source.is_ipv4() {

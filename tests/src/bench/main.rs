@@ -3,8 +3,11 @@
 mod bytes;
 mod cloud;
 mod control;
+mod edits;
 mod figures;
+mod frames;
 mod scale;
+mod security;
 
 use std::process::ExitCode;
 
@@ -32,6 +35,8 @@ struct Options {
 enum Subject {
     /// Plugging, restarting, taking over, a host with a thousand ports, and a cloud with a hundred thousand.
     Control,
+    /// Security groups: packets and connections a second next to iptables, a flood of SYNs, changes of rules.
+    Security,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,16 +47,32 @@ enum Part {
     Scale,
     /// `control`: a cloud with a hundred thousand ports.
     Cloud,
+    /// `security`: packets a second.
+    Rate,
+    /// `security`: TCP connections a second.
+    Connections,
+    /// `security`: TCP connections of real sockets a second.
+    Sockets,
+    /// `security`: a flood of SYNs.
+    Flood,
+    /// `security`: changes of rules, groups and ports.
+    Changes,
 }
 
 impl Part {
     const OF_CONTROL: [Self; 3] = [Self::Host, Self::Scale, Self::Cloud];
+    const OF_SECURITY: [Self; 5] = [Self::Rate, Self::Connections, Self::Sockets, Self::Flood, Self::Changes];
 
     fn measure(self, figures: &mut Figures) -> Result<()> {
         match self {
             Self::Host => control::measure(figures),
             Self::Scale => scale::measure(figures),
             Self::Cloud => cloud::measure(figures),
+            Self::Rate => security::measure_rate(figures),
+            Self::Connections => security::measure_connections(figures),
+            Self::Sockets => security::measure_sockets(figures),
+            Self::Flood => security::measure_flood(figures),
+            Self::Changes => security::measure_changes(figures),
         }
     }
 }
@@ -60,10 +81,17 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let mut figures = Figures::new(options.json);
     let parts = match options.subject {
-        Subject::Control => Part::OF_CONTROL.into_iter(),
+        Subject::Control => Part::OF_CONTROL.to_vec(),
+        Subject::Security => Part::OF_SECURITY.to_vec(),
     };
+    if let Some(only) = options.only
+        && !parts.contains(&only)
+    {
+        eprintln!("error: --only names a part of something else; see --help");
+        return ExitCode::FAILURE;
+    }
     let is_wanted = |part: &Part| options.only.is_none_or(|only| only == *part);
-    let result = parts.filter(is_wanted).try_for_each(|part| part.measure(&mut figures));
+    let result = parts.into_iter().filter(is_wanted).try_for_each(|part| part.measure(&mut figures));
     // What was measured before something failed is worth printing.
     let printed = figures.finish();
     match result.and(printed) {
