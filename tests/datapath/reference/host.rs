@@ -13,8 +13,8 @@ use overlane_core::{
     plan,
     security::{Direction, Groups, PortSecurity, Rulebook, model},
 };
+use overlane_tests::stories::frame;
 
-use super::frames::frame;
 use crate::{
     harness::{Datapath, IFINDEX, Load},
     network::v4,
