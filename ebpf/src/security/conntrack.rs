@@ -152,8 +152,10 @@ fn judge_by_rules(case: &Case, flow: &mut Flow, followed: Followed) -> Admission
     let mut question = Question::about(packet, case.direction, case.remote(), true);
     let mut grant = policy::ask(case, &question);
     let mut is_from_opener = true;
-    // A connection that was there before the filter: its answers may come first.
-    let may_be_answer = case.port.flags & Port::TAKE_UP != 0 && matches!(packet.kind, Kind::Ack | Kind::Fin);
+    // A connection that was there before the filter: its answers may come first. One that is known has to fit.
+    let may_be_answer = case.port.flags & Port::TAKE_UP != 0
+        && matches!(packet.kind, Kind::Ack | Kind::Fin)
+        && followed != Followed::OutOfPlace;
     if !grant.is_some() && may_be_answer {
         is_from_opener = false;
         question = Question::about(packet, case.direction.opposite(), case.remote(), false);
