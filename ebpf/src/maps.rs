@@ -20,7 +20,7 @@ pub use events::{event_budget, log_rate, put_event};
 pub use flows::{
     FlowKey, Table, find_flow, flow, flow_timeout, forget_flow, forget_fragment, fragment, put_flow, put_fragment,
 };
-pub use scratch::scratch;
+pub use scratch::{recent, scratch};
 pub use security::{Lookup, count_hit, generation, member, rules, source};
 
 /// Memory follows the number of entries instead of the capacity.

@@ -25,6 +25,8 @@ const FEW_FLOWS: u32 = 1_000;
 const MANY_FLOWS: u32 = 1_000_000;
 /// Flows that take turns.
 const FLOWS: u32 = 16;
+/// So many that no flow has two packets soon after each other.
+const ACTIVE_FLOWS: u32 = 16_384;
 const FIRST_PORT: u16 = 0x8000;
 
 /// What sends from one machine to another, and back.
@@ -54,6 +56,7 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
         ("pps_groups_on", Path::new(&overlane, Ports::Few)?),
         ("pps_1000_rules", Path::new(&overlane, Ports::Many)?),
         ("pps_1m_flows", Path::new(&full, Ports::Few)?),
+        ("pps_16k_active_flows", Path::with_flows(&full, Ports::Many, ACTIVE_FLOWS)?),
     ];
     let ratios = [
         Ratio { name: "pps_vs_iptables", of: 3, to: 0 },
@@ -61,6 +64,7 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
         Ratio { name: "pps_vs_groups_off", of: 3, to: 2 },
         Ratio { name: "pps_1000_rules_vs_10", of: 4, to: 3 },
         Ratio { name: "pps_1m_flows_vs_1k", of: 5, to: 3 },
+        Ratio { name: "pps_16k_active_flows_vs_16", of: 6, to: 5 },
     ];
     turns::measure(figures, &mut paths, ("Mpps", 1e6), &ratios)
 }
@@ -99,7 +103,7 @@ impl<'a> Path<'a> {
 
     /// Both sides speak, so that every flow is established.
     fn establish(&mut self) -> Result<()> {
-        const EACH: u32 = 4096;
+        const EACH: u32 = ACTIVE_FLOWS;
         let [left, right] = self.hosts.namespaces();
         for _ in 0..2 {
             for (host, generator) in [(left, &self.forth), (right, &self.back)] {
