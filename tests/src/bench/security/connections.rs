@@ -7,7 +7,7 @@ use anyhow::Result;
 use overlane_tests::lab::World;
 
 use super::{
-    labs::{Hosts, Ports, SERVICE, ends, take_one_cpu},
+    labs::{Cpu, Hosts, Ports, SERVICE, ends, take},
     turns::{self, Ratio, Variant},
 };
 use crate::{
@@ -93,7 +93,7 @@ impl Variant for Path<'_> {
         for (side, generator) in &self.stages {
             let host = if *side == Side::Source { left } else { right };
             time += host.inside(|| {
-                take_one_cpu()?;
+                take(Cpu::Last)?;
                 generator.send(TOGETHER)
             })?;
         }

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, ensure};
 use overlane_tests::lab::World;
 
 use super::{
-    labs::{Hosts, Ports, SERVICE, ends, take_one_cpu},
+    labs::{Cpu, Hosts, Ports, SERVICE, ends, take},
     rate::Path,
 };
 use crate::{
@@ -20,6 +20,9 @@ const SYNS: u32 = 2_000_000;
 /// them.
 const FLOWS: u32 = 256;
 const AT_ONCE: u32 = 16;
+
+/// How often it is tried, when something is lost in a queue: that says nothing about the connection table.
+const ATTEMPTS: usize = 5;
 
 const SYN: u8 = 2;
 
@@ -36,29 +39,45 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     let [_, right] = hosts.namespaces();
     let flood = Generator::new(right, &source.port.tap(), syn, conversations)?;
     let mut sink = Sink::at(&target.namespace, "eth0")?;
-    let (sent, time) = thread::scope(|scope| -> Result<_> {
-        let flooding = scope.spawn(|| {
-            right.inside(|| {
-                take_one_cpu()?;
-                flood.send(SYNS)
-            })
-        });
-        let mut sent = 0;
-        while !flooding.is_finished() {
+    for attempt in 1..=ATTEMPTS {
+        let before = refused(&hosts)?;
+        let (answered, time) = thread::scope(|scope| -> Result<_> {
+            let flooding = scope.spawn(|| {
+                right.inside(|| {
+                    take(Cpu::Last)?;
+                    flood.send(SYNS)
+                })
+            });
+            let mut answered = 0;
+            while !flooding.is_finished() {
+                flows.answer(AT_ONCE)?;
+                answered += AT_ONCE;
+            }
+            Ok((answered, flooding.join().map_err(|_| anyhow!("the flood has panicked"))??))
+        })?;
+        // Once round, so that every flow has had its turn.
+        for _ in 0..FLOWS / AT_ONCE {
             flows.answer(AT_ONCE)?;
-            sent += AT_ONCE;
         }
-        Ok((sent, flooding.join().map_err(|_| anyhow!("the flood has panicked"))??))
-    })?;
-    // Once round, in case some of them were not their turn's.
-    for _ in 0..FLOWS / AT_ONCE {
-        flows.answer(AT_ONCE)?;
+        let answered = u64::from(answered + FLOWS);
+        let flooded = sink.take(&target.namespace)?;
+        ensure!(flooded > u64::from(SYNS / 2), "only {flooded} of {SYNS} SYNs have arrived");
+        let (refused, lost) = (refused(&hosts)? - before, answered - flows.answers()?);
+        if lost > refused && attempt < ATTEMPTS {
+            continue;
+        }
+        figures.add("syn_flood_rate", "Mpps", vec![flooded as f64 / time.as_secs_f64() / 1e6]);
+        figures.add("syn_flood_answers", "", vec![answered as f64]);
+        figures.add("syn_flood_refused", "", vec![refused as f64]);
+        figures.add("syn_flood_lost", "", vec![lost as f64]);
+        break;
     }
-    let sent = u64::from(sent + FLOWS);
-    let flooded = sink.take(&target.namespace)?;
-    ensure!(flooded > u64::from(SYNS / 2), "only {flooded} of {SYNS} SYNs have arrived");
-    figures.add("syn_flood_rate", "Mpps", vec![flooded as f64 / time.as_secs_f64() / 1e6]);
-    figures.add("syn_flood_lost", "", vec![(sent - flows.answers()?) as f64]);
-    figures.add("syn_flood_sent_meanwhile", "", vec![sent as f64]);
     Ok(())
+}
+
+/// Packets that the client's port has not let in: answers whose flow was forgotten. What else gets lost does so in a queue.
+fn refused(hosts: &Hosts) -> Result<u64> {
+    let [client, _] = hosts.machines(Ports::Few);
+    let rows = hosts.pair.host(&client.port.host).show(&format!("drops --port {}", client.port.id))?;
+    Ok(rows.iter().filter_map(|row| row["packets"].as_u64()).sum())
 }

@@ -108,6 +108,8 @@ impl Hosts {
     fn boot(&mut self) -> Result<()> {
         for port in &self.ports {
             let machine = self.pair.host(&port.host).boot(self.pair.lab.world(), port)?;
+            // What a machine says of its own accord would only be in the way.
+            machine.namespace.set_parameter("net/ipv6/conf/all/disable_ipv6", "1")?;
             self.machines.push(machine);
         }
         Ok(())
@@ -161,14 +163,24 @@ pub(super) fn ends(from: &Machine, to: &Machine) -> Ends {
     }
 }
 
-/// Gives the calling thread, and with it what its packets cause, the last CPU that it may use, before anything else that wants
-/// it: else a pause of the thread would look like a slow packet, and queues would overflow meanwhile.
-pub(super) fn take_one_cpu() -> Result<()> {
+/// Which of the CPUs that this program may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cpu {
+    /// The one that everything is measured on.
+    Last,
+    /// Another one, if there is one.
+    First,
+}
+
+/// Gives the calling thread, and with it what its packets cause, a CPU, before anything else that wants it: else a pause of the
+/// thread would look like a slow packet, and queues would overflow meanwhile.
+pub(super) fn take(cpu: Cpu) -> Result<()> {
     let me = Pid::from_raw(0);
     let allowed = sched_getaffinity(me).context("reading the CPUs")?;
-    let last = (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false)).context("a CPU")?;
+    let mut allowed = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let chosen = if cpu == Cpu::First { allowed.next() } else { allowed.next_back() };
     let mut one = CpuSet::new();
-    one.set(last).context("choosing a CPU")?;
+    one.set(chosen.context("a CPU")?).context("choosing a CPU")?;
     sched_setaffinity(me, &one).context("staying on one CPU")?;
     let priority = libc::sched_param { sched_priority: 1 };
     // SAFETY: the kernel only reads the parameters.

@@ -10,7 +10,7 @@ use overlane_tests::{
 };
 
 use super::{
-    labs::{Hosts, Ports, SERVICE, ends, take_one_cpu},
+    labs::{Cpu, Hosts, Ports, SERVICE, ends, take},
     turns::{self, Ratio, Variant},
 };
 use crate::{
@@ -89,10 +89,14 @@ impl<'a> Path<'a> {
         Ok(path)
     }
 
-    /// Sends an answer of each of the `count` flows that come next.
+    /// Sends an answer of each of the `count` flows that come next, from another CPU than usual.
     pub(super) fn answer(&self, count: u32) -> Result<()> {
         let ([_, right], generator) = (self.hosts.namespaces(), &self.back);
-        right.inside(|| generator.send(count)).map(drop)
+        let send = || {
+            take(Cpu::First)?;
+            generator.send(count)
+        };
+        right.inside(send).map(drop)
     }
 
     /// Answers that have arrived since the last time: no rule admits them, only that their flows are remembered.
@@ -108,7 +112,7 @@ impl<'a> Path<'a> {
         for _ in 0..2 {
             for (host, generator) in [(left, &self.forth), (right, &self.back)] {
                 host.inside(|| {
-                    take_one_cpu()?;
+                    take(Cpu::Last)?;
                     generator.send(EACH)
                 })?;
             }
@@ -147,7 +151,7 @@ impl Variant for Path<'_> {
     fn slice(&mut self) -> Result<Option<(u64, Duration)>> {
         let [left, _] = self.hosts.namespaces();
         let time = left.inside(|| {
-            take_one_cpu()?;
+            take(Cpu::Last)?;
             self.forth.send(PACKETS)
         })?;
         let [_, server] = self.hosts.machines(self.ports);

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use overlane_tests::lab::World;
 
 use super::{
-    labs::{Hosts, Ports, SERVICE, take_one_cpu},
+    labs::{Cpu, Hosts, Ports, SERVICE, take},
     turns::{self, Ratio, Variant},
 };
 use crate::figures::Figures;
@@ -61,7 +61,7 @@ impl<'a> Service<'a> {
 /// Answers until a client says that it is the last one. The server closes: it keeps what is left of connections, and the client
 /// may use its ports again.
 fn serve(listener: &TcpListener) -> Result<()> {
-    take_one_cpu()?;
+    take(Cpu::Last)?;
     loop {
         let (mut connection, _) = listener.accept().context("accepting")?;
         let mut byte = [END];
@@ -74,7 +74,7 @@ fn serve(listener: &TcpListener) -> Result<()> {
 }
 
 fn ask(address: SocketAddr) -> Result<(u64, Duration)> {
-    take_one_cpu()?;
+    take(Cpu::Last)?;
     let (begun, mut connections) = (Instant::now(), 0);
     while begun.elapsed() < SLICE {
         let mut connection = TcpStream::connect(address).context("connecting")?;
