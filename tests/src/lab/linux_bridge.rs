@@ -48,17 +48,22 @@ pub fn filter(namespace: &Namespace, folder: &Path, file: &Path, host: &str) -> 
     let text = fs::read_to_string(file).context("reading a topology")?;
     let topology = topology::Topology::parse(file, &text).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     let desired = topology.desired_for(host);
+    let networks = desired.networks.iter().zip(FIRST_ZONE..);
+    let ports: Vec<_> = networks
+        .flat_map(|((id, network), zone)| {
+            let ports = network.local_ports.iter();
+            ports.map(move |(port_id, port)| (port_id.tap_name(), id.bridge_name(), port, zone))
+        })
+        .collect();
     let mut taps = Vec::new();
-    let names: Vec<_> = desired.networks.iter().zip(FIRST_ZONE..).collect();
-    let bridges: Vec<String> = names.iter().map(|((id, _), _)| id.bridge_name()).collect();
-    let ports = names.iter().zip(&bridges).flat_map(|(((_, network), zone), bridge)| {
-        network.local_ports.iter().map(move |(id, port)| (id.tap_name(), bridge, port, *zone))
-    });
-    let ports: Vec<_> = ports.collect();
     for (tap, bridge, port, zone) in &ports {
-        if let Some(filter) = port.security.filter() {
-            taps.push(FilteredTap { tap, bridge, mac: port.mac, filter, zone: *zone });
-        }
+        taps.extend(port.security.filter().map(|filter| FilteredTap {
+            tap,
+            bridge,
+            mac: port.mac,
+            filter,
+            zone: *zone,
+        }));
     }
     for family in ["iptables", "ip6tables"] {
         namespace.set_parameter(&format!("net/bridge/bridge-nf-call-{family}"), "1")?;

@@ -4,8 +4,8 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
-    lab::{Lab, Lanes, Machine, Pair, Rule, Topology, plug_times},
-    wait::wait_at_most,
+    lab::{Agent, HOSTS, Lab, Lanes, Machine, Pair, Rule, Topology, plug_times},
+    wait::{PATIENCE, wait_at_most},
 };
 
 use crate::{edits::edit, figures::Figures};
@@ -69,8 +69,28 @@ fn load_group(figures: &mut Figures) -> Result<()> {
 
 /// One rule of one of a thousand ports comes and goes.
 fn change_rule(figures: &mut Figures) -> Result<()> {
-    let lab = Lab::new(&overlane_tests::lab::HOSTS)?;
-    let mut pair = Pair::in_lab(lab)?;
+    let (mut pair, own) = host_with_a_thousand_ports()?;
+    let [one, _] = Rule::both("ingress", Some("udp")).map(|rule| rule.port(123));
+    let (mut apply, mut whole) = (Vec::new(), Vec::new());
+    for number in 0..CHANGES {
+        let rules = &mut pair.topology.group(&own).rules;
+        if number % 2 == 0 {
+            rules.push(one.clone());
+        } else {
+            rules.pop();
+        }
+        let (millis, with_reading) = edit(&pair)?;
+        apply.push(millis);
+        whole.push(with_reading);
+    }
+    figures.add("rule_change", "ms", apply);
+    figures.add("rule_change_with_reading", "ms", whole);
+    Ok(())
+}
+
+/// The left host with its ports, all of them secured; and a group that one of them has for itself.
+fn host_with_a_thousand_ports() -> Result<(Pair, String)> {
+    let mut pair = Pair::in_lab(Lab::new(&HOSTS)?)?;
     let [leaving, arriving] = groups(&mut pair.topology, Rule::both("ingress", Some("tcp")));
     let mut batch = String::new();
     for vni in 11..11 + NETWORKS {
@@ -90,28 +110,11 @@ fn change_rule(figures: &mut Figures) -> Result<()> {
     let host = pair.lab.host("left");
     host.run(&format!("ip -batch {}", taps.display()))?;
     host.configure(&pair.topology_file, Lanes::Both)?;
-    let agent = overlane_tests::lab::Agent::launch(host)?;
+    let agent = Agent::launch(host)?;
     // Attaching 2,000 programs takes longer than a test's patience.
-    wait_at_most(overlane_tests::wait::PATIENCE * 10, "all ports are secured", || {
-        Ok(agent.log()?.contains("ready: ").then_some(()))
-    })?;
+    wait_at_most(PATIENCE * 10, "all ports are secured", || Ok(agent.log()?.contains("ready: ").then_some(())))?;
     pair.agents.push(agent);
     let secured = pair.host("left").show("ports")?.iter().filter(|row| row["security"] == "groups").count();
     ensure!(secured == usize::from(NETWORKS) * usize::from(PORTS_PER_NETWORK), "{secured} ports are secured");
-    let [one, _] = Rule::both("ingress", Some("udp")).map(|rule| rule.port(123));
-    let (mut apply, mut whole) = (Vec::new(), Vec::new());
-    for number in 0..CHANGES {
-        let rules = &mut pair.topology.group(&own).rules;
-        if number % 2 == 0 {
-            rules.push(one.clone());
-        } else {
-            rules.pop();
-        }
-        let (millis, with_reading) = edit(&pair)?;
-        apply.push(millis);
-        whole.push(with_reading);
-    }
-    figures.add("rule_change", "ms", apply);
-    figures.add("rule_change_with_reading", "ms", whole);
-    Ok(())
+    Ok((pair, own))
 }
