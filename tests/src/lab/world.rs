@@ -77,7 +77,7 @@ impl World {
     pub fn part(&self, prefix: &'static str) -> Result<Self> {
         let folder = self.folder.join(prefix);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        Ok(Self { prefix, folder, lasts: self.lasts })
+        Ok(Self { prefix, folder, lasts: self.lasts, mounts: own_mounts()? })
     }
 
     /// A new namespace.
