@@ -118,7 +118,9 @@ impl LinuxHost {
         match takeover::remove_leftovers(&taps) {
             Ok(0) => (),
             Ok(_) => {
-                tracing::info!("the Linux bridge agent's iptables, ebtables, ipset and tc rules for our ports are removed");
+                tracing::info!(
+                    "the Linux bridge agent's iptables, ebtables, ipset and tc rules for our ports are removed"
+                );
             }
             Err(error) => {
                 let error = format!("{error:#}");

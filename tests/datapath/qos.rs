@@ -130,7 +130,8 @@ fn the_outer_header_copies_the_mark_when_configured() {
     for (outer, inner) in families() {
         let mut datapath = host_with(outer, &VxlanConfig { dscp: Dscp::Inherit, ..vxlan_config(outer) });
         set(&mut datapath, MARKED);
-        let output = datapath.expect(Hook::FromPort, &outbound(inner).udp(10), Verdict::Redirect(Outcome::Encapsulated));
+        let output =
+            datapath.expect(Hook::FromPort, &outbound(inner).udp(10), Verdict::Redirect(Outcome::Encapsulated));
         let [first, second] = [output.0[ETHERNET], output.0[ETHERNET + 1]];
         assert_eq!(if first >> 4 == 4 { second } else { first << 4 | second >> 4 }, MARK << 2);
         let marked = Ends { traffic_class: MARK << 2, ..outbound(inner) }.udp(10);
