@@ -5,10 +5,14 @@ use std::{io, net::IpAddr, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use overlane_core::problem::Problems;
 
-use crate::{config_check, detach, files, run, show, verify};
+use crate::{
+    config_check, detach,
+    files::{self, Loaded},
+    run, show, verify,
+};
 
-/// Read when no `--config-file` is given.
-const DEFAULT_CONFIG_FILE: &str = "/etc/overlane/overlane.conf";
+/// The log file in a `--log-dir`.
+const LOG_FILE: &str = "overlane.log";
 
 /// Something was done, but failed.
 const EXIT_FAILURE: u8 = 1;
@@ -39,7 +43,12 @@ enum Command {
     /// Run the agent: make the host what the control plane asks for, and keep it so.
     ///
     /// SIGTERM stops the agent and leaves all forwarding in place; the next agent takes over from there.
-    Agent(ConfigFiles),
+    Agent {
+        #[command(flatten)]
+        files: ConfigFiles,
+        #[command(flatten)]
+        log: Log,
+    },
     /// Print what the agent would change on this host, without changing it.
     Plan {
         #[command(flatten)]
@@ -98,9 +107,40 @@ enum ConfigCommand {
 
 #[derive(Args)]
 struct ConfigFiles {
-    /// Configuration file in oslo.config's INI format; may be given several times, later files win.
-    #[arg(long = "config-file", value_name = "FILE", default_value = DEFAULT_CONFIG_FILE)]
-    config_files: Vec<PathBuf>,
+    /// Configuration file in oslo.config's INI format, such as Neutron's; may be given several times, later files win. Without
+    /// any: /etc/overlane/overlane.conf.
+    #[arg(long = "config-file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Directory whose *.conf files are read after those, in the order of their names; may be given several times.
+    #[arg(long = "config-dir", value_name = "DIRECTORY")]
+    directories: Vec<PathBuf>,
+}
+
+/// The options about logs that the services of Linux distributions give to Neutron's agents.
+#[derive(Args)]
+struct Log {
+    /// Write the log to this file instead of stderr. It may be moved away at any time.
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// Directory of the log file, which is called overlane.log unless --log-file says otherwise.
+    #[arg(long, value_name = "DIRECTORY")]
+    log_dir: Option<PathBuf>,
+    /// Log more, as [DEFAULT] debug does.
+    #[arg(long)]
+    debug: bool,
+}
+
+impl ConfigFiles {
+    fn load(&self) -> Result<Loaded, Problems> {
+        files::load(&files::all(&self.files, &self.directories)?)
+    }
+}
+
+impl Log {
+    fn file(&self) -> Option<PathBuf> {
+        let name = self.log_file.clone().or_else(|| self.log_dir.as_ref().map(|_| LOG_FILE.into()))?;
+        Some(self.log_dir.as_ref().map_or_else(|| name.clone(), |directory| directory.join(&name)))
+    }
 }
 
 #[derive(Args)]
@@ -144,26 +184,22 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn execute(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Agent(files) => run::agent(&files.config_files),
+        Command::Agent { files, log } => run::agent(&files.load()?, log.file().as_deref(), log.debug),
         Command::Plan { files, output } => {
-            let view = show::View::observe(&files::load(&files.config_files)?)?;
+            let view = show::View::observe(&files.load()?)?;
             show::plan(&view, output.output, &mut io::stdout().lock())
         }
         Command::Verify { files, output } => {
-            let view = show::View::observe(&files::load(&files.config_files)?)?;
+            let view = show::View::observe(&files.load()?)?;
             let differences = verify::verify(&view, output.output, &mut io::stdout().lock())?;
             anyhow::ensure!(differences == 0, "{differences} differences");
             Ok(())
         }
-        Command::Detach { purge, files } => {
-            detach::detach(&files::load(&files.config_files)?, purge, &mut io::stdout().lock())
-        }
+        Command::Detach { purge, files } => detach::detach(&files.load()?, purge, &mut io::stdout().lock()),
         Command::Show { subject, port, address, files, output } => {
-            let view = show::View::observe(&files::load(&files.config_files)?)?;
+            let view = show::View::observe_anyway(&files.load()?)?;
             show::show(subject, &show::Selection { port, address }, &view, output.output, &mut io::stdout().lock())
         }
-        Command::Config(ConfigCommand::Check(files)) => {
-            config_check::check(&files.config_files, &mut io::stdout().lock())
-        }
+        Command::Config(ConfigCommand::Check(files)) => config_check::check(&files.load()?, &mut io::stdout().lock()),
     }
 }

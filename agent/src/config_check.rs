@@ -2,19 +2,18 @@
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use overlane_core::config::{Config, Control, MulticastGroups, NeutronConfig, VxlanConfig};
 
-use crate::files;
+use crate::files::{self, Loaded};
 
 /// Prints what will be used, or fails with every problem.
 ///
 /// # Errors
-/// [`overlane_core::problem::Problems`] in any of the files.
-pub fn check(files: &[PathBuf], out: &mut impl Write) -> anyhow::Result<()> {
-    let loaded = files::load(files)?;
+/// [`overlane_core::problem::Problems`] in the topology.
+pub fn check(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result<()> {
     let Config { host, vxlan, control, multicast, physical_networks, .. } = &loaded.config;
     let Config { unused_device_grace, compute_taps, fast_path, bpffs, debug, .. } = &loaded.config;
     writeln!(out, "host            {host}")?;
@@ -60,8 +59,7 @@ fn check_neutron(neutron: &NeutronConfig, out: &mut impl Write) -> io::Result<()
     writeln!(out, "TLS             {}", on_or_off(transport.tls.is_some()))?;
     writeln!(out, "reports         every {} s", neutron.report_interval.as_secs_f64())?;
     writeln!(out, "security groups {}", on_or_off(neutron.has_groups))?;
-    writeln!(out, "QoS             {}", on_or_off(neutron.has_qos))?;
-    writeln!(out, "trunks          {}", on_or_off(neutron.has_trunks))
+    writeln!(out, "QoS             {}", on_or_off(neutron.has_qos))
 }
 
 fn check_vxlan(vxlan: &VxlanConfig, multicast: Option<&MulticastGroups>, out: &mut impl Write) -> io::Result<()> {

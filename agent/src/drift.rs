@@ -54,11 +54,11 @@ impl Drift {
                 KernelAction::AddFdb(entry) | KernelAction::DeleteFdb(entry) => was_there(&entry.ifindex),
                 KernelAction::CreateGuard { .. } | KernelAction::RemoveGuard => true,
                 KernelAction::Release { ifindex, .. }
-                | KernelAction::Close { ifindex, .. }
                 | KernelAction::SetLimit { ifindex, .. }
                 | KernelAction::RemoveLimit { ifindex, .. } => was_there(ifindex),
-                // The underlay and what is no longer wanted are followed, not repaired.
-                KernelAction::GiveBack { .. }
+                // The underlay, taps that go and what is no longer wanted are followed, not repaired.
+                KernelAction::Close { .. }
+                | KernelAction::GiveBack { .. }
                 | KernelAction::SetVxlanUnderlay { .. }
                 | KernelAction::DeleteLink { .. }
                 | KernelAction::ResolveNeighbor { .. } => false,

@@ -38,6 +38,36 @@ impl Loaded {
     }
 }
 
+/// Read when no file is named.
+const DEFAULT_CONFIG_FILE: &str = "/etc/overlane/overlane.conf";
+
+/// The configuration files to read: those that are named, and those in directories, by name (`--config-file` and `--config-dir`
+/// of oslo.config).
+///
+/// # Errors
+/// [`Problems`]: directories that cannot be read.
+pub fn all(files: &[PathBuf], directories: &[PathBuf]) -> Result<Vec<PathBuf>, Problems> {
+    if files.is_empty() && directories.is_empty() {
+        return Ok(vec![DEFAULT_CONFIG_FILE.into()]);
+    }
+    let (mut all, mut problems) = (files.to_vec(), Vec::new());
+    for directory in directories {
+        match conf_files(directory) {
+            Ok(found) => all.extend(found),
+            Err(error) => problems.push(problem(directory, &error)),
+        }
+    }
+    if problems.is_empty() { Ok(all) } else { Err(Problems(problems)) }
+}
+
+fn conf_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "conf"));
+    files.sort();
+    Ok(files)
+}
+
 /// Reads the configuration files; later ones win.
 ///
 /// # Errors
@@ -81,17 +111,17 @@ pub(crate) fn read_topology(file: &Path, config: &Config) -> Result<Topology, Pr
 }
 
 fn read(file: &Path) -> Result<String, Problem> {
-    let problem = |error: io::Error| Problem {
-        file: file.to_owned(),
-        line: None,
-        message: match error.kind() {
-            io::ErrorKind::NotFound => "no such file".to_owned(),
-            io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),
-            io::ErrorKind::InvalidData => "not UTF-8 text".to_owned(),
-            _ => format!("cannot be read: {error}"),
-        },
+    fs::read_to_string(file).map_err(|error| problem(file, &error))
+}
+
+fn problem(file: &Path, error: &io::Error) -> Problem {
+    let message = match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),
+        io::ErrorKind::InvalidData => "not UTF-8 text".to_owned(),
+        _ => format!("cannot be read: {error}"),
     };
-    fs::read_to_string(file).map_err(problem)
+    Problem { file: file.to_owned(), line: None, message }
 }
 
 fn system_defaults() -> SystemDefaults {

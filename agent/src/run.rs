@@ -1,6 +1,6 @@
 //! The agent's main loop: what wakes it, and that it stops without touching forwarding.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use sd_notify::NotifyState;
@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     control::ControlPlane,
     datapath::PinWatch,
-    files::{self, Loaded},
+    files::Loaded,
     host::LinuxHost,
     instance::Instance,
     kernel::Kernel,
@@ -31,15 +31,14 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Runs the agent until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`overlane_core::problem::Problems`] for a wrong configuration or topology; otherwise why the agent cannot start.
-pub fn agent(config_files: &[PathBuf]) -> anyhow::Result<()> {
-    let loaded = files::load(config_files)?;
-    logs::start(loaded.config.debug);
+/// [`overlane_core::problem::Problems`] for a wrong topology; otherwise why the agent cannot start.
+pub fn agent(loaded: &Loaded, log: Option<&Path>, debug: bool) -> anyhow::Result<()> {
+    logs::start(debug || loaded.config.debug, log)?;
     for note in &loaded.notes {
         tracing::debug!("{note}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(run(&loaded))
+    runtime.block_on(run(loaded))
 }
 
 async fn run(loaded: &Loaded) -> anyhow::Result<()> {
@@ -76,7 +75,9 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
         }
         let next_wake = reconciler.next_wake();
         control.host_changed(|| reconciler.host_view());
-        instance.publish(Status { pid: std::process::id(), ..reconciler.status() });
+        let mut status = Status { pid: std::process::id(), ..reconciler.status() };
+        control.tell(&mut status);
+        instance.publish(status);
         pins.renew();
         tokio::select! {
             // In this order: work that is left does not keep the agent from hearing what is new.

@@ -1,6 +1,8 @@
 //! What only the running agent knows: asked for by `overlane show` and `overlane verify`, which see everything else for
 //! themselves.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::instance;
@@ -10,6 +12,10 @@ use crate::instance;
 pub struct Status {
     /// Its process id.
     pub pid: u32,
+    /// Where it hears what is desired, or why it does not.
+    pub control: String,
+    /// Taps that the control plane keeps unconnected, and why.
+    pub not_here: BTreeMap<String, String>,
     /// `on`, `off`, or why it is unavailable.
     pub fast_path: String,
     /// Steps that repaired what somebody else had changed.
@@ -60,6 +66,14 @@ impl Agent {
         match self {
             Self::Running(status) => &status.failures,
             Self::Absent | Self::Silent { .. } => &[],
+        }
+    }
+
+    /// Why the control plane keeps a tap unconnected, if it does.
+    pub fn why_not_here(&self, tap: &str) -> Option<&str> {
+        match self {
+            Self::Running(status) => status.not_here.get(tap).map(String::as_str),
+            Self::Absent | Self::Silent { .. } => None,
         }
     }
 }

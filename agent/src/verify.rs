@@ -25,7 +25,7 @@ pub fn verify(view: &View, format: Format, out: &mut impl Write) -> anyhow::Resu
     let plan = view.plan();
     let obstacles = plan.obstacles.iter().chain(&plan.waiting).map(ToString::to_string);
     let differences: Vec<String> = obstacles.chain(plan.actions.iter().map(|action| explain(view, action))).collect();
-    let notes: Vec<String> = view.taps_without_port().map(explain_tap).collect();
+    let notes: Vec<String> = view.taps_without_port().map(|tap| explain_tap(view, tap)).collect();
     let count = differences.len();
     if format == Format::Json {
         serde_json::to_writer_pretty(&mut *out, &Document { differences, notes })?;
@@ -57,8 +57,13 @@ fn explain(view: &View, action: &Action) -> String {
 }
 
 /// No difference: it may be somebody else's. But if a network or its bridge is missed, this is the fact that is missing.
-fn explain_tap(name: &str) -> String {
-    format!("{name} is here, but the control plane has no port of that name on this host, so nothing is made for it")
+fn explain_tap(view: &View, name: &str) -> String {
+    match view.why_not_here(name) {
+        Some(reason) => format!("{name} is here, but not connected: {reason}"),
+        None => format!(
+            "{name} is here, but the control plane has no port of that name on this host, so nothing is made for it"
+        ),
+    }
 }
 
 fn explain_kernel(view: &View, action: &KernelAction) -> String {

@@ -11,11 +11,11 @@ fn answers(lone: &LoneBroker) -> bool {
 
 #[test]
 fn a_broker_keeps_its_users_through_a_stop_and_a_kill() -> Result<()> {
-    let mut lone = LoneBroker::start("")?;
+    let lone = LoneBroker::start("")?;
     lone.broker.control("add_user neutron secret")?;
     for end in [Broker::stop, Broker::kill] {
         assert!(answers(&lone));
-        end(&mut lone.broker)?;
+        end(&lone.broker)?;
         assert!(!answers(&lone));
         lone.broker.start_again()?;
         assert!(lone.broker.control("list_users")?.contains("neutron"));

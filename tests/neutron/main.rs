@@ -1,6 +1,6 @@
 //! A real Neutron drives agents: its server, broker, database, DHCP and L3 agents, and the agent that Overlane replaces.
 
-/// Expects behaviours of Neutron's own agent: what it does not show is no behaviour that Overlane must have.
+/// Expects behaviours of Overlane, and of the agent that it replaces: what that one does not show is not what a cloud is used to.
 macro_rules! expect_of_agents {
     ($($behaviour:ident)*) => {
         mod linux_bridge {
@@ -21,5 +21,10 @@ macro_rules! expect_of_agents {
 
 mod broker;
 mod connectivity;
+mod messaging;
+mod migration;
 mod ports;
+mod restarts;
+mod routers;
 mod security_groups;
+mod takeover;

@@ -10,7 +10,7 @@ mod setup;
 mod test;
 mod workspace;
 
-use std::{os::unix::process::CommandExt as _, process::ExitCode};
+use std::{os::unix::process::CommandExt as _, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -76,8 +76,12 @@ fn execute(command: Command) -> Result<()> {
         Command::Setup { only } => setup::run(&workspace, only.as_ref().map_or(&Scope::ALL, std::slice::from_ref)),
         Command::BuildEbpf => ebpf::build(&workspace),
         Command::Build => build(&workspace, "release", &["--package", "overlane"]),
-        Command::Demo { options } => run_built(&workspace, "overlane-demo", &options),
-        Command::Bench { options } => run_built(&workspace, "overlane-bench", &options),
+        Command::Demo { options } => run_built(&workspace, "overlane-demo", &options, None),
+        Command::Bench { options } => {
+            let wants_neutron = options.iter().any(|option| option == "neutron");
+            let root = wants_neutron.then(|| neutron::require(&workspace)).transpose()?;
+            run_built(&workspace, "overlane-bench", &options, root.as_deref())
+        }
         Command::Test { tier, filter } => test::run(&workspace, tier, filter.as_deref()),
     }
 }
@@ -90,12 +94,13 @@ fn build(workspace: &Workspace, profile: &str, packages: &[&str]) -> Result<()> 
     workspace::run(&mut command, "building the agent")
 }
 
-/// Sets up and builds everything, and then becomes one of the programs of the tests crate.
-fn run_built(workspace: &Workspace, program: &str, options: &[String]) -> Result<()> {
+/// Sets up and builds everything, and then becomes one of the programs of the tests crate, which may use Neutron's root.
+fn run_built(workspace: &Workspace, program: &str, options: &[String], neutron: Option<&Path>) -> Result<()> {
     setup::run(workspace, &Scope::ALL)?;
     build(workspace, "release", &["--package", "overlane", "--package", "overlane-tests", "--bins"])?;
     let error = std::process::Command::new(workspace.target("release").join(program))
         .args(options)
+        .envs(neutron.map(|root| (neutron::ROOT_VARIABLE, root)))
         .env("OVERLANE_BIN", workspace.target("release/overlane"))
         // It takes over: Ctrl-C and its exit status are its own business.
         .exec();

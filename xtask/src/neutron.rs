@@ -62,6 +62,9 @@ const MOUNT_POINTS: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
 const COMPLETE: &str = include_str!("neutron/complete.sh");
 const EBTABLES: &str = include_str!("neutron/ebtables.sh");
 
+/// Tells the tests where the root is.
+pub(crate) const ROOT_VARIABLE: &str = "OVERLANE_NEUTRON_ROOT";
+
 /// Whether there is a root.
 pub(crate) enum Root {
     /// Here.
@@ -97,6 +100,14 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<Root> {
     // Nobody reads them again: another recipe means another list.
     remove(&packages)?;
     Ok(Root::Ready(root))
+}
+
+/// As [`prepare`], for a caller that cannot do without.
+pub(crate) fn require(workspace: &Workspace) -> Result<PathBuf> {
+    match prepare(workspace)? {
+        Root::Ready(root) => Ok(root),
+        Root::Unavailable(reason) => bail!("Neutron's packages cannot be had: {reason}"),
+    }
 }
 
 /// Everything that decides what is in the root.

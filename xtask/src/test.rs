@@ -71,12 +71,12 @@ pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str
         let mut tests = command(workspace, tier, filter);
         if tier == Tier::Neutron {
             match neutron::prepare(workspace)? {
-                Root::Ready(root) => tests.env("OVERLANE_NEUTRON_ROOT", root),
+                Root::Ready(root) => tests.env(neutron::ROOT_VARIABLE, root),
                 Root::Unavailable(reason) if only.is_none() && env::var_os("CI").is_none() => {
                     skipped = Some(reason);
                     continue;
                 }
-                Root::Unavailable(reason) => bail!("{tier}: Neutron's packages cannot be had: {reason}"),
+                Root::Unavailable(reason) => bail!("Neutron's packages cannot be had: {reason}"),
             };
         }
         let count = run_tests(&mut tests)?;

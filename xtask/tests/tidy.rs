@@ -9,7 +9,7 @@ use std::{
 const LINES_MAX: usize = 400;
 
 /// Crates that only one folder may know, so that everything else speaks our own types.
-const ONLY_USERS: [(&str, &[&str]); 5] = [
+const ONLY_USERS: [(&str, &[&str]); 6] = [
     ("rtnetlink::", &["agent/src/kernel"]),
     (
         "aya::",
@@ -22,6 +22,7 @@ const ONLY_USERS: [(&str, &[&str]); 5] = [
             "tests/lab/full_maps.rs",
         ],
     ),
+    ("lapin::", &["agent/src/control/neutron/messaging"]),
     ("notify::", &["agent/src/control/file.rs"]),
     ("/proc/sys", &["agent/src/kernel", "tests/src/lab/namespace.rs"]),
     ("thread::sleep", &["tests/src/wait.rs"]),

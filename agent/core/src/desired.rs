@@ -23,6 +23,8 @@ pub struct Desired {
     pub complete: bool,
     /// The networks that have at least one port on this host.
     pub networks: BTreeMap<NetworkId, Network>,
+    /// Networks that have been deleted lately: their devices go at once, whoever has made them.
+    pub deleted: BTreeSet<NetworkId>,
     /// Tunnel endpoints of all other hosts: VXLAN from anywhere else is dropped.
     pub vteps: BTreeSet<IpAddr>,
     /// What security groups and address groups come to for the ports of this host.
@@ -108,6 +110,7 @@ impl Desired {
 struct Told {
     complete: bool,
     networks: BTreeMap<NetworkId, Network>,
+    deleted: BTreeSet<NetworkId>,
     vteps: BTreeSet<IpAddr>,
     groups: Groups,
     closed_by_default: bool,
@@ -115,16 +118,17 @@ struct Told {
 
 impl From<Desired> for Told {
     fn from(desired: Desired) -> Self {
-        let Desired { complete, networks, vteps, rulebook, closed_by_default } = desired;
-        Self { complete, networks, vteps, groups: rulebook.groups.clone(), closed_by_default }
+        let Desired { complete, networks, deleted, vteps, rulebook, closed_by_default } = desired;
+        Self { complete, networks, deleted, vteps, groups: rulebook.groups.clone(), closed_by_default }
     }
 }
 
 impl From<Told> for Desired {
     fn from(told: Told) -> Self {
-        let Told { complete, networks, vteps, groups, closed_by_default } = told;
+        let Told { complete, networks, deleted, vteps, groups, closed_by_default } = told;
         let ports = networks.values().flat_map(|network| network.local_ports.values());
         let of_ports: BTreeSet<_> = ports.filter_map(|port| port.security.filter()?.groups.clone()).collect();
-        Self { complete, vteps, rulebook: Arc::new(Rulebook::new(groups, of_ports)), closed_by_default, networks }
+        let rulebook = Arc::new(Rulebook::new(groups, of_ports));
+        Self { complete, networks, deleted, vteps, rulebook, closed_by_default }
     }
 }

@@ -9,6 +9,7 @@ use overlane_core::{
     update::Update,
 };
 
+use crate::status::Status;
 use file::TopologyFile;
 use neutron::Neutron;
 
@@ -46,6 +47,14 @@ impl ControlPlane {
         match self {
             Self::File(_) => (),
             Self::Neutron(neutron) => neutron.host_changed(&view()),
+        }
+    }
+
+    /// Adds to what the agent says of itself.
+    pub fn tell(&self, status: &mut Status) {
+        match self {
+            Self::File(_) => "topology file".clone_into(&mut status.control),
+            Self::Neutron(neutron) => neutron.tell(status),
         }
     }
 

@@ -11,6 +11,8 @@ pub(super) struct AgentRow {
     /// `running`, `silent` (it does not answer) or `absent`.
     state: &'static str,
     pid: Option<i64>,
+    /// Where it hears what is desired, or why it does not.
+    control: Option<String>,
     fast_path: Option<String>,
     /// Steps that repaired what somebody else had changed.
     repairs: Option<u64>,
@@ -24,13 +26,14 @@ pub(super) struct AgentRow {
 
 impl Row for AgentRow {
     const TITLES: &'static [&'static str] =
-        &["STATE", "PID", "FAST PATH", "REPAIRS", "OVERFLOWS", "FAILING", "FIRST FAILURE"];
+        &["STATE", "PID", "CONTROL", "FAST PATH", "REPAIRS", "OVERFLOWS", "FAILING", "FIRST FAILURE"];
 
     fn cells(&self) -> Vec<String> {
         let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
         vec![
             self.state.to_owned(),
             self.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+            self.control.clone().unwrap_or_default(),
             self.fast_path.clone().unwrap_or_default(),
             number(self.repairs),
             number(self.overflows),
@@ -50,6 +53,7 @@ pub(super) fn agent(view: &View) -> Vec<AgentRow> {
     vec![AgentRow {
         state,
         pid,
+        control: status.map(|status| status.control.clone()),
         fast_path: status.map(|status| status.fast_path.clone()),
         repairs: status.map(|status| status.repairs),
         overflows: status.map(|status| status.overflows),

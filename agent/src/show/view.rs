@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use overlane_abi as abi;
 use overlane_core::{
     action::Action,
-    config::{Config, FastPath, PhysicalDevice},
+    config::{Config, Control, FastPath, PhysicalDevice},
     desired::{Desired, LocalPort, Network},
     model::{NetworkId, PortId, Segment, vlan_name, vxlan_name},
     observed::{DatapathState, Link, Observed},
@@ -35,12 +35,31 @@ pub struct View {
 }
 
 impl View {
-    /// Looks at the host that the configuration is about.
+    /// Looks at the host that the configuration is about, and compares it with what is desired.
+    ///
+    /// # Errors
+    /// [`overlane_core::problem::Problems`] in the topology, or no agent that knows what its server desires; otherwise what could
+    /// not be read.
+    pub fn observe(loaded: &Loaded) -> anyhow::Result<Self> {
+        Self::compare(loaded, loaded.desired()?)
+    }
+
+    /// As [`Self::observe`]; where nobody knows what is desired, what is there can be looked at all the same.
     ///
     /// # Errors
     /// [`overlane_core::problem::Problems`] in the topology; otherwise what could not be read.
-    pub fn observe(loaded: &Loaded) -> anyhow::Result<Self> {
-        let desired = loaded.desired()?;
+    pub fn observe_anyway(loaded: &Loaded) -> anyhow::Result<Self> {
+        let desired = match (loaded.desired(), &loaded.config.control) {
+            (Err(error), Control::Neutron(_)) => {
+                eprintln!("overlane: {error:#}; ports and networks are not shown");
+                Desired { closed_by_default: true, ..Desired::default() }
+            }
+            (desired, _) => desired?,
+        };
+        Self::compare(loaded, desired)
+    }
+
+    fn compare(loaded: &Loaded, desired: Desired) -> anyhow::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
         let kernel = runtime.block_on(async {
@@ -112,6 +131,11 @@ impl View {
     /// What the agent would do.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Why the control plane keeps a tap unconnected, if it does.
+    pub(crate) fn why_not_here(&self, tap: &str) -> Option<&str> {
+        self.agent.why_not_here(tap)
     }
 
     /// Why the agent's last attempt at a step failed.

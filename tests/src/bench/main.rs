@@ -4,6 +4,7 @@ mod bytes;
 mod cloud;
 mod control;
 mod figures;
+mod neutron;
 mod scale;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ struct Options {
 enum Subject {
     /// Plugging, restarting, taking over, a host with a thousand ports, and a cloud with a hundred thousand.
     Control,
+    /// What a cloud with a real Neutron waits for, with Overlane and with the agent that it replaces.
+    Neutron,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,16 +45,27 @@ enum Part {
     Scale,
     /// `control`: a cloud with a hundred thousand ports.
     Cloud,
+    /// `neutron`: plugging, and memory.
+    Taps,
+    /// `neutron`: restarts and a takeover.
+    Restarts,
 }
 
 impl Part {
-    const OF_CONTROL: [Self; 3] = [Self::Host, Self::Scale, Self::Cloud];
+    fn of(subject: Subject) -> &'static [Self] {
+        match subject {
+            Subject::Control => &[Self::Host, Self::Scale, Self::Cloud],
+            Subject::Neutron => &[Self::Taps, Self::Restarts],
+        }
+    }
 
     fn measure(self, figures: &mut Figures) -> Result<()> {
         match self {
             Self::Host => control::measure(figures),
             Self::Scale => scale::measure(figures),
             Self::Cloud => cloud::measure(figures),
+            Self::Taps => neutron::measure_taps(figures),
+            Self::Restarts => neutron::measure_restarts(figures),
         }
     }
 }
@@ -59,11 +73,8 @@ impl Part {
 fn main() -> ExitCode {
     let options = Options::parse();
     let mut figures = Figures::new(options.json);
-    let parts = match options.subject {
-        Subject::Control => Part::OF_CONTROL.into_iter(),
-    };
-    let is_wanted = |part: &Part| options.only.is_none_or(|only| only == *part);
-    let result = parts.filter(is_wanted).try_for_each(|part| part.measure(&mut figures));
+    let is_wanted = |part: &&Part| options.only.is_none_or(|only| only == **part);
+    let result = Part::of(options.subject).iter().filter(is_wanted).try_for_each(|part| part.measure(&mut figures));
     // What was measured before something failed is worth printing.
     let printed = figures.finish();
     match result.and(printed) {

@@ -40,6 +40,11 @@ impl Waiting {
         Ok(Self { device, tap, ping })
     }
 
+    /// What its tap is called until it appears.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
     /// A line for `ip -batch` that makes the tap appear.
     pub fn appear(&self) -> String {
         format!("link set {} name {} up\n", self.device, self.tap)

@@ -22,12 +22,12 @@ impl Cloud {
         self.call("POST", path, Some(body))
     }
 
-    /// `PUT`: changes something; the answer describes it.
+    /// `PUT`: changes something; the answer describes it. `null` is sent as no body, which is not the same to Neutron.
     ///
     /// # Errors
     /// When the server does not answer, or refuses.
     pub fn put(&self, path: &str, body: &Value) -> Result<Value> {
-        self.call("PUT", path, Some(body))
+        self.call("PUT", path, Some(body).filter(|body| !body.is_null()))
     }
 
     /// `DELETE`.

@@ -1,6 +1,10 @@
 //! RabbitMQ: the broker of a cloud, or one alone for tests of messaging.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -19,7 +23,7 @@ const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 /// A broker with the user `guest`, whose password is `guest`. What is durable outlives its restarts, not itself.
 pub struct Broker {
     host: Arc<Container>,
-    process: Process,
+    process: Mutex<Process>,
 }
 
 impl Broker {
@@ -29,7 +33,7 @@ impl Broker {
     /// # Errors
     /// When it does not start, with its log.
     pub fn start(host: &Arc<Container>, address: &str, settings: &str) -> Result<Self> {
-        let mut broker = Self::launch(host, address, settings)?;
+        let broker = Self::launch(host, address, settings)?;
         broker.wait()?;
         Ok(broker)
     }
@@ -59,19 +63,25 @@ impl Broker {
             fs::write(folder.join(name), text).with_context(|| format!("writing {name}"))?;
         }
         let process = spawn(host)?;
-        Ok(Self { host: host.clone(), process })
+        Ok(Self { host: host.clone(), process: Mutex::new(process) })
     }
 
     /// Waits until it serves.
     ///
     /// # Errors
     /// When it does not in time, with its log.
-    pub fn wait(&mut self) -> Result<()> {
+    pub fn wait(&self) -> Result<()> {
         wait_at_most(PATIENCE, "the broker is ready", || {
-            let log = self.process.output()?;
-            ensure!(self.process.ended()?.is_none(), "the broker has ended: {log}");
+            let mut process = self.process();
+            let log = process.output()?;
+            ensure!(process.ended()?.is_none(), "the broker has ended: {log}");
             Ok(log.contains("Starting broker... completed").then_some(()))
         })
+    }
+
+    /// Where it runs.
+    pub(super) fn host(&self) -> &Container {
+        &self.host
     }
 
     /// Runs `rabbitmqctl` with `words` and returns what it prints.
@@ -89,28 +99,32 @@ impl Broker {
     ///
     /// # Errors
     /// When it will not stop.
-    pub fn stop(&mut self) -> Result<()> {
+    pub fn stop(&self) -> Result<()> {
         self.control("stop")?;
-        self.process.wait().map(drop)
+        self.process().wait().map(drop)
     }
 
     /// Kills it.
     ///
     /// # Errors
     /// When it does not run.
-    pub fn kill(&mut self) -> Result<()> {
+    pub fn kill(&self) -> Result<()> {
         let pid = fs::read_to_string(self.host.folder().join("broker/pid")).context("reading the broker's pid")?;
         self.host.run(&format!("kill -KILL {pid}"))?;
-        self.process.wait().map(drop)
+        self.process().wait().map(drop)
     }
 
     /// Starts it again after `stop` or `kill`, and waits until it serves.
     ///
     /// # Errors
     /// When it does not start, with its log.
-    pub fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.host)?;
+    pub fn start_again(&self) -> Result<()> {
+        *self.process() = spawn(&self.host)?;
         self.wait()
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

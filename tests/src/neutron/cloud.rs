@@ -25,9 +25,9 @@ const CONTROLLER_NAME: &str = "controller";
 /// The hosts of the shared cloud, and what runs on them.
 const SHARED_HOSTS: [(&str, &[Agent]); 5] = [
     ("bridge1", &[Agent::LinuxBridge]),
-    ("lane1", &[Agent::Overlane]),
     ("bridge2", &[Agent::LinuxBridge]),
     ("network", &[Agent::LinuxBridge, Agent::Dhcp, Agent::L3]),
+    ("lane1", &[Agent::Overlane]),
     // For tests that change the agent.
     ("spare", &[]),
 ];
@@ -122,7 +122,7 @@ impl Cloud {
     ///
     /// # Errors
     /// When it does not in time, with its log.
-    pub fn wait_for_server(&mut self) -> Result<()> {
+    pub fn wait_for_server(&self) -> Result<()> {
         wait_at_most(START, "the server answers", || {
             self.server.expect_running()?;
             Ok(self.get("/networks?limit=1").is_ok().then_some(()))

@@ -127,6 +127,18 @@ impl Container {
         self.inside(|| Process::start(command, &output, true)).with_context(|| format!("on {}", self.name))
     }
 
+    /// The resident memory of all that runs here.
+    ///
+    /// # Errors
+    /// When the kernel will not say.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        // Process 1 only sleeps.
+        let kibibytes = self.execute(in_root("ps").args(["-e", "-o", "pid=,rss="]))?;
+        let own = kibibytes.lines().filter_map(|line| line.split_whitespace().collect::<Vec<_>>().try_into().ok());
+        let own = own.filter(|[pid, _]: &[&str; 2]| *pid != "1");
+        Ok(own.filter_map(|[_, resident]| resident.parse::<u64>().ok()).sum::<u64>() * 1024)
+    }
+
     /// Calls `work` on a thread that is inside, except that its own process id is of the outside.
     ///
     /// # Errors

@@ -15,11 +15,13 @@ pub(super) fn write_common(folder: &Path, host: &str) -> Result<()> {
     let state = folder.join("state");
     fs::create_dir_all(state.join("lock")).with_context(|| format!("making {}", state.display()))?;
     let state = state.display();
-    // What root runs needs no sudo in front.
+    // What root runs needs no sudo in front. Neutron's agents do nothing else while they wait for an answer, which a server
+    // that is restarted owes them for ever.
     let neutron = format!(
         "[DEFAULT]\nhost = {host}\nstate_path = {state}\n\
          transport_url = rabbit://guest:guest@{CONTROLLER}:5672/\n\
          core_plugin = ml2\nservice_plugins = router,qos,trunk\nauth_strategy = noauth\n\
+         rpc_response_timeout = 15\n\
          notify_nova_on_port_status_changes = False\nnotify_nova_on_port_data_changes = False\n\
          [oslo_concurrency]\nlock_path = {state}/lock\n\
          [agent]\nroot_helper = neutron-rootwrap /etc/neutron/rootwrap.conf\n\

@@ -8,6 +8,7 @@ mod cloud;
 mod container;
 mod files;
 mod node;
+mod peer;
 mod resources;
 mod server;
 
@@ -19,6 +20,7 @@ pub use cloud::Cloud;
 pub use container::{Container, in_root};
 pub use files::PHYSICAL_NETWORK;
 pub use node::{Agent, Node};
+pub use peer::Peer;
 pub use resources::Network;
 pub use server::Server;
 

@@ -60,7 +60,8 @@ impl Agent {
         let mut command = match self {
             Self::Overlane => {
                 let mut command = Command::new(overlane_binary());
-                command.arg("agent");
+                // What it did is wanted when a test fails.
+                command.arg("agent").env("RUST_LOG", "overlane=debug");
                 command
             }
             _ => in_root(self.program()),
@@ -116,14 +117,6 @@ impl Node {
     /// When it was not.
     pub fn log(&self, agent: Agent) -> Result<String> {
         self.agents().get(&agent).with_context(|| format!("{agent:?} does not run"))?.output()
-    }
-
-    /// The process of an agent, as the machine numbers it.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn pid(&self, agent: Agent) -> Result<u32> {
-        Ok(self.agents().get(&agent).with_context(|| format!("{agent:?} does not run"))?.pid())
     }
 
     /// Fails when an agent has ended by itself.

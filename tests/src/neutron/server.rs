@@ -1,6 +1,6 @@
 //! The server: the database, and `neutron-server` on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -14,7 +14,7 @@ use crate::{lab::Process, wait::wait_until};
 /// `neutron-server`, and the database that it keeps everything in.
 pub struct Server {
     host: Arc<Container>,
-    process: Process,
+    process: Mutex<Process>,
     _database: Process,
 }
 
@@ -27,7 +27,7 @@ impl Server {
         files::write_common(host.folder(), host.name())?;
         files::write_server(host.folder())?;
         let database = start_database(host)?;
-        Ok(Self { process: spawn(host)?, host: host.clone(), _database: database })
+        Ok(Self { process: Mutex::new(spawn(host)?), host: host.clone(), _database: database })
     }
 
     /// What it has logged since it was started.
@@ -35,15 +35,15 @@ impl Server {
     /// # Errors
     /// When the log cannot be read.
     pub fn log(&self) -> Result<String> {
-        self.process.output()
+        self.process().output()
     }
 
     /// Whether it has ended by itself.
     ///
     /// # Errors
     /// When it has, with the end of its log.
-    pub fn expect_running(&mut self) -> Result<()> {
-        let ended = self.process.ended()?;
+    pub fn expect_running(&self) -> Result<()> {
+        let ended = self.process().ended()?;
         ensure!(ended.is_none(), "neutron-server has ended: {}", self.log()?);
         Ok(())
     }
@@ -52,17 +52,21 @@ impl Server {
     ///
     /// # Errors
     /// When it does not run.
-    pub fn stop(&mut self, signal: Signal) -> Result<()> {
-        self.process.end_by(signal).map(drop)
+    pub fn stop(&self, signal: Signal) -> Result<()> {
+        self.process().end_by(signal).map(drop)
     }
 
     /// Starts it again after `stop`, without waiting.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.host)?;
+    pub fn start_again(&self) -> Result<()> {
+        *self.process() = spawn(&self.host)?;
         Ok(())
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -23,8 +23,6 @@ pub struct NeutronConfig {
     pub has_groups: bool,
     /// Whether QoS policies are carried out (`qos` in `[agent] extensions`).
     pub has_qos: bool,
-    /// Whether the server has trunks (`trunk` in `[DEFAULT] service_plugins`).
-    pub has_trunks: bool,
 }
 
 impl Reader<'_> {
@@ -43,8 +41,11 @@ impl Reader<'_> {
         }
         let transport = self.transport();
         let (has_groups, has_qos) = (self.has_groups(), self.lists("agent", "extensions", "qos"));
-        let has_trunks = self.lists("DEFAULT", "service_plugins", "trunk");
-        Some(NeutronConfig { transport: transport?, report_interval, slice, has_groups, has_qos, has_trunks })
+        if self.lists("DEFAULT", "service_plugins", "trunk") {
+            let message = "[DEFAULT] service_plugins: trunks are not carried out by this version";
+            self.note("DEFAULT", "service_plugins", message.to_owned());
+        }
+        Some(NeutronConfig { transport: transport?, report_interval, slice, has_groups, has_qos })
     }
 
     /// As in the Linux bridge agent, nothing is filtered unless a driver is named.
@@ -75,5 +76,76 @@ impl Reader<'_> {
     fn lists(&self, section: &str, name: &str, word: &str) -> bool {
         let list = self.text(section, name).unwrap_or_default();
         list.split(',').map(str::trim).any(|item| item == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Control, read::tests::read};
+
+    use super::*;
+
+    const FILES: &str = "transport_url = rabbit://u:secret@h\n[vxlan]\nlocal_ip = 10.0.0.1\n";
+
+    fn neutron(more: &str) -> NeutronConfig {
+        match read(&format!("{FILES}{more}")).expect("valid").0.control {
+            Control::Neutron(neutron) => *neutron,
+            control @ Control::File(_) => panic!("{control:?}"),
+        }
+    }
+
+    #[test]
+    fn the_linux_bridge_agents_files_are_enough_and_have_its_defaults() {
+        let (config, notes) = read(FILES).expect("valid");
+        assert_eq!(config.vxlan.expect("on by default").udp_dstport, 8472);
+        assert!(config.multicast.is_some(), "l2_population is off unless it is switched on");
+        assert_eq!(notes, []);
+        let neutron = neutron("");
+        assert_eq!((neutron.report_interval, neutron.slice), (Duration::from_secs(30), 20));
+        assert!(!neutron.has_groups && !neutron.has_qos);
+    }
+
+    #[test]
+    fn its_firewall_drivers_stand_for_groups_or_none_and_others_are_refused() {
+        let has_groups = |driver: &str| neutron(&format!("[SECURITYGROUP]\nfirewall_driver = {driver}\n")).has_groups;
+        assert!(has_groups("iptables"));
+        assert!(has_groups("neutron.agent.linux.iptables_firewall.IptablesFirewallDriver"));
+        assert!(!has_groups("noop"));
+        assert!(!has_groups("neutron.agent.firewall.NoopFirewallDriver"));
+        assert!(!has_groups("iptables\nenable_security_group = False"));
+        let problems = read(&format!("{FILES}[securitygroup]\nfirewall_driver = openvswitch\n")).expect_err("invalid");
+        assert!(problems[0].contains("expected iptables"), "{problems:?}");
+    }
+
+    #[test]
+    fn extensions_say_what_else_there_is() {
+        let neutron = neutron(
+            "[agent]\nextensions = fdb, qos\nreport_interval = 1.5\n[DEFAULT]\nservice_plugins = router,trunk\n",
+        );
+        assert!(neutron.has_qos);
+        assert_eq!(neutron.report_interval, Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn a_topology_beside_a_server_is_refused_unless_one_of_them_is_chosen() {
+        let both = format!("{FILES}[overlane]\ntopology = t.toml\n");
+        let problems = read(&both).expect_err("invalid");
+        assert!(problems[0].contains("[overlane] control"), "{problems:?}");
+        assert!(matches!(read(&format!("{both}control = file\n")).expect("valid").0.control, Control::File(_)));
+        assert!(matches!(read(&format!("{both}control = neutron\n")).expect("valid").0.control, Control::Neutron(_)));
+    }
+
+    #[test]
+    fn a_server_without_a_broker_and_an_agent_that_never_reports_are_refused() {
+        let text = "[vxlan]\nlocal_ip = 10.0.0.1\n[overlane]\ncontrol = neutron\n[agent]\nreport_interval = 0\n";
+        let problems = read(text).expect_err("invalid");
+        assert!(problems[0].contains("report_interval") && problems[1].contains("transport_url"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_password_reaches_no_message() {
+        let problems = read("transport_url = rabbit://u:secret@h:no\n").expect_err("invalid").concat();
+        assert!(problems.contains("transport_url") && !problems.contains("secret"), "{problems}");
+        assert!(!format!("{:?}", neutron("")).contains("secret"));
     }
 }

@@ -1,7 +1,7 @@
 //! What the server has said about this host, and what follows for it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     sync::Arc,
 };
@@ -18,6 +18,9 @@ use crate::{
     update::EntryChange,
 };
 
+/// For how many deleted networks devices are looked for. Every network of the cloud is told of, and few have been here.
+const DELETED_MAX: usize = 100;
+
 /// The ports of this host, their networks and groups.
 #[derive(Clone, Debug, Default)]
 pub struct Cloud {
@@ -29,6 +32,8 @@ pub struct Cloud {
     pub networks: BTreeMap<NetworkId, CloudNetwork>,
     /// Groups of these ports.
     pub groups: Groups,
+    /// Networks that have been deleted, the latest one last.
+    deleted: VecDeque<NetworkId>,
     /// What ports were held to when that was last known. A port whose new groups are yet to be asked for stays as it was.
     shown: BTreeMap<PortId, LocalPort>,
     rulebook: Arc<Rulebook>,
@@ -72,6 +77,15 @@ impl Cloud {
         Some(port)
     }
 
+    /// A network has been deleted. Its ports have to be removed one by one.
+    pub fn delete_network(&mut self, id: NetworkId) {
+        self.deleted.retain(|known| *known != id);
+        self.deleted.push_back(id);
+        if self.deleted.len() > DELETED_MAX {
+            self.deleted.pop_front();
+        }
+    }
+
     /// Ports that are not held to anything yet, because their groups, or what these name, are not known.
     pub fn unknown_groups(&self) -> impl Iterator<Item = PortId> {
         let is_unknown = |(id, port): &(&PortId, &Port)| self.has_rules(port) && self.groups.of(**id).is_none();
@@ -99,6 +113,7 @@ impl Cloud {
         let vteps = networks.values().flat_map(|network| network.flood.iter().chain(network.remote_macs.values()));
         Desired {
             complete,
+            deleted: self.deleted.iter().copied().collect(),
             vteps: vteps.copied().collect(),
             rulebook: Arc::clone(&self.rulebook),
             closed_by_default: self.has_groups,

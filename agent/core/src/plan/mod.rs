@@ -115,7 +115,9 @@ pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scop
         _ => plan.actions.extend(entries.into_actions()),
     }
     if desired.complete {
-        let retired = observed.retired.intersection(&unused_devices(desired, &observed.kernel)).copied().collect();
+        let unused = unused_devices(desired, &observed.kernel);
+        let deleted = devices::of_deleted_networks(desired, &observed.kernel, config);
+        let retired = observed.retired.intersection(&unused).copied().chain(deleted).collect();
         devices::retire(&retired, &observed.kernel, config, &mut plan);
     }
     plan

@@ -41,6 +41,7 @@ impl Topology {
         let used = of_ports.iter().flatten().copied().collect();
         Desired {
             complete: true,
+            deleted: BTreeSet::new(),
             vteps: others.values().copied().collect(),
             rulebook: Arc::new(Rulebook::new(self.groups(&used), of_ports)),
             closed_by_default: !self.security_groups.is_empty(),

@@ -20,6 +20,7 @@ use overlane_core::{
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
+use crate::status::Status;
 use messaging::{CallError, Incoming, Messaging, Subscriptions};
 use report::Reporter;
 
@@ -32,7 +33,8 @@ pub struct Neutron {
     answers: JoinSet<(Question, Result<Answer, Failure>)>,
     reporter: Reporter,
     reports: JoinSet<Result<ReportOutcome, CallError>>,
-    is_connected: bool,
+    /// The broker that there is a connection to.
+    broker: Option<String>,
 }
 
 impl Neutron {
@@ -63,7 +65,7 @@ impl Neutron {
             asker,
             answers: JoinSet::new(),
             reports: JoinSet::new(),
-            is_connected: false,
+            broker: None,
         }
     }
 
@@ -90,7 +92,7 @@ impl Neutron {
     /// Waits until something happens, and takes it in.
     async fn wait(&mut self) {
         let wake = self.controller.next_wake(Instant::now());
-        let report = self.reporter.next().filter(|_| self.is_connected && self.reports.is_empty());
+        let report = self.reporter.next().filter(|_| self.broker.is_some() && self.reports.is_empty());
         tokio::select! {
             Some(answered) = self.answers.join_next() => self.take_answer(answered),
             Some(outcome) = self.reports.join_next() => self.take_outcome(outcome),
@@ -113,13 +115,13 @@ impl Neutron {
     fn take_in(&mut self, incoming: Incoming) {
         let now = Instant::now();
         match incoming {
-            Incoming::Connected { .. } => {
-                self.is_connected = true;
+            Incoming::Connected { broker } => {
+                self.broker = Some(broker);
                 self.reporter.report_now();
                 self.controller.connected(now);
             }
             Incoming::Lost { .. } => {
-                self.is_connected = false;
+                self.broker = None;
                 self.controller.lost();
             }
             Incoming::Notification { notification, is_directed, .. } => {
@@ -143,7 +145,7 @@ impl Neutron {
 
     fn take_outcome(&mut self, outcome: Result<Result<ReportOutcome, CallError>, tokio::task::JoinError>) {
         let Ok(outcome) = outcome else { return };
-        if self.reporter.take_outcome(outcome) {
+        if self.reporter.take_outcome(&outcome) {
             self.controller.resync();
         }
     }
@@ -151,6 +153,17 @@ impl Neutron {
     /// Takes in how the host is.
     pub fn host_changed(&mut self, view: &HostView) {
         self.controller.host_changed(view, Instant::now());
+    }
+
+    /// Adds to what the agent says of itself.
+    pub fn tell(&self, status: &mut Status) {
+        status.control = match (&self.broker, self.messaging.trouble()) {
+            (Some(broker), _) => format!("Neutron server, by the message broker at {broker}"),
+            (None, Some(trouble)) => format!("no connection to the message broker: {trouble}"),
+            (None, None) => "connecting to the message broker".to_owned(),
+        };
+        let reasons = self.controller.reasons().into_iter();
+        status.not_here = reasons.map(|(tap, reason)| (tap.to_owned(), reason.to_owned())).collect();
     }
 
     /// Closes the connection. Ports stay as they are, here and in the server.
@@ -164,7 +177,6 @@ fn pushed_kinds(neutron: &NeutronConfig) -> impl Iterator<Item = (&'static str, 
     let is_wanted = |kind: &str| match kind {
         "AddressGroup" => neutron.has_groups,
         "QosPolicy" => neutron.has_qos,
-        "Trunk" | "SubPort" => neutron.has_trunks,
         // What happens to ports and networks of this host is told otherwise; what happens to all others is no concern.
         _ => false,
     };

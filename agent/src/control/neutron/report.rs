@@ -86,8 +86,8 @@ impl Reporter {
     }
 
     /// Takes in what came of a report, and says whether the server had given this agent up.
-    pub(super) fn take_outcome(&mut self, outcome: Result<ReportOutcome, CallError>) -> bool {
-        let trouble = match &outcome {
+    pub(super) fn take_outcome(&mut self, outcome: &Result<ReportOutcome, CallError>) -> bool {
+        let trouble = match outcome {
             Ok(ReportOutcome::New | ReportOutcome::Alive | ReportOutcome::Revived | ReportOutcome::Other(_)) => None,
             Ok(ReportOutcome::Ignored) => Some(
                 "the server ignores this agent's reports as older than itself: this host's clock is behind the server's. \

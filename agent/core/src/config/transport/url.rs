@@ -8,6 +8,8 @@ const DEFAULT_PORT: u16 = 5672;
 /// Whom a broker that was just installed knows.
 const DEFAULT_USER: &str = "guest";
 const DEFAULT_VIRTUAL_HOST: &str = "/";
+/// AMQP's names are no longer, in bytes.
+const NAME_MAX: usize = 255;
 /// Names of the RabbitMQ driver.
 const SCHEMES: [&str; 2] = ["rabbit", "kombu"];
 
@@ -59,6 +61,7 @@ impl TransportUrl {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let virtual_host = match decode(path).ok_or("the virtual host is no valid percent-encoded text")? {
             empty if empty.is_empty() => DEFAULT_VIRTUAL_HOST.to_owned(),
+            long if long.len() > NAME_MAX => return Err(format!("the virtual host is longer than {NAME_MAX} bytes")),
             virtual_host => virtual_host,
         };
         let (ssl, tls) = options(query)?;

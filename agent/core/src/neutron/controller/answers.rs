@@ -80,7 +80,7 @@ impl Controller {
         match question {
             Question::List => self.due.list = true,
             Question::Details(taps) => {
-                self.due.details.extend(taps.into_iter().filter(|tap| self.taps.contains_key(tap)))
+                self.due.details.extend(taps.into_iter().filter(|tap| self.taps.contains_key(tap)));
             }
             Question::Ports(ports) => self.due.ports.extend(ports),
             Question::Networks(networks) => self.due.networks.extend(networks),

@@ -83,6 +83,8 @@ impl Controller {
         let ports = self.cloud.ports.iter().filter(|(_, port)| port.network == network);
         let taps: Vec<String> = ports.map(|(id, _)| id.tap_name()).collect();
         taps.iter().for_each(|tap| self.disown(tap, NETWORK_DELETED));
+        self.cloud.delete_network(network);
+        self.is_dirty = true;
     }
 
     fn own_tap(&self, binding: &BindingChanged) -> Option<String> {

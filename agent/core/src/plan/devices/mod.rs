@@ -67,6 +67,23 @@ pub(super) fn plan(
     planned.collect()
 }
 
+/// Bridges of networks that have been deleted, and what connects them to other hosts. Somebody else may have made them.
+pub(super) fn of_deleted_networks(desired: &Desired, kernel: &KernelState, config: &Config) -> BTreeSet<u32> {
+    let gone = desired.deleted.iter().filter(|id| !desired.networks.contains_key(id));
+    let own_bridge = |id: &NetworkId| kernel.link_named(&id.bridge_name()).filter(|link| link.kind == LinkKind::Bridge);
+    let is_mapped = |name: &str| config.physical_networks.values().any(|device| device.bridge.as_deref() == Some(name));
+    let mut devices = BTreeSet::new();
+    for bridge in gone.filter_map(own_bridge).filter(|bridge| !is_mapped(&bridge.name)) {
+        let is_segment = |port: &&Link| {
+            let leads_out = matches!(port.kind, LinkKind::Vxlan(_) | LinkKind::Vlan(_)) || port.made_for.is_some();
+            port.master == Some(bridge.ifindex) && leads_out
+        };
+        devices.extend(kernel.links.values().filter(is_segment).map(|port| port.ifindex));
+        devices.insert(bridge.ifindex);
+    }
+    devices
+}
+
 /// Plans the end of devices that no network has needed for longer than the grace period. A tap that is still there,
 /// whoever left it, keeps its bridge.
 pub(super) fn retire(retired: &BTreeSet<u32>, kernel: &KernelState, config: &Config, plan: &mut Plan) {

@@ -30,8 +30,9 @@ const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// What was sent must be acknowledged by the broker's kernel within this time, or the connection is dead.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(15);
-/// Largest frame in bytes. lapin sets 32 of them aside for each direction; larger messages take several.
-const FRAME_MAX: u32 = 16 * 1024;
+/// Largest frame in bytes, the least that RabbitMQ accepts: lapin sets 32 of them aside for each direction. Larger messages take
+/// several.
+const FRAME_MAX: u32 = 8 * 1024;
 /// The agent uses a handful.
 const CHANNELS_MAX: u16 = 16;
 
@@ -105,14 +106,16 @@ async fn log_in(config: &TransportConfig, broker: &Broker, stream: Stream) -> Re
     let connecting = Connection::connector(uri(config, broker), runtime(), connect, properties());
     connecting.await.map_err(|error| {
         let (user, reason) = (broker.user.clone(), reason(&error));
-        if is_refused(&error) {
-            ConnectError::Login { user, reason }
-        } else if is_not_allowed(&error) {
-            ConnectError::VirtualHost { user, virtual_host: config.url.virtual_host.clone(), reason }
-        } else if matches!(error.kind(), ErrorKind::IOError(_) | ErrorKind::ParsingError(_)) {
-            ConnectError::HungUp
-        } else {
-            ConnectError::Protocol(reason)
+        match error.kind() {
+            _ if is_refused(&error) => ConnectError::Login { user, reason },
+            _ if is_not_allowed(&error) => {
+                ConnectError::VirtualHost { user, virtual_host: config.url.virtual_host.clone(), reason }
+            }
+            ErrorKind::IOError(error) if tls::is_tls(error) => ConnectError::Tls(tls::problem(error)),
+            // Whether the broker's own words arrive before the end of the connection is a matter of luck.
+            ErrorKind::IOError(_) if config.tls.is_some() => ConnectError::HungUpInTls,
+            ErrorKind::IOError(_) | ErrorKind::ParsingError(_) => ConnectError::HungUp,
+            _ => ConnectError::Protocol(reason),
         }
     })
 }

@@ -108,6 +108,11 @@ pub enum ConnectError {
     /// It hangs up before it has said anything.
     #[error("it hangs up at once: check the port, and whether [oslo_messaging_rabbit] ssl must be true")]
     HungUp,
+    /// It hangs up when TLS is set up.
+    #[error(
+        "it hangs up after the TLS handshake: it may want a certificate, in ssl_cert_file and ssl_key_file, or another one"
+    )]
+    HungUpInTls,
     /// User or password.
     #[error("it refuses user {user}: check user and password in transport_url, and rabbitmqctl list_users ({reason})")]
     Login {

@@ -6,6 +6,7 @@
 //!
 //! This folder is the only user of lapin.
 
+mod compression;
 mod connect;
 mod error;
 mod queues;
@@ -132,6 +133,11 @@ impl Subscriptions {
 impl Messaging {
     /// Starts to connect, on the runtime that this is called in. What comes is bounded: the broker waits for a slow receiver.
     pub fn start(config: TransportConfig, subscriptions: Subscriptions) -> (Self, mpsc::Receiver<Incoming>) {
+        if config.tls.as_ref().is_some_and(|tls| tls.ca_file.is_none()) {
+            tracing::warn!(
+                "the message broker's certificate is not verified: [oslo_messaging_rabbit] ssl_ca_file is not set"
+            );
+        }
         let (incoming, receiver) = mpsc::channel(INCOMING_MAX);
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {

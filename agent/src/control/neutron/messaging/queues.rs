@@ -12,7 +12,7 @@ use overlane_core::config::{QueueConfig, TransportConfig};
 use uuid::Uuid;
 
 use super::{
-    Subscriptions,
+    Subscriptions, Topic,
     error::{ConnectError, is_mismatch, reason},
 };
 
@@ -22,29 +22,56 @@ const PREFETCH: u16 = 100;
 /// What the names of exchanges for all agents end in.
 pub(super) const FAN_OUT_SUFFIX: &str = "_fanout";
 
+/// Names of the queues that are nobody else's. An attempt to connect that fails may leave them, and the next one finds them
+/// again; once a connection was made, the next one has new ones.
+#[derive(Clone)]
+pub(super) struct OwnQueues {
+    /// For answers to calls.
+    pub(super) reply: String,
+    /// For what is said to all, topic by topic.
+    fan_out: Vec<String>,
+}
+
 /// What the agent listens to. From here on nothing is missed.
 pub(super) struct Subscribed {
     /// Answers to calls.
     pub(super) replies: Consumer,
-    /// Where they come to.
-    pub(super) reply_queue: String,
     /// Everything else, queue by queue.
     pub(super) notifications: Vec<Consumer>,
     /// Where that is read.
     pub(super) channel: Channel,
-    /// Queues that are nobody else's, to be deleted in the end.
-    pub(super) own: Vec<String>,
     /// Queues that bear this host's name.
     pub(super) directed: Vec<String>,
     /// What the broker has made differently from what the configuration asks for, in words.
     pub(super) mismatches: Vec<String>,
 }
 
-/// Makes new queues for everything, and consumes them. What was told before is not heard.
+impl OwnQueues {
+    /// New names.
+    pub(super) fn new(subscriptions: &Subscriptions) -> Self {
+        let fan_out = |topic: &Topic| format!("{}_{}", topic.fan_out_exchange(), Uuid::new_v4().simple());
+        let reply = format!("reply_{}", Uuid::new_v4().simple());
+        Self { reply, fan_out: subscriptions.topics.iter().map(fan_out).collect() }
+    }
+
+    /// All of them.
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.fan_out.iter().chain([&self.reply])
+    }
+}
+
+impl Topic {
+    fn fan_out_exchange(&self) -> String {
+        format!("{}{FAN_OUT_SUFFIX}", self.name)
+    }
+}
+
+/// Makes queues for everything, and consumes them.
 pub(super) async fn subscribe(
     connection: &Connection,
     config: &TransportConfig,
     subscriptions: &Subscriptions,
+    own: &OwnQueues,
 ) -> Result<Subscribed, ConnectError> {
     let mut declarer = Declarer::new(connection).await?;
     let queues = &config.queues;
@@ -52,18 +79,15 @@ pub(super) async fn subscribe(
         ExchangeDeclareOptions { durable: queues.durable, auto_delete: queues.auto_delete, ..Default::default() };
     declarer.exchange(&config.exchange, ExchangeKind::Topic, main).await?;
 
-    let reply_queue = format!("reply_{}", Uuid::new_v4().simple());
-    declarer.queue(&reply_queue, transient(queues), transient_arguments(queues)).await?;
-    let (mut own, mut directed) = (vec![reply_queue.clone()], Vec::new());
-    for topic in &subscriptions.topics {
-        let exchange = format!("{}{FAN_OUT_SUFFIX}", topic.name);
+    declarer.queue(&own.reply, transient(queues), transient_arguments(queues)).await?;
+    let mut directed = Vec::new();
+    for (topic, queue) in subscriptions.topics.iter().zip(&own.fan_out) {
+        let exchange = topic.fan_out_exchange();
         let fan_out =
             ExchangeDeclareOptions { durable: queues.transient_quorum, auto_delete: true, ..Default::default() };
         declarer.exchange(&exchange, ExchangeKind::Fanout, fan_out).await?;
-        let queue = format!("{exchange}_{}", Uuid::new_v4().simple());
-        declarer.queue(&queue, transient(queues), transient_arguments(queues)).await?;
-        declarer.bind(&queue, &exchange, &topic.name).await?;
-        own.push(queue);
+        declarer.queue(queue, transient(queues), transient_arguments(queues)).await?;
+        declarer.bind(queue, &exchange, &topic.name).await?;
         if topic.is_directed {
             let queue = format!("{}.{}", topic.name, subscriptions.host);
             declarer.queue(&queue, directed_options(queues), directed_arguments(queues)).await?;
@@ -75,26 +99,35 @@ pub(super) async fn subscribe(
     }
     let mismatches = declarer.mismatches;
 
-    let replies = consume(&declarer.channel, &reply_queue, true).await?;
+    let replies = consume(&declarer.channel, &own.reply, true).await?;
     let channel = open_channel(connection).await?;
     let prefetch = if queues.prefetch == 0 { PREFETCH } else { queues.prefetch };
     let limiting = channel.basic_qos(prefetch, BasicQosOptions::default()).await;
     limiting.map_err(refused("to limit what it sends ahead"))?;
     let mut notifications = Vec::new();
-    for queue in own.iter().skip(1).chain(&directed) {
+    for queue in own.fan_out.iter().chain(&directed) {
         notifications.push(consume(&channel, queue, false).await?);
     }
-    Ok(Subscribed { replies, reply_queue, notifications, channel, own, directed, mismatches })
+    Ok(Subscribed { replies, notifications, channel, directed, mismatches })
+}
+
+/// Takes away what a connection that was lost has left. What cannot be taken away expires.
+pub(super) async fn delete_stale(connection: &Connection, stale: &OwnQueues) -> Result<(), ConnectError> {
+    // The broker closes the channel when it refuses something.
+    let channel = open_channel(connection).await?;
+    if let Err(error) = delete(&channel, stale, &[]).await {
+        tracing::debug!(error = reason(&error), "queues of the last connection stay at the broker until they expire");
+    }
+    Ok(())
 }
 
 /// Deletes queues so that nothing piles up in them: those of the agent's own, and those of its host unless somebody else, such
 /// as the agent that takes over, already reads them.
-pub(super) async fn delete(channel: &Channel, own: &[String], directed: &[String]) -> Result<(), lapin::Error> {
-    for (queues, if_unused) in [(own, false), (directed, true)] {
+pub(super) async fn delete(channel: &Channel, own: &OwnQueues, directed: &[String]) -> Result<(), lapin::Error> {
+    let all = own.names().map(|queue| (queue, false)).chain(directed.iter().map(|queue| (queue, true)));
+    for (queue, if_unused) in all {
         let options = QueueDeleteOptions { if_unused, ..Default::default() };
-        for queue in queues {
-            channel.queue_delete(queue.as_str().into(), options).await?;
-        }
+        channel.queue_delete(queue.as_str().into(), options).await?;
     }
     Ok(())
 }

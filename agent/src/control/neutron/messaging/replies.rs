@@ -64,17 +64,16 @@ impl Replies {
         }
         true
     }
-
-    /// Gives all calls up.
-    pub(super) fn give_up(&self) {
-        lock(&self.waiting).clear();
-    }
 }
 
 impl Expected<'_> {
-    /// The answer; `None` when there will be none, as the connection is lost.
-    pub(super) async fn answer(&mut self) -> Option<Result<Value, Failure>> {
-        (&mut self.answer).await.ok()
+    /// The answer. Whoever waits for it looks out for the end of the connection as well.
+    pub(super) async fn answer(&mut self) -> Result<Value, Failure> {
+        match (&mut self.answer).await {
+            Ok(outcome) => outcome,
+            // The other half is with `replies`, which outlives this.
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 
@@ -126,7 +125,7 @@ mod tests {
         assert!(replies.resolve(reply("1", Value::Null, false)), "a sign of life");
         assert!(replies.resolve(reply("2", json!(7), false)));
         assert!(replies.resolve(reply("3", Value::Null, true)));
-        assert_eq!(expected.answer().await, Some(Ok(json!(7))));
+        assert_eq!(expected.answer().await, Ok(json!(7)));
     }
 
     #[tokio::test]
@@ -135,7 +134,7 @@ mod tests {
         let mut expected = replies.expect("call");
         let failure = Failure { class: "NoSuchMethod".to_owned(), module: String::new(), message: String::new() };
         replies.resolve(Reply { outcome: Err(failure.clone()), ..reply("1", Value::Null, false) });
-        assert_eq!(expected.answer().await, Some(Err(failure)));
+        assert_eq!(expected.answer().await, Err(failure));
     }
 
     #[tokio::test]
@@ -143,14 +142,6 @@ mod tests {
         let replies = Replies::default();
         drop(replies.expect("call"));
         assert!(!replies.resolve(reply("1", json!(1), true)));
-    }
-
-    #[tokio::test]
-    async fn calls_that_are_given_up_have_no_answer() {
-        let replies = Replies::default();
-        let mut expected = replies.expect("call");
-        replies.give_up();
-        assert_eq!(expected.answer().await, None);
     }
 
     #[test]

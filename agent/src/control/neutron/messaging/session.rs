@@ -17,7 +17,7 @@ use lapin::{
 use overlane_core::{
     config::{Broker, TransportConfig},
     neutron::{
-        envelope::{CONTENT_ENCODING, CONTENT_TYPE, EnvelopeError, Message, Reply, ReplyTo, Request},
+        envelope::{CONTENT_ENCODING, CONTENT_TYPE, Message, Reply, ReplyTo, Request},
         failure::Failure,
         messages::notification::{Notification, NotificationError},
     },
@@ -27,19 +27,24 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::{
-    Incoming, Subscriptions,
+    Incoming, Subscriptions, compression,
     connect::{Link, connect},
     error::{CallError, ConnectError, reason},
-    queues::{self, Subscribed},
+    queues::{self, OwnQueues, Subscribed},
     replies::{Replies, Seen},
 };
 
+/// A broker that declares queues for all agents of a cloud at once takes its time.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for the last words.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Complaints about messages that are remembered, so that each is made once.
 const COMPLAINTS_MAX: usize = 100;
+/// How many characters of one are shown: it quotes what the message says.
+const COMPLAINT_LENGTH_MAX: usize = 500;
 /// What oslo.messaging's `ping` calls; operators use it to look for agents that do not listen.
 const PING: &str = "oslo_rpc_server_ping";
+const PING_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection, as those who call see it.
 pub(super) struct Session {
@@ -48,7 +53,7 @@ pub(super) struct Session {
     reply_queue: String,
     replies: Replies,
     /// Why the connection is of no more use.
-    failed: watch::Sender<Option<String>>,
+    ended: watch::Sender<Option<String>>,
     seen: Mutex<Seen>,
     complaints: Mutex<BTreeSet<String>>,
 }
@@ -59,34 +64,44 @@ pub(super) struct Feed {
     replies: Consumer,
     notifications: Vec<Consumer>,
     channel: Channel,
-    own: Vec<String>,
+    own: OwnQueues,
     directed: Vec<String>,
     /// What the broker has made differently from what the configuration asks for, in words.
     pub(super) mismatches: Vec<String>,
 }
 
-/// Connects to a broker and listens. Nothing is missed afterwards, and nothing that was said before is heard.
+/// Connects to a broker and listens. Nothing is missed afterwards. Queues of the connection before, `stale`, are taken away if
+/// they are still there.
 pub(super) async fn open(
     config: &TransportConfig,
     broker: &Broker,
     subscriptions: &Subscriptions,
+    own: &OwnQueues,
+    stale: Option<&OwnQueues>,
 ) -> Result<(Session, Feed), ConnectError> {
     let link = connect(config, broker).await?;
-    let Subscribed { replies, reply_queue, notifications, channel, own, directed, mismatches } =
-        queues::subscribe(&link.connection, config, subscriptions).await?;
+    let subscribing = async {
+        if let Some(stale) = stale {
+            queues::delete_stale(&link.connection, stale).await?;
+        }
+        queues::subscribe(&link.connection, config, subscriptions, own).await
+    };
+    let too_late = |_| ConnectError::Timeout("declaring queues", SUBSCRIBE_TIMEOUT.as_secs());
+    let subscribed = tokio::time::timeout(SUBSCRIBE_TIMEOUT, subscribing).await.map_err(too_late)??;
+    let Subscribed { replies, notifications, channel, directed, mismatches } = subscribed;
     let publisher = queues::open_channel(&link.connection).await?;
     let confirming = publisher.confirm_select(ConfirmSelectOptions::default()).await;
     confirming.map_err(|error| ConnectError::Protocol(reason(&error)))?;
     let session = Session {
         publisher,
         exchange: config.exchange.as_str().into(),
-        reply_queue,
+        reply_queue: own.reply.clone(),
         replies: Replies::default(),
-        failed: watch::Sender::new(None),
+        ended: watch::Sender::new(None),
         seen: Mutex::default(),
         complaints: Mutex::default(),
     };
-    Ok((session, Feed { link, replies, notifications, channel, own, directed, mismatches }))
+    Ok((session, Feed { link, replies, notifications, channel, own: own.clone(), directed, mismatches }))
 }
 
 impl Feed {
@@ -107,17 +122,15 @@ impl Feed {
 impl Session {
     /// Takes in what arrives, until the connection is lost; returns why it is.
     pub(super) async fn run(&self, feed: &mut Feed, incoming: &mpsc::Sender<Incoming>) -> String {
-        let mut failed = self.failed.subscribe();
+        let mut ended = self.ended.subscribe();
         let events = feed.link.connection.events_listener();
         let Feed { replies, notifications, .. } = feed;
-        let reason = tokio::select! {
+        tokio::select! {
             reason = self.take_replies(replies) => reason,
             reason = self.take_notifications(std::mem::take(notifications), incoming) => reason,
             reason = watch_over(events) => reason,
-            reason = failed.wait_for(Option::is_some) => reason.ok().and_then(|reason| reason.clone()).unwrap_or_default(),
-        };
-        self.replies.give_up();
-        reason
+            reason = ended.wait_for(Option::is_some) => reason.ok().and_then(|reason| reason.clone()).unwrap_or_default(),
+        }
     }
 
     /// Calls a method and waits for the answer as long as the connection lasts.
@@ -127,15 +140,29 @@ impl Session {
         mut request: Request,
         limit: Duration,
     ) -> Result<serde_json::Value, CallError> {
+        let mut ended = self.ended.subscribe();
         let message_id = Uuid::new_v4().simple().to_string();
         request.reply_to = Some(ReplyTo { message_id: message_id.clone(), queue: self.reply_queue.clone() });
         let mut expected = self.replies.expect(&message_id);
-        self.send(topic, &request, Some(limit)).await?;
-        match expected.answer().await {
-            Some(Ok(result)) => Ok(result),
-            Some(Err(failure)) => Err(CallError::Remote { method: request.method, failure }),
-            None => Err(CallError::Disconnected { method: request.method }),
+        let answer = async {
+            self.send(topic, &request, Some(limit)).await?;
+            expected.answer().await.map_err(|failure| CallError::Remote { method: request.method.clone(), failure })
+        };
+        tokio::select! {
+            result = answer => result,
+            _ = ended.wait_for(Option::is_some) => Err(CallError::Disconnected { method: request.method.clone() }),
         }
+    }
+
+    /// Lets nobody wait any longer.
+    pub(super) fn end(&self, reason: &str) {
+        self.ended.send_if_modified(|ended| {
+            let is_first = ended.is_none();
+            if is_first {
+                *ended = Some(reason.to_owned());
+            }
+            is_first
+        });
     }
 
     /// Sends a request, and learns whether there is a queue for it.
@@ -169,7 +196,7 @@ impl Session {
             Err(error) => Err(error),
         };
         // The channel is closed, perhaps as the exchange is gone: everything is made anew.
-        published.inspect_err(|error| _ = self.failed.send_replace(Some(reason(error)))).ok()
+        published.inspect_err(|error| self.end(&reason(error))).ok()
     }
 
     async fn take_replies(&self, replies: &mut Consumer) -> String {
@@ -266,13 +293,17 @@ impl Session {
         };
         let unique_id = Some(Uuid::new_v4().simple().to_string());
         let reply = Reply { message_id: reply_to.message_id, outcome, is_last: true, unique_id };
-        self.publish(ShortString::default(), queue, &reply.encode(), properties()).await;
+        // A broker that takes nothing at the moment must not keep notifications waiting.
+        let body = reply.encode();
+        let _ =
+            tokio::time::timeout(PING_LIMIT, self.publish(ShortString::default(), queue, &body, properties())).await;
     }
 
     /// Warns of something, once.
     fn complain(&self, complaint: &str) {
+        let complaint: String = complaint.chars().take(COMPLAINT_LENGTH_MAX).collect();
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaints.len() < COMPLAINTS_MAX && complaints.insert(complaint.to_owned()) {
+        if complaints.len() < COMPLAINTS_MAX && complaints.insert(complaint.clone()) {
             tracing::warn!("{complaint}");
         } else {
             tracing::debug!("{complaint}");
@@ -308,6 +339,8 @@ fn properties() -> BasicProperties {
         .with_priority(0)
 }
 
-fn decode(delivery: &Delivery) -> Result<Message, EnvelopeError> {
-    Message::decode(&delivery.data)
+/// What a message says, or why it is not understood.
+fn decode(delivery: &Delivery) -> Result<Message, String> {
+    let body = compression::unpack(&delivery.data, delivery.properties.headers())?;
+    Message::decode(&body).map_err(|error| error.to_string())
 }

@@ -70,10 +70,18 @@ fn unreadable(file: &Path, error: &dyn std::fmt::Display) -> ConnectError {
     ConnectError::TlsFile { file: file.to_owned(), reason: error.to_string() }
 }
 
-/// What the handshake failed for.
-fn problem(error: &std::io::Error) -> TlsProblem {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
+/// Whether TLS is why a connection was lost. A broker may refuse a certificate when the handshake is over for this end.
+pub(super) fn is_tls(error: &std::io::Error) -> bool {
+    rustls_error(error).is_some()
+}
+
+fn rustls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// What it failed for.
+pub(super) fn problem(error: &std::io::Error) -> TlsProblem {
+    match rustls_error(error) {
         Some(rustls::Error::InvalidCertificate(reason)) => match reason {
             CertificateError::UnknownIssuer => TlsProblem::UnknownIssuer,
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsProblem::Expired,

@@ -1,0 +1,8 @@
+//! Messaging with a real broker, and with oslo.messaging at the other end.
+
+mod agent;
+mod calls;
+mod loss;
+mod modes;
+mod refusals;
+mod relay;
