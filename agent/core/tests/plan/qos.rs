@@ -127,10 +127,7 @@ fn where_there_is_no_ebpf_an_obstacle_says_so_and_what_a_machine_receives_is_lim
 #[test]
 fn without_the_fast_lane_only_the_program_that_limits_and_marks_stays() {
     let config = Config { fast_path: FastPath::Off, ..config() };
-    let (mut host, mut desired) = (host(&[]), desired(ALL));
-    for port in desired.networks.values_mut().flat_map(|network| network.local_ports.values_mut()) {
-        port.security = overlane_core::security::PortSecurity::Open;
-    }
+    let (mut host, desired) = (host(&[]), desired(ALL));
     for _ in 0..3 {
         for action in plan::plan(&desired, &host, &config).actions {
             apply(&mut host, &action);
