@@ -16,6 +16,7 @@ mod multicast;
 mod offload;
 mod physical;
 mod port_security;
+mod qos;
 mod security_groups;
 mod service;
 mod takeover;

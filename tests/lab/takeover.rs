@@ -4,7 +4,7 @@ use std::{fs, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
-    lab::{Host, Lanes, Pair, Rule, Stream},
+    lab::{Host, Lanes, Pair, QosRule, Rule, Stream},
     wait::wait_until,
 };
 
@@ -75,5 +75,59 @@ fn the_old_agents_rules_go_once_ours_are_in_force_and_nobody_elses_do() -> Resul
         ensure!(left.contains(stays), "{stays} is gone:\n{left}");
     }
     ensure!(!left.contains("NIPv4641c1bc0"), "the set of a group is left:\n{left}");
+    Ok(())
+}
+
+/// What the agent makes for a policy of a port: a limit of what its machine receives and one of what it sends, and a mark. The kernel
+/// of the test may have no police action; what the filter would do does not matter here.
+fn make_policy(host: &Host, tap: &str) -> Result<()> {
+    host.run(&format!("tc qdisc replace dev {tap} root tbf rate 1mbit burst 10kb latency 50ms"))?;
+    limit_what_is_sent(host, tap, 49)?;
+    let (top, chain) = ("neutron-linuxbri-POSTROUTING", format!("neutron-linuxbri-qos-o{}", &tap[3..9]));
+    feed(
+        host,
+        "iptables-restore --noflush",
+        &format!(
+            "*mangle\n:{top} - [0:0]\n:{chain} - [0:0]\n-A POSTROUTING -j {top}\n\
+             -A {top} -m physdev --physdev-in {tap} --physdev-is-bridged -j {chain}\n\
+             -A {chain} -j DSCP --set-dscp 26\nCOMMIT\n"
+        ),
+    )
+}
+
+fn limit_what_is_sent(host: &Host, tap: &str, preference: u8) -> Result<()> {
+    host.run(&format!("tc qdisc add dev {tap} ingress"))?;
+    let filter = format!("tc filter add dev {tap} parent ffff: protocol all pref {preference} u32 match u32 0 0");
+    host.run(&filter).map(drop)
+}
+
+#[test]
+fn the_old_agents_limits_and_marks_go_and_nobody_elses_do() -> Result<()> {
+    let mut pair = Pair::bare()?;
+    let rules = [Rule::both("egress", None), Rule::both("ingress", None)].concat();
+    pair.topology.add_group("default", rules);
+    pair.topology.set_qos(&pair.ports[1].id, [QosRule::limit("ingress", 50_000)]);
+    pair.topology.write(&pair.topology_file)?;
+    pair.boot()?;
+    let taps = [pair.ports[0].tap(), pair.ports[1].tap()];
+    for ((name, _), tap) in overlane_tests::lab::HOSTS.iter().zip(&taps) {
+        make_policy(pair.lab.host(name), tap)?;
+    }
+    // Somebody else's, at a device that is no port's.
+    pair.host("left").run("ip link add mine type veth peer name yours")?;
+    limit_what_is_sent(pair.host("left"), "mine", 49)?;
+    for (name, _) in overlane_tests::lab::HOSTS {
+        let agent = pair.lab.host(name).start_agent(&pair.topology_file, Lanes::Both)?;
+        pair.agents.push(agent);
+    }
+    pair.finish()?;
+    let host = pair.host("left");
+    let of = |device: &str| host.run(&format!("tc qdisc show dev {device}"));
+    let is_gone = || Ok(["tbf", "ingress"].iter().all(|kind| of(&taps[0]).is_ok_and(|list| !list.contains(kind))));
+    wait_until("the limits of a port without a policy are gone", is_gone)?;
+    ensure!(of("mine")?.contains("ingress"), "{}", of("mine")?);
+    wait_until("the marks are gone", || Ok(!host.run("iptables-save -t mangle")?.contains("neutron")))?;
+    let right = pair.host("right").run(&format!("tc qdisc show dev {}", taps[1]))?;
+    ensure!(right.contains("rate 50Mbit"), "{right}");
     Ok(())
 }

@@ -68,8 +68,8 @@ impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kbps = self.kbps.get();
         match kbps {
-            _ if kbps % 1_000_000 == 0 => write!(f, "{} Gbit/s", kbps / 1_000_000),
-            _ if kbps % 1000 == 0 => write!(f, "{} Mbit/s", kbps / 1000),
+            _ if kbps.is_multiple_of(1_000_000) => write!(f, "{} Gbit/s", kbps / 1_000_000),
+            _ if kbps.is_multiple_of(1000) => write!(f, "{} Mbit/s", kbps / 1000),
             _ => write!(f, "{kbps} kbit/s"),
         }
     }

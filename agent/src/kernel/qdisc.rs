@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io};
 
 use overlane_core::qos::{Qdisc, QdiscKind, Tbf};
 use rtnetlink::{
-    packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_REPLACE, Nla as _},
+    packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_REPLACE, Nla as _, NlasIterator},
     packet_route::{
         RouteNetlinkMessage,
         tc::{TcAttribute, TcHandle, TcMessage, TcOption},
@@ -43,9 +43,7 @@ impl Kernel {
 
     /// Limits what a device sends, in the place of whatever does so now.
     pub(super) async fn set_limit(&self, ifindex: u32, name: &str, tbf: &Tbf) -> Result<(), KernelError> {
-        let mut message = message(ifindex, Qdisc::OURS);
-        message.attributes = vec![TcAttribute::Kind(TBF.to_owned()), TcAttribute::Options(options(tbf))];
-        let message = RouteNetlinkMessage::NewQueueDiscipline(message);
+        let message = RouteNetlinkMessage::NewQueueDiscipline(limit(ifindex, tbf));
         let result = self.change(message, NLM_F_CREATE | NLM_F_REPLACE).await;
         result.map_err(KernelError::request("limiting what is received behind", name))
     }
@@ -62,6 +60,12 @@ fn message(ifindex: u32, handle: u16) -> TcMessage {
     let mut message = TcMessage::with_index(ifindex.cast_signed());
     message.header.parent = TcHandle::ROOT;
     message.header.handle = TcHandle { major: handle, minor: 0 };
+    message
+}
+
+fn limit(ifindex: u32, tbf: &Tbf) -> TcMessage {
+    let mut message = message(ifindex, Qdisc::OURS);
+    message.attributes = vec![TcAttribute::Kind(TBF.to_owned()), TcAttribute::Options(options(tbf))];
     message
 }
 
@@ -98,12 +102,14 @@ fn parse(message: &TcMessage) -> Option<(u32, Qdisc)> {
     Some((message.header.index.cast_unsigned(), Qdisc { handle, kind }))
 }
 
+/// The crate leaves the options of kinds that it does not know as they came: as one attribute, with the others in it.
 fn parse_tbf(options: &[TcOption]) -> Option<Tbf> {
+    let [options] = options else { return None };
+    let mut bytes = vec![0; options.value_len()];
+    options.emit_value(&mut bytes);
     let value = |kind: u16| {
-        let option = options.iter().find(|option| option.kind() == kind)?;
-        let mut bytes = vec![0; option.value_len()];
-        option.emit_value(&mut bytes);
-        Some(bytes)
+        let option = NlasIterator::new(bytes.as_slice()).flatten().find(|option| option.kind() == kind)?;
+        Some(option.value().to_vec())
     };
     let parameters = value(PARAMETERS)?;
     let number = |at: usize| Some(u32::from_ne_bytes(*parameters.get(at..)?.first_chunk()?));
@@ -114,13 +120,19 @@ fn parse_tbf(options: &[TcOption]) -> Option<Tbf> {
 
 #[cfg(test)]
 mod tests {
+    use rtnetlink::packet_core::{Emitable as _, Parseable as _};
+
     use super::*;
 
     #[test]
     fn a_filter_is_read_back_as_it_was_written_whatever_its_rate() {
         for rate in [125, u64::from(u32::MAX), 5_000_000_000] {
             let tbf = Tbf { rate, buffer: 78_125, limit: 250_000 };
-            assert_eq!(parse_tbf(&options(&tbf)), Some(tbf));
+            let message = limit(7, &tbf);
+            let mut bytes = vec![0; message.buffer_len()];
+            message.emit(&mut bytes);
+            let read = TcMessage::parse(bytes.as_slice()).expect("a message");
+            assert_eq!(parse(&read), Some((7, Qdisc { handle: Qdisc::OURS, kind: QdiscKind::Tbf(tbf) })));
         }
     }
 }

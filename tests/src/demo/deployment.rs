@@ -246,6 +246,7 @@ fn network(id: &str, name: &str, network_type: &str) -> Network {
         physical_network: None,
         segmentation_id: None,
         mtu: None,
+        qos_policy_id: None,
         subnets: Vec::new(),
     }
 }
@@ -260,6 +261,7 @@ fn port(spec: &PortSpec) -> Port {
         device_owner: spec.owner.to_owned(),
         port_security_enabled: None,
         security_groups: None,
+        qos_policy_id: None,
         allowed_address_pairs: Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::{Host, SecurityGroup};
+use super::{Host, SecurityGroup, qos::QosPolicy};
 
 /// A topology file.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -16,6 +16,8 @@ pub struct Topology {
     pub ports: Vec<Port>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub security_groups: Vec<SecurityGroup>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub qos_policies: Vec<QosPolicy>,
 }
 
 /// `[[hosts]]`
@@ -39,6 +41,8 @@ pub struct Network {
     pub segmentation_id: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qos_policy_id: Option<String>,
     pub subnets: Vec<Subnet>,
 }
 
@@ -63,6 +67,8 @@ pub struct Port {
     pub port_security_enabled: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub security_groups: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qos_policy_id: Option<String>,
     pub allowed_address_pairs: Vec<AddressPair>,
 }
 
@@ -124,6 +130,7 @@ impl Topology {
             device_owner: "compute:nova".to_owned(),
             port_security_enabled: None,
             security_groups: None,
+            qos_policy_id: None,
             allowed_address_pairs: Vec::new(),
         };
         self.ports.push(port.clone());
@@ -146,6 +153,7 @@ impl Topology {
                 device_owner: "compute:nova".to_owned(),
                 port_security_enabled: None,
                 security_groups: None,
+                qos_policy_id: None,
                 allowed_address_pairs: Vec::new(),
             }
         }));
@@ -171,6 +179,7 @@ fn network(number: u8, network_type: &str) -> Network {
         physical_network: None,
         segmentation_id: None,
         mtu: None,
+        qos_policy_id: None,
         subnets: [format!("10.0.{number}.0/24"), format!("fd00:{number}::/64")].map(|cidr| Subnet { cidr }).into(),
     }
 }

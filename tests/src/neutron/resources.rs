@@ -136,6 +136,7 @@ impl Cloud {
             device_owner: text(&made["device_owner"])?,
             port_security_enabled: None,
             security_groups: None,
+            qos_policy_id: None,
             allowed_address_pairs: Vec::new(),
         })
     }

@@ -54,7 +54,7 @@ pub(super) fn target(
             target.vteps = vteps.entries.clone();
             target.attached.extend(vteps.uplinks.iter().map(|uplink| (abi::Hook::FromUplink, *uplink)));
         }
-        FastPath::Off => keep_filters_only(&mut target),
+        FastPath::Off => keep_filters_only(&mut target, desired.closed_by_default),
     }
     target.attached.retain(|(_, ifindex)| observed.kernel.links.contains_key(ifindex));
     target
@@ -62,9 +62,10 @@ pub(super) fn target(
 
 /// Without the fast lane, programs are left only where they protect somebody, limit or mark what a port sends, or where nothing
 /// else connects a VLAN.
-fn keep_filters_only(target: &mut DatapathState) {
+fn keep_filters_only(target: &mut DatapathState, has_groups: bool) {
     let is_needed = |hook, ifindex: u32| {
-        let is_secured = target.ports.get(&ifindex).is_some_and(|port| port.flags & abi::Port::SECURED != 0);
+        let is_secured =
+            has_groups && target.ports.get(&ifindex).is_some_and(|port| port.flags & abi::Port::SECURED != 0);
         let is_under_policy = || hook == abi::Hook::FromPort && target.qos.contains_key(&ifindex);
         is_secured || is_under_policy() || connects(target, hook, ifindex)
     };

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    num::NonZeroU32,
 };
 
 use overlane_abi as abi;
@@ -11,7 +12,7 @@ use overlane_core::{
     model::{Mac, NetworkId, PortId, Segment, Vid, Vni, vlan_name, vxlan_name},
     observed::{DatapathState, FdbEntry, FdbTable, KernelState, LinkKind, Observed, Path, Vlan, Vxlan},
     plan::unused_devices,
-    qos::Qos,
+    qos::{Qos, RateLimit},
     security::PortSecurity,
 };
 use proptest::prelude::*;
@@ -89,6 +90,12 @@ pub(crate) fn any_desired() -> impl Strategy<Value = Desired> {
     })
 }
 
+/// Some ports are limited in what they receive, some in what they send.
+fn qos(port: u8) -> Qos {
+    let limit = |wanted| (port % 3 == wanted).then(|| RateLimit { kbps: NonZeroU32::MIN, burst_kbit: 0 });
+    Qos { ingress: limit(1), egress: limit(2), dscp: None }
+}
+
 fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Option<u16>)) -> Network {
     // A port belongs to one network: every network has ten numbers of its own.
     let own = |port: u8| number * 30 + port;
@@ -99,7 +106,7 @@ fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Op
             admin_state_up: true,
             device_owner: String::new(),
             security: PortSecurity::Open,
-            qos: Qos::default(),
+            qos: qos(*port),
         };
         (port_id(own(*port)), details)
     });
@@ -211,6 +218,7 @@ fn stale_maps(stale: &BTreeSet<(u32, u8, u8)>) -> DatapathState {
         maps.counted.insert((abi::Hook::ToPort, FIRST_OWN + index));
         let port = abi::Port { network: *index, vni, mac: mac(*address).0, flags: 0, policy: 0, revision: 0, mtu: 0 };
         maps.ports.insert(500 + index, port);
+        maps.qos.insert(500 + index, abi::Qos { flags: 0, rate_kbps: 0, burst_kbit: 0, dscp: 0 });
     }
     maps
 }
@@ -251,7 +259,9 @@ proptest! {
                 }
                 prop_assert!(is_released);
                 prop_assert!(tap.up && tap.master == Some(bridge.ifindex) && tap.mtu == network.mtu.map_or(uplink.mtu, u32::from));
+                prop_assert_eq!(host.kernel.qdiscs.contains_key(&tap.ifindex), details.qos.ingress.is_some());
                 let Some(maps) = &host.datapath else { continue };
+                prop_assert_eq!(maps.qos.contains_key(&tap.ifindex), details.qos.needs_programs());
                 prop_assert!(maps.attached.contains(&(abi::Hook::FromPort, tap.ifindex)));
                 let port = maps.ports[&tap.ifindex];
                 prop_assert_eq!(port.mtu, tap.mtu);
@@ -300,6 +310,7 @@ proptest! {
         for ifindex in maps.ports.keys().chain(maps.attached.iter().map(|(_, ifindex)| ifindex)) {
             prop_assert!(host.kernel.links.contains_key(ifindex), "interface {} is gone", ifindex);
         }
+        prop_assert!(maps.qos.keys().all(|tap| maps.ports[tap].flags & abi::Port::QOS != 0));
         prop_assert!(maps.counted.is_subset(&maps.attached));
         let remote: usize = desired.networks.values().map(|network| network.remote_macs.len()).sum();
         prop_assert_eq!(maps.fdb.len(), remote + maps.ports.len());

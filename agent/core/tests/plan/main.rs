@@ -7,5 +7,6 @@ mod conflicts;
 mod goldens;
 mod groups;
 mod laws;
+mod qos;
 mod simulated;
 mod vlan;
