@@ -92,7 +92,7 @@ pub(crate) fn any_desired() -> impl Strategy<Value = Desired> {
 
 /// Some ports are limited in what they receive, some in what they send.
 fn qos(port: u8) -> Qos {
-    let limit = |wanted| (port % 3 == wanted).then(|| RateLimit { kbps: NonZeroU32::MIN, burst_kbit: 0 });
+    let limit = |wanted| (port % 3 == wanted).then_some(RateLimit { kbps: NonZeroU32::MIN, burst_kbit: 0 });
     Qos { ingress: limit(1), egress: limit(2), dscp: None }
 }
 
