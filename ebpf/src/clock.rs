@@ -34,4 +34,10 @@ impl Clock {
         }
         self.now
     }
+
+    /// The tick in which `now` was called last.
+    #[inline(always)]
+    pub fn tick(&self) -> u64 {
+        self.tick
+    }
 }

@@ -1,6 +1,6 @@
 //! Port security and security groups: whether a packet may leave or reach a port.
 //!
-//! The packets of an established flow are found in the connection table and need nothing else. All others are judged in the
+//! The packets of an established flow are found in the connection table, or are like one that just was, and need nothing else. All others are judged in the
 //! order of the old agent's chains (Neutron's `iptables_firewall.py`); what differs from them is in `docs/datapath.md`.
 
 mod conntrack;
@@ -12,6 +12,7 @@ mod log;
 mod neighbor;
 mod packet;
 mod policy;
+mod recent;
 mod related;
 mod spoofing;
 mod tcp;
@@ -19,9 +20,10 @@ mod tcp;
 use network_types::eth::EtherType;
 use overlane_abi::{Direction, DropReason, Outcome, Port};
 
-use crate::{maps, maps::FlowKey, parse::Ethernet, skb::Skb, verdict::Verdict};
+use crate::{maps, maps::FlowKey, parse::Ethernet, security::recent::Visit, skb::Skb, verdict::Verdict};
 
 pub use packet::Packet;
+pub use recent::{PLACES, Recent};
 
 /// Whether a packet is admitted, and if not, why.
 pub type Admission = Result<(), DropReason>;
@@ -85,13 +87,20 @@ pub fn admit_sent(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
         return admit_sent_without_ip(skb, frame, port, ifindex);
     }
     let is_filtered = port.flags & Port::FILTERED != 0;
+    let (direction, mac, now) = (Direction::Egress, frame.source, clock.now());
+    let visit = Visit { packet, port, ifindex, direction, tick: clock.tick() };
     if is_filtered {
+        if mac == port.mac && visit.is_recent() {
+            return Ok(());
+        }
         packet.write_flow_key(port.network, key);
     }
-    let (direction, mac, now) = (Direction::Egress, frame.source, clock.now());
     let case = Case { skb, port, packet, key, ifindex, direction, mac, now };
-    if is_filtered && conntrack::knows(&case) {
-        return Ok(());
+    if is_filtered {
+        if conntrack::knows(&case, &visit) {
+            return Ok(());
+        }
+        visit.forget();
     }
     let admission = match judge_sent(&case) {
         Some(admission) => admission,
@@ -117,10 +126,18 @@ pub fn admit_received(skb: Skb, port: &Port) -> Admission {
     if !packet.read(skb, frame)? {
         return Ok(());
     }
-    packet.write_flow_key(port.network, key);
     let (ifindex, direction, mac, now) = (skb.ifindex(), Direction::Ingress, frame.source, clock.now());
+    let visit = Visit { packet, port, ifindex, direction, tick: clock.tick() };
+    if visit.is_recent() {
+        return Ok(());
+    }
+    packet.write_flow_key(port.network, key);
     let case = Case { skb, port, packet, key, ifindex, direction, mac, now };
-    if conntrack::knows(&case) || fixed::may_arrive(&case) {
+    if conntrack::knows(&case, &visit) {
+        return Ok(());
+    }
+    visit.forget();
+    if fixed::may_arrive(&case) {
         return Ok(());
     }
     conntrack::judge(&case).inspect_err(|reason| log::dropped(&case, *reason))

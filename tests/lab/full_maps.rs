@@ -1,10 +1,7 @@
 //! A map without room: the kernel lane carries what has no entry, and the log says so.
 
 use anyhow::{Context as _, Result, ensure};
-use aya::{
-    Pod,
-    maps::{HashMap, Map, MapData, MapError},
-};
+use aya::{Pod, maps::MapError};
 use nix::{libc::E2BIG, sys::signal::Signal};
 use overlane_abi::{Address, HEADER_MAX, Port, Vtep, names};
 use overlane_tests::{
@@ -14,8 +11,7 @@ use overlane_tests::{
 
 /// Takes everything out of a pinned map, and fills it with what nobody needs, up to the brim.
 fn fill<K: Pod, V: Pod>(pair: &Pair, name: &str, entry: impl Fn(u32) -> (K, V)) -> Result<()> {
-    let data = MapData::from_pin(pair.host("left").pins().join(name)).context("opening a map")?;
-    let mut map: HashMap<MapData, K, V> = Map::from_map_data(data)?.try_into()?;
+    let mut map = pair.host("left").map::<K, V>(name)?;
     for key in map.keys().collect::<Result<Vec<K>, _>>()? {
         map.remove(&key)?;
     }

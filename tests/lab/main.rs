@@ -10,6 +10,7 @@ mod full_maps;
 mod guard;
 mod host_life;
 mod interop;
+mod iptables;
 mod lifecycle;
 mod multicast;
 mod offload;

@@ -24,6 +24,7 @@ mod connectivity;
 mod messaging;
 mod migration;
 mod ports;
+mod qos;
 mod restarts;
 mod routers;
 mod security_groups;

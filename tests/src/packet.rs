@@ -74,13 +74,33 @@ impl Ends {
         finish(builder.size(length), |bytes| builder.write(bytes, &payload))
     }
 
-    /// A TCP segment without payload. `flags` are those of its header: 1 FIN, 2 SYN, 4 RST, 16 ACK.
+    /// A TCP segment without payload. `flags` are those of its header: 1 FIN, 2 SYN, 4 RST, 8 PSH, 16 ACK, 32 URG.
     pub fn segment(&self, source_port: u16, port: u16, flags: u8) -> Frame {
-        const FLAGS: usize = 13;
-        let builder = self.begin(IpNumber::TCP).tcp(source_port, port, 1, 0xffff);
-        let frame = finish(builder.size(0), |bytes| builder.write(bytes, &[]));
-        let offset = frame.transport() + FLAGS;
-        frame.with_byte(offset, flags)
+        self.numbered_segment([source_port, port], flags, [1, 0], &[])
+    }
+
+    /// As `segment`, with its place in the sequence, what it acknowledges, and a payload.
+    pub fn numbered_segment(
+        &self,
+        [source_port, port]: [u16; 2],
+        flags: u8,
+        [number, acknowledged]: [u32; 2],
+        payload: &[u8],
+    ) -> Frame {
+        let mut step = self.begin(IpNumber::TCP).tcp(source_port, port, number, 0xffff);
+        for bit in (0..8).filter(|bit| flags >> bit & 1 != 0) {
+            step = match bit {
+                0 => step.fin(),
+                1 => step.syn(),
+                2 => step.rst(),
+                3 => step.psh(),
+                4 => step.ack(acknowledged),
+                5 => step.urg(0),
+                6 => step.ece(),
+                _ => step.cwr(),
+            };
+        }
+        finish(step.size(payload.len()), |bytes| step.write(bytes, payload))
     }
 
     /// An ICMP or, between IPv6 addresses, ICMPv6 message: type, code, the four bytes after the checksum, and what follows.

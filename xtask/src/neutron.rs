@@ -76,8 +76,7 @@ pub(crate) enum Root {
 /// Makes the root, unless one of the same recipe is there.
 pub(crate) fn prepare(workspace: &Workspace) -> Result<Root> {
     let root = workspace.target("neutron-root");
-    // What the programs log is kept until the next run.
-    remove(&workspace.target("neutron-logs"))?;
+    remove_old_logs(&workspace.target("neutron-logs"))?;
     let stamp = root.join("recipe");
     if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe()) {
         return Ok(Root::Ready(root));
@@ -195,6 +194,20 @@ fn complete(workspace: &Workspace, root: &Path) -> Result<()> {
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin");
     progress::step("preparing Neutron and its database", &setup::log(workspace, "neutron-complete"), &mut command)?;
+    Ok(())
+}
+
+/// What the programs of a run have logged is kept until the next one, and longer while that run goes on. The names of its
+/// folders begin with its process id.
+fn remove_old_logs(logs: &Path) -> Result<()> {
+    for entry in fs::read_dir(logs).into_iter().flatten() {
+        let folder = entry.context("listing logs")?.path();
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_running = name.split('-').next().is_some_and(|pid| Path::new("/proc").join(pid).exists());
+        if !is_running {
+            remove(&folder)?;
+        }
+    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use super::{
     nftables::{APPEND, Attributes, CREATE, Nftables, Request, find, values},
 };
 
-const TABLE: &str = "overlane";
+pub(super) const TABLE: &str = "overlane";
 const RELEASED: &str = "released";
 /// The chains: hook (`enum nf_br_hook`: NF_BR_PRE_ROUTING, NF_BR_POST_ROUTING) and the keys of the device that they look at
 /// (NFT_META_IIFNAME and NFT_META_IIF, or NFT_META_OIFNAME and NFT_META_OIF).

@@ -12,7 +12,10 @@ use rtnetlink::{
 };
 use tokio::task::unconstrained;
 
-use super::fdb::{self, FdbChange};
+use super::{
+    fdb::{self, FdbChange},
+    guard, nftables,
+};
 
 /// Room for bursts: a thousand taps that appear at once make about two megabytes of messages.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
@@ -31,7 +34,7 @@ const GROUPS: [MulticastGroup; 7] = [
 /// What the kernel reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Links, addresses, routes, neighbours or queueing disciplines have changed.
+    /// Links, addresses, routes, neighbours or queueing disciplines have changed, or somebody has taken something from the guard.
     pub devices: bool,
     /// The kernel had more to tell than there was room for: anything may have changed.
     pub overflow: bool,
@@ -42,6 +45,8 @@ pub struct Changes {
 /// A subscription to the kernel's changes.
 pub struct Monitor {
     socket: TokioSocket,
+    /// Of nf_tables, where the kernel has it: what becomes of the guard.
+    nftables: Option<TokioSocket>,
     follows_learned: bool,
 }
 
@@ -54,7 +59,7 @@ impl Monitor {
         let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&socket)) };
         // Best effort: without the privilege the default has to do, and overflows are noticed.
         let _ = setsockopt(&descriptor.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
-        Ok(Self { socket, follows_learned: false })
+        Ok(Self { socket, nftables: nftables::subscribe().ok(), follows_learned: false })
     }
 
     /// From now on also reports what vxlan devices learn.
@@ -67,7 +72,13 @@ impl Monitor {
     pub async fn changed(&mut self) -> Changes {
         let mut changes = Changes::default();
         while changes == Changes::default() {
-            changes.take(self.socket.recv_from_full().await, self.follows_learned);
+            match &mut self.nftables {
+                Some(nftables) => tokio::select! {
+                    received = self.socket.recv_from_full() => changes.take(received, self.follows_learned),
+                    received = nftables.recv_from_full() => changes.take_of_guard(received),
+                },
+                None => changes.take(self.socket.recv_from_full().await, self.follows_learned),
+            }
         }
         changes.take_waiting(self);
         changes
@@ -87,6 +98,15 @@ impl Changes {
         while let Some(received) = unconstrained(monitor.socket.recv_from_full()).now_or_never() {
             self.take(received, monitor.follows_learned);
         }
+        let Some(nftables) = &mut monitor.nftables else { return };
+        while let Some(received) = unconstrained(nftables.recv_from_full()).now_or_never() {
+            self.take_of_guard(received);
+        }
+    }
+
+    fn take_of_guard(&mut self, received: io::Result<(Vec<u8>, SocketAddr)>) {
+        // What there was no room for may have been about the guard.
+        self.devices |= received.map_or(true, |(messages, _)| nftables::takes_from(&messages, guard::TABLE));
     }
 
     fn take(&mut self, received: io::Result<(Vec<u8>, SocketAddr)>, with_learned: bool) {

@@ -4,11 +4,13 @@
 
 use std::io;
 
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use rtnetlink::sys::{AsyncSocket as _, Socket, SocketAddr, TokioSocket, protocols::NETLINK_NETFILTER};
 
 /// The family of everything here.
 const NFPROTO_BRIDGE: u8 = 7;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
+/// The multicast group of changes.
+const NFNLGRP_NFTABLES: u32 = 7;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
 
@@ -42,6 +44,12 @@ pub(super) enum Request {
     GetElement = 13,
     DeleteElement = 14,
 }
+
+/// What the kernel says when a table, a chain, a rule, a set or one of its elements is gone.
+const DELETIONS: [u16; 5] = {
+    const OF_NFTABLES: u16 = NFNL_SUBSYS_NFTABLES << 8;
+    [OF_NFTABLES | 2, OF_NFTABLES | 5, OF_NFTABLES | 8, OF_NFTABLES | 11, OF_NFTABLES | 14]
+};
 
 /// Attributes of a message, or of another attribute.
 #[derive(Clone, Default)]
@@ -99,6 +107,28 @@ fn split(attributes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let kind = u16::from_ne_bytes(*attributes.get(2..)?.first_chunk()?) & NLA_TYPE_MASK;
     let value = attributes.get(ATTRIBUTE_HEADER_LEN..length)?;
     Some((kind, value, attributes.get(length.next_multiple_of(4)..).unwrap_or_default()))
+}
+
+/// Tells of changes to nf_tables, whoever makes them.
+///
+/// # Errors
+/// When the kernel has none, or does not let this process listen.
+pub(super) fn subscribe() -> io::Result<TokioSocket> {
+    let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+    socket.socket_mut().bind(&SocketAddr::new(0, 1 << (NFNLGRP_NFTABLES - 1)))?;
+    Ok(socket)
+}
+
+/// Whether something of a table of the bridge family is gone, or all of it, as a datagram of changes has it.
+pub(super) fn takes_from(datagram: &[u8], table: &str) -> bool {
+    const TABLE: u16 = 1;
+    let is_meant = |answer: &Answer| {
+        let attributes = answer.body.get(PREFIX_LEN - HEADER_LEN..).unwrap_or_default();
+        // In everything that belongs to a table, as in the table itself, it is the first attribute, with a zero byte at its end.
+        let name = find(attributes, TABLE).and_then(|name| name.strip_suffix(&[0]));
+        answer.body.first() == Some(&NFPROTO_BRIDGE) && name == Some(table.as_bytes())
+    };
+    answers(datagram).any(|answer| DELETIONS.contains(&answer.kind) && is_meant(&answer))
 }
 
 /// A connection to nf_tables.

@@ -4,7 +4,10 @@ use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use overlane_abi::Flow;
 
 use super::FlowKey;
-use crate::{clock::Clock, security::Packet};
+use crate::{
+    clock::Clock,
+    security::{PLACES, Packet, Recent},
+};
 
 /// What is known of the packet in hand. It is this CPU's own: TC programs do not interrupt each other.
 #[repr(C)]
@@ -26,4 +29,13 @@ static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[inline(always)]
 pub fn scratch() -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(0)
+}
+
+#[btf_map(name = "recent")]
+static RECENT: PerCpuArray<Recent, PLACES> = PerCpuArray::new();
+
+/// What this CPU has noted in one of its places.
+#[inline(always)]
+pub fn recent(place: u32) -> Option<*mut Recent> {
+    RECENT.get_ptr_mut(place)
 }

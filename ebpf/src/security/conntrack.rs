@@ -11,6 +11,7 @@ use crate::{
         kind::Kind,
         packet::{Packet, Part},
         policy::{self, Grant, Question},
+        recent::Visit,
         related, tcp,
     },
 };
@@ -23,7 +24,7 @@ const ONE_WAY_AGE: u64 = 2 * clock::SECOND;
 /// Whether a packet belongs to a flow that this port has admitted, and changes nothing about it: nearly all do, and this is
 /// everything that happens to them.
 #[inline(always)]
-pub fn knows(case: &Case) -> bool {
+pub fn knows(case: &Case, visit: &Visit) -> bool {
     let packet = case.packet;
     let is_ordinary = matches!(packet.kind, Kind::Datagram | Kind::Ack | Kind::EchoRequest | Kind::EchoReply);
     if !is_ordinary || packet.fragment.part != Part::Whole {
@@ -47,6 +48,7 @@ pub fn knows(case: &Case) -> bool {
     if !is_settled || !is_checked || !is_current(end, case) || flow.expires <= case.now {
         return false;
     }
+    visit.note(end.generation);
     remember(flow, case.now);
     true
 }
@@ -152,8 +154,10 @@ fn judge_by_rules(case: &Case, flow: &mut Flow, followed: Followed) -> Admission
     let mut question = Question::about(packet, case.direction, case.remote(), true);
     let mut grant = policy::ask(case, &question);
     let mut is_from_opener = true;
-    // A connection that was there before the filter: its answers may come first.
-    let may_be_answer = case.port.flags & Port::TAKE_UP != 0 && matches!(packet.kind, Kind::Ack | Kind::Fin);
+    // A connection that was there before the filter: its answers may come first. One that is known has to fit.
+    let may_be_answer = case.port.flags & Port::TAKE_UP != 0
+        && matches!(packet.kind, Kind::Ack | Kind::Fin)
+        && followed != Followed::OutOfPlace;
     if !grant.is_some() && may_be_answer {
         is_from_opener = false;
         question = Question::about(packet, case.direction.opposite(), case.remote(), false);

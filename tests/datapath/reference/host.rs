@@ -19,8 +19,8 @@ use overlane_core::{
     qos::Qos,
     security::{Direction, Groups, PortSecurity, Rulebook, model},
 };
+use overlane_tests::stories::frame;
 
-use super::frames::frame;
 use crate::{
     harness::{Datapath, IFINDEX, Load},
     network::v4,

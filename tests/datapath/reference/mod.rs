@@ -1,15 +1,13 @@
 //! The programs against the reference in plain Rust (`overlane_core::security::model`): the same rules, the same packets, the
 //! same verdicts and reasons, for random ones of both, and while rules change under living flows.
 
-mod frames;
 mod host;
-mod strategies;
 
 use overlane_core::security::model;
+use overlane_tests::stories::{Step, any_story};
 use proptest::prelude::*;
 
 use host::Host;
-use strategies::{Step, any_story};
 
 #[test]
 fn programs_and_reference_come_to_the_same_verdict_about_every_packet() {

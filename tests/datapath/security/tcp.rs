@@ -224,3 +224,14 @@ fn after_a_takeover_answers_may_come_first() {
         world.may_not_receive(&other, DropReason::NoRuleIngress);
     }
 }
+
+#[test]
+fn after_a_takeover_what_does_not_fit_a_known_connection_is_still_no_answer() {
+    for family in both() {
+        let mut world = client();
+        world.update(|port| port.flags |= Port::TAKE_UP);
+        world.sends(&sent(family, SYN));
+        world.may_not_receive(&received(family, FIN | ACK), DropReason::InvalidState);
+        world.receives(&received(family, SYN | ACK));
+    }
+}

@@ -3,9 +3,12 @@
 mod bytes;
 mod cloud;
 mod control;
+mod edits;
 mod figures;
+mod frames;
 mod neutron;
 mod scale;
+mod security;
 
 use std::process::ExitCode;
 
@@ -35,6 +38,8 @@ enum Subject {
     Control,
     /// What a cloud with a real Neutron waits for, with Overlane and with the agent that it replaces.
     Neutron,
+    /// Security groups: packets and connections a second next to iptables, a flood of SYNs, changes of rules.
+    Security,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,6 +54,16 @@ enum Part {
     Taps,
     /// `neutron`: restarts and a takeover.
     Restarts,
+    /// `security`: packets a second.
+    Rate,
+    /// `security`: TCP connections a second.
+    Connections,
+    /// `security`: TCP connections of real sockets a second.
+    Sockets,
+    /// `security`: a flood of SYNs.
+    Flood,
+    /// `security`: changes of rules, groups and ports.
+    Changes,
 }
 
 impl Part {
@@ -56,6 +71,7 @@ impl Part {
         match subject {
             Subject::Control => &[Self::Host, Self::Scale, Self::Cloud],
             Subject::Neutron => &[Self::Taps, Self::Restarts],
+            Subject::Security => &[Self::Rate, Self::Connections, Self::Sockets, Self::Flood, Self::Changes],
         }
     }
 
@@ -66,6 +82,11 @@ impl Part {
             Self::Cloud => cloud::measure(figures),
             Self::Taps => neutron::measure_taps(figures),
             Self::Restarts => neutron::measure_restarts(figures),
+            Self::Rate => security::measure_rate(figures),
+            Self::Connections => security::measure_connections(figures),
+            Self::Sockets => security::measure_sockets(figures),
+            Self::Flood => security::measure_flood(figures),
+            Self::Changes => security::measure_changes(figures),
         }
     }
 }
@@ -73,8 +94,15 @@ impl Part {
 fn main() -> ExitCode {
     let options = Options::parse();
     let mut figures = Figures::new(options.json);
+    let parts = Part::of(options.subject);
+    if let Some(only) = options.only
+        && !parts.contains(&only)
+    {
+        eprintln!("error: --only names a part of something else; see --help");
+        return ExitCode::FAILURE;
+    }
     let is_wanted = |part: &&Part| options.only.is_none_or(|only| only == **part);
-    let result = Part::of(options.subject).iter().filter(is_wanted).try_for_each(|part| part.measure(&mut figures));
+    let result = parts.iter().filter(is_wanted).try_for_each(|part| part.measure(&mut figures));
     // What was measured before something failed is worth printing.
     let printed = figures.finish();
     match result.and(printed) {

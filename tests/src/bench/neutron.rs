@@ -110,9 +110,12 @@ impl<'cloud> Site<'cloud> {
 
     fn plug_one_by_one(&self, subject: Agent, figures: &mut Figures) -> Result<()> {
         let (mut active, mut ping, mut rpc) = (Vec::new(), Vec::new(), Vec::new());
+        // They stay, so that the agent has nothing else to tell the server meanwhile.
+        let mut machines = Vec::new();
         for _ in 0..TAPS {
             let port = self.port()?;
-            let (_machine, waiting) = self.waiting(&port)?;
+            let (machine, waiting) = self.waiting(&port)?;
+            machines.push(machine);
             let logged = self.cloud.node(self.host).log(subject)?.len();
             let begun = now()?;
             self.lab_host().run(&format!("ip {}", waiting.appear()))?;

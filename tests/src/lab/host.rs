@@ -8,7 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::{
+    Pod,
+    maps::{HashMap, Map, MapData},
+    programs::{SchedClassifier, TcAttachType},
+};
 use overlane_abi::ABI_VERSION;
 use serde_json::Value;
 
@@ -139,6 +143,15 @@ impl Host {
             let programs = ingress.iter().chain(&egress);
             Ok(programs.filter_map(|program| program.name_as_str().map(str::to_owned)).collect())
         })
+    }
+
+    /// A hash map that its agent has pinned.
+    ///
+    /// # Errors
+    /// When there is none, or it has other types.
+    pub fn map<K: Pod, V: Pod>(&self, name: &str) -> Result<HashMap<MapData, K, V>> {
+        let data = MapData::from_pin(self.pins().join(name)).with_context(|| format!("opening the map {name}"))?;
+        Map::from_map_data(data)?.try_into().with_context(|| format!("the types of the map {name}"))
     }
 
     /// The rows of `overlane show`.

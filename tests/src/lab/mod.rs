@@ -3,6 +3,7 @@
 mod agent;
 mod host;
 mod libvirt;
+pub mod linux_bridge;
 mod namespace;
 mod pair;
 mod plug;
@@ -74,6 +75,31 @@ impl Lab {
             lab.hosts.push(host);
         }
         Ok(lab)
+    }
+
+    /// Two hosts that one wire connects, with nothing between them: a bench measures what the hosts cost.
+    ///
+    /// # Errors
+    /// As for `new`.
+    pub fn back_to_back(world: World, hosts: &[(&str, &str); 2]) -> Result<Self> {
+        let fabric = world.namespace("fabric")?;
+        let host = |(name, address): &(&str, &str)| {
+            let address: IpAddr = address.parse().with_context(|| format!("the address of {name}"))?;
+            Host::new(&world, name, address)
+        };
+        let hosts = hosts.iter().map(host).collect::<Result<Vec<Host>>>()?;
+        let [left, right] = &hosts[..] else { unreachable!("there are two") };
+        left.run(&format!("ip link add {UPLINK} type veth peer name {UPLINK} netns {}", right.namespace.name()))?;
+        for host in [left, right] {
+            host.run(&format!("ip address add {}/24 dev {UPLINK}", host.local_ip))?;
+            host.run(&format!("ip link set {UPLINK} up"))?;
+            host.run(&format!("ethtool --offload {UPLINK} tx off"))?;
+        }
+        // Which needs a peer that sends no superpackets.
+        for host in [left, right] {
+            host.run(&format!("ethtool --offload {UPLINK} gro on"))?;
+        }
+        Ok(Self { hosts, fabric, world })
     }
 
     /// The host called `name`.

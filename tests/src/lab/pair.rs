@@ -43,7 +43,14 @@ impl Pair {
 
     /// As `bare`, with the given underlay addresses.
     pub fn of(hosts: &[(&str, &str); 2]) -> Result<Self> {
-        let lab = Lab::new(hosts)?;
+        Self::in_lab(Lab::new(hosts)?)
+    }
+
+    /// As `bare`, with hosts that are there: [`HOSTS`].
+    ///
+    /// # Errors
+    /// When the topology cannot be written.
+    pub fn in_lab(lab: Lab) -> Result<Self> {
         let mut topology = Topology::of(lab.hosts());
         let network = topology.add_network(10);
         let ports = [topology.add_port(&network, "left", 1), topology.add_port(&network, "right", 2)];
@@ -230,13 +237,23 @@ impl Pair {
     /// # Errors
     /// When the devices cannot be made.
     pub fn set_up_like_the_linux_bridge_agent(&self, index: usize) -> Result<()> {
-        let (host, port, other) = (self.host(HOSTS[index].0), &self.ports[index], &self.ports[1 - index]);
-        let (bridge, remote) = (self.network.bridge(), HOSTS[1 - index].1);
+        self.set_up_ports_like_the_linux_bridge_agent(index, &self.ports)
+    }
+
+    /// As `set_up_like_the_linux_bridge_agent`, for these ports, whose taps are there.
+    ///
+    /// # Errors
+    /// When the devices cannot be made.
+    pub fn set_up_ports_like_the_linux_bridge_agent(&self, index: usize, ports: &[Port]) -> Result<()> {
+        let (host, bridge, remote) = (self.host(HOSTS[index].0), self.network.bridge(), HOSTS[1 - index].1);
+        let (local, others): (Vec<&Port>, Vec<&Port>) = ports.iter().partition(|port| port.host == host.name);
         host.run(&format!("ip link add name {bridge} type bridge forward_delay 0 stp_state 0"))?;
         host.run(&format!("ip link add vxlan-10 type vxlan id 10 local {} dev {UPLINK} dstport 4789", host.local_ip))?;
         host.run(&format!("bridge fdb append 00:00:00:00:00:00 dev vxlan-10 dst {remote}"))?;
-        host.run(&format!("bridge fdb add {} dev vxlan-10 dst {remote}", other.mac_address))?;
-        for device in ["vxlan-10", &port.tap()] {
+        for other in others {
+            host.run(&format!("bridge fdb add {} dev vxlan-10 dst {remote}", other.mac_address))?;
+        }
+        for device in local.iter().map(|port| port.tap()).chain(["vxlan-10".to_owned()]) {
             host.run(&format!("ip link set {device} mtu 1450 master {bridge} up"))?;
         }
         host.run(&format!("ip link set {bridge} up"))?;

@@ -1,7 +1,7 @@
 //! Security groups of a topology file, and conversations that they admit or not.
 
 use std::{
-    io::{ErrorKind, Read as _, Write as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     time::Duration,
 };
@@ -134,7 +134,7 @@ impl Connection {
 
 fn carries(from: &mut TcpStream, to: &mut TcpStream) -> Result<bool> {
     from.write_all(b"x").context("sending")?;
-    match to.read(&mut [0; 8]) {
+    match uninterrupted(|| to.read(&mut [0; 8])) {
         Ok(length) => {
             ensure!(length > 0, "the connection was closed");
             Ok(true)
@@ -156,14 +156,24 @@ pub fn send_udp(from: &Machine, to: &Machine, address: &str, port: u16, length: 
     let sender = from.namespace.inside(|| UdpSocket::bind(any).context("binding"))?;
     sender.set_broadcast(true).context("allowing broadcast")?;
     sender.send_to(&vec![7; length], address).context("sending")?;
-    match receiver.recv(&mut vec![0; length + 1]) {
+    match uninterrupted(|| receiver.recv(&mut vec![0; length + 1])) {
         Ok(received) => Ok(received == length),
         Err(error) if is_silence(&error) => Ok(false),
         Err(error) => Err(error).context("receiving"),
     }
 }
 
-fn is_silence(error: &std::io::Error) -> bool {
+/// Tries again when a machine that stands still for a moment has interrupted the waiting.
+fn uninterrupted<T>(mut receive: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match receive() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => (),
+            result => return result,
+        }
+    }
+}
+
+fn is_silence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 

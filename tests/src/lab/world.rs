@@ -69,6 +69,17 @@ impl World {
         Ok(Self { prefix, folder: folder.to_owned(), lasts: true, mounts: own_mounts()? })
     }
 
+    /// A part of this world where `prefix` keeps names apart, so that another lab's hosts may have the same ones. It is there for
+    /// as long as this world.
+    ///
+    /// # Errors
+    /// When its folder cannot be made.
+    pub fn part(&self, prefix: &'static str) -> Result<Self> {
+        let folder = self.folder.join(prefix);
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        Ok(Self { prefix, folder, lasts: self.lasts, mounts: own_mounts()? })
+    }
+
     /// A new namespace.
     ///
     /// # Errors

@@ -236,6 +236,32 @@ impl Cloud {
         self.delete(&format!("/security-group-rules/{rule}"))
     }
 
+    /// Makes a QoS policy without rules, and returns its id.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn qos_policy(&self, name: &str) -> Result<String> {
+        let made = self.post("/qos/policies", &json!({"policy": {"name": name}}))?;
+        text(&content(made)?["id"])
+    }
+
+    /// Adds a rule to a QoS policy, such as a `bandwidth_limit`, and returns its id.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn add_qos_rule(&self, policy: &str, kind: &str, fields: &Value) -> Result<String> {
+        let path = format!("/qos/policies/{policy}/{kind}_rules");
+        text(&content(self.post(&path, &json!({format!("{kind}_rule"): fields}))?)?["id"])
+    }
+
+    /// Removes a rule of a QoS policy.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn remove_qos_rule(&self, policy: &str, kind: &str, rule: &str) -> Result<()> {
+        self.delete(&format!("/qos/policies/{policy}/{kind}_rules/{rule}"))
+    }
+
     /// Takes a machine's tap away, as Nova does before it deletes the port.
     ///
     /// # Errors

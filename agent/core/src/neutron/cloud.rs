@@ -9,11 +9,11 @@ use std::{
 use ipnet::IpNet;
 use uuid::Uuid;
 
-use super::{groups::Groups, members::Members, port::Port};
+use super::{groups::Groups, members::Members, policies::Policies, port::Port};
 use crate::{
     desired::{Desired, LocalPort, Neighbor, Network},
     model::{Mac, NetworkId, PortId, SecurityGroupId, Segment},
-    qos::Qos,
+    qos::is_under_network_policy,
     security::{Filter, PortSecurity, Rulebook, sources},
     update::EntryChange,
 };
@@ -26,12 +26,16 @@ const DELETED_MAX: usize = 100;
 pub struct Cloud {
     /// Whether ports are filtered by their groups (`[securitygroup] firewall_driver` and `enable_security_group`).
     has_groups: bool,
+    /// Whether QoS policies are carried out (`qos` in `[agent] extensions`).
+    has_qos: bool,
     /// Ports that work here and whose taps are here.
     pub ports: BTreeMap<PortId, Port>,
     /// Networks of these ports.
     pub networks: BTreeMap<NetworkId, CloudNetwork>,
     /// Groups of these ports.
     pub groups: Groups,
+    /// Their QoS policies.
+    pub policies: Policies,
     /// Networks that have been deleted, the latest one last.
     deleted: VecDeque<NetworkId>,
     /// What ports were held to when that was last known. A port whose new groups are yet to be asked for stays as it was.
@@ -56,8 +60,8 @@ pub struct CloudNetwork {
 
 impl Cloud {
     /// A cloud without ports.
-    pub fn new(has_groups: bool) -> Self {
-        Self { has_groups, ..Self::default() }
+    pub fn new(has_groups: bool, has_qos: bool) -> Self {
+        Self { has_groups, has_qos, ..Self::default() }
     }
 
     /// Takes in a port.
@@ -94,6 +98,21 @@ impl Cloud {
 
     fn has_rules(&self, port: &Port) -> bool {
         self.has_groups && port.is_secured()
+    }
+
+    /// The QoS policy of a port: its own, or its network's.
+    fn policy(&self, port: &Port) -> Option<Uuid> {
+        let of_network = || {
+            let network = self.networks.get(&port.network).filter(|_| is_under_network_policy(&port.device_owner));
+            network.and_then(|network| network.qos_policy)
+        };
+        port.qos_policy.or_else(of_network).filter(|_| self.has_qos)
+    }
+
+    /// Policies of ports that are not known. Those that no port has any more are forgotten.
+    pub fn unknown_policies(&mut self) -> BTreeSet<Uuid> {
+        let used = self.ports.values().filter_map(|port| self.policy(port)).collect();
+        self.policies.keep(&used)
     }
 
     /// Everything that this host should have.
@@ -146,7 +165,7 @@ impl Cloud {
             admin_state_up: port.admin_state_up,
             device_owner: port.device_owner.clone(),
             security,
-            qos: Qos::default(),
+            qos: self.policy(port).map(|policy| self.policies.qos(policy)).unwrap_or_default(),
         })
     }
 

@@ -10,5 +10,6 @@ pub mod failure;
 pub mod groups;
 pub mod members;
 pub mod messages;
+pub mod policies;
 pub mod port;
 pub mod time;

@@ -2,6 +2,7 @@
 
 mod groups;
 mod members;
+mod policies;
 mod simulated;
 
 use std::time::Duration;

@@ -40,6 +40,7 @@ pub(crate) struct SimulatedPort {
     pub(crate) revision: u64,
     pub(crate) address: IpAddr,
     pub(crate) group: &'static str,
+    pub(crate) policy: Option<Uuid>,
 }
 
 impl SimulatedPort {
@@ -52,6 +53,7 @@ impl SimulatedPort {
             revision: 1,
             address: IpAddr::from([10, 0, in_network, number]),
             group: GROUP,
+            policy: None,
         }
     }
 
@@ -69,6 +71,8 @@ pub(crate) struct World {
     pub(crate) broken: BTreeSet<PortId>,
     /// Whether the server knows how to be asked without side effects.
     pub(crate) can_pull: bool,
+    /// QoS policies.
+    pub(crate) policies: BTreeMap<Uuid, Value>,
     /// Members of each network on other hosts, sent as the full list.
     pub(crate) elsewhere: BTreeMap<NetworkId, Value>,
     pub(crate) taps: BTreeMap<String, Tap>,
@@ -86,12 +90,14 @@ impl World {
             local_ip: Some(IpAddr::from([192, 0, 2, 1])),
             l2_population: true,
             has_groups: true,
+            has_qos: true,
             slice: 20,
         };
         Self {
             ports: BTreeMap::new(),
             broken: BTreeSet::new(),
             can_pull: true,
+            policies: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             taps: BTreeMap::new(),
             controller: Controller::new(settings),
@@ -214,6 +220,7 @@ impl World {
                 let details = taps.iter().map(|tap| self.details(tap)).collect::<Vec<_>>();
                 Ok(Answer::Details(understood(json!({ "devices": details, "failed_devices": [] }))))
             }
+            Question::Policy(id) => Ok(Answer::Policy(self.policies.get(id).cloned().map(understood))),
             Question::Security(taps) => Ok(Answer::Security(understood(self.security(taps)))),
             Question::Status(status) => {
                 for id in &status.up {
@@ -247,7 +254,7 @@ impl World {
             "admin_state_up": port.admin_state_up, "network_type": "vxlan", "segmentation_id": vni(port.network),
             "physical_network": null, "mtu": 1450, "fixed_ips": [{ "subnet_id": null, "ip_address": port.address }],
             "device_owner": "compute:nova", "allowed_address_pairs": [], "port_security_enabled": true,
-            "qos_policy_id": null, "qos_network_policy_id": null,
+            "qos_policy_id": port.policy, "qos_network_policy_id": null,
         })
     }
 
@@ -313,7 +320,7 @@ fn object(id: PortId, port: &SimulatedPort) -> Value {
             "id": id, "network_id": port.network, "mac_address": port.mac(), "admin_state_up": port.admin_state_up,
             "device_owner": "compute:nova", "status": port.status, "revision_number": port.revision,
             "fixed_ips": [wrapped("IPAllocation", json!({ "ip_address": port.address }))],
-            "security_group_ids": [port.group],
+            "security_group_ids": [port.group], "qos_policy_id": port.policy,
             "bindings": [wrapped("PortBinding", binding)],
             "binding_levels": [wrapped("PortBindingLevel", level)],
         }),

@@ -12,7 +12,7 @@ use overlane_core::{
                 DetailsAndFailures, GetDevicesDetailsList, GetDevicesDetailsListAndFailedDevices, UpdateDeviceList,
             },
             ports::GetPortsByVnicTypeAndHost,
-            resources::{BulkPull, KINDS},
+            resources::{BulkPull, KINDS, Pull, Resource},
             security::SecurityGroupInfoForDevices,
         },
     },
@@ -25,6 +25,13 @@ use super::messaging::{CallError, Messaging};
 const NORMAL: &str = "normal";
 /// What the names of taps begin with.
 const TAP: &str = "tap";
+
+const POLICY: &str = "QosPolicy";
+
+/// The version of a kind of objects that this agent understands.
+fn version_of(kind: &str) -> &'static str {
+    KINDS.iter().find(|(known, _)| *known == kind).map_or("1.0", |(_, version)| version)
+}
 
 /// Asks the server.
 #[derive(Clone)]
@@ -54,6 +61,18 @@ impl Asker {
             Question::Networks(networks) => self.pull("Network", networks).await,
             Question::Security(taps) => {
                 self.call(&SecurityGroupInfoForDevices::new(taps.clone())).await.map(Answer::Security)
+            }
+            Question::Policy(policy) => {
+                let pull = Pull {
+                    resource_type: POLICY.to_owned(),
+                    version: version_of(POLICY).to_owned(),
+                    resource_id: *policy,
+                };
+                let policy = self.call(&pull).await?.and_then(|resource| match resource {
+                    Resource::QosPolicy(policy) => Some(policy),
+                    _ => None,
+                });
+                Ok(Answer::Policy(policy))
             }
             Question::Status(status) => {
                 let names = |ports: &[overlane_core::model::PortId]| ports.iter().map(ToString::to_string).collect();
@@ -89,8 +108,7 @@ impl Asker {
     }
 
     async fn pull<T: Serialize>(&self, kind: &str, ids: &[T]) -> Result<Answer, Failure> {
-        let version = KINDS.iter().find(|(known, _)| *known == kind).map_or("1.0", |(_, version)| version);
-        self.call(&BulkPull::by_ids(kind, version, ids)).await.map(Answer::Objects)
+        self.call(&BulkPull::by_ids(kind, version_of(kind), ids)).await.map(Answer::Objects)
     }
 
     async fn call<C: Call>(&self, question: &C) -> Result<C::Reply, Failure> {

@@ -55,6 +55,7 @@ impl Neutron {
             local_ip: config.local_ip(),
             l2_population,
             has_groups: neutron.has_groups,
+            has_qos: neutron.has_qos,
             slice: neutron.slice,
         });
         Self {

@@ -43,6 +43,11 @@ impl Controller {
             (Question::Ports(ports), Answer::Objects(objects)) => self.read_ports(&ports, objects, now),
             (Question::Networks(networks), Answer::Objects(objects)) => self.read_networks(&networks, objects),
             (Question::Security(taps), Answer::Security(info)) => self.secured(&taps, &info, now),
+            (Question::Policy(id), Answer::Policy(policy)) => {
+                let left_out = self.cloud.policies.learn(id, policy.as_ref());
+                self.news.extend(left_out.into_iter().map(|what| News::NotUnderstood { what }));
+                self.is_dirty = true;
+            }
             (Question::Status(status), Answer::Status(updated)) => self.told(&status, &updated, now),
             (question, _) => self.failed(question, Failure::Other("another answer than was asked for".to_owned()), now),
         }
@@ -87,6 +92,7 @@ impl Controller {
             Question::Security(taps) => {
                 self.due.security.extend(taps.into_iter().filter(|tap| self.taps.contains_key(tap)));
             }
+            Question::Policy(policy) => _ = self.due.policies.insert(policy),
             Question::Status(Status { up, down, refresh }) => {
                 if refresh {
                     self.due.lists.extend(up.iter().filter_map(|port| Some(self.cloud.ports.get(port)?.network)));

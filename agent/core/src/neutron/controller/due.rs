@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use uuid::Uuid;
+
 use super::{FIRST_RETRY, LAST_RETRY};
 use crate::model::{NetworkId, PortId};
 
@@ -22,6 +24,8 @@ pub(super) struct Due {
     pub(super) networks: BTreeSet<NetworkId>,
     /// Taps whose groups have to be asked for, by name.
     pub(super) security: BTreeSet<String>,
+    /// QoS policies of ports.
+    pub(super) policies: BTreeSet<Uuid>,
     /// Networks whose members have to be asked for.
     pub(super) lists: BTreeSet<NetworkId>,
     /// Ports that have to be told to be up once they are in place.
@@ -40,6 +44,7 @@ pub(super) enum Kind {
     Ports,
     Networks,
     Security,
+    Policy,
     Status,
 }
 

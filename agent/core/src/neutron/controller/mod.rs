@@ -43,6 +43,8 @@ pub struct Settings {
     pub l2_population: bool,
     /// Whether ports are filtered by their groups.
     pub has_groups: bool,
+    /// Whether QoS policies are carried out.
+    pub has_qos: bool,
     /// How many devices a question may be about (`rpc_resources_processing_step`).
     pub slice: usize,
 }
@@ -106,7 +108,7 @@ pub struct Controller {
 impl Controller {
     /// One that knows nothing.
     pub fn new(settings: Settings) -> Self {
-        let cloud = Cloud::new(settings.has_groups);
+        let cloud = Cloud::new(settings.has_groups, settings.has_qos);
         Self {
             settings,
             cloud,
@@ -220,6 +222,7 @@ impl Controller {
             self.due.security.extend(ports.iter().map(PortId::tap_name));
         }
         self.due.networks = self.cloud.networks.keys().copied().collect();
+        self.due.policies = self.cloud.policies.all();
     }
 
     /// What is different from what was asked for before; at first, everything.

@@ -153,9 +153,15 @@ impl Controller {
     fn pushed(&mut self, push: Push) {
         let Push::Changed(objects) = push else { return };
         for object in objects.good {
-            if let Resource::AddressGroup(group) = object {
-                self.cloud.groups.learn_addresses(&group);
-                self.is_dirty = true;
+            match object {
+                Resource::AddressGroup(group) => {
+                    self.cloud.groups.learn_addresses(&group);
+                    self.is_dirty = true;
+                }
+                Resource::QosPolicy(policy) if self.cloud.policies.has(policy.id) => {
+                    self.due.policies.insert(policy.id);
+                }
+                _ => (),
             }
         }
     }

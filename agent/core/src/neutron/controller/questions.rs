@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeSet, fmt, time::Instant};
 
+use uuid::Uuid;
+
 use super::{Controller, due::Kind};
 use crate::{
     model::{NetworkId, PortId},
     neutron::messages::{
-        Entries, devices::DetailsAndFailures, devices::DeviceListUpdated, ports::ApiPort, resources::Resource,
-        security::SecurityGroupInfo,
+        Entries, devices::DetailsAndFailures, devices::DeviceListUpdated, objects::QosPolicy, ports::ApiPort,
+        resources::Resource, security::SecurityGroupInfo,
     },
 };
 
@@ -27,6 +29,8 @@ pub enum Question {
     Networks(Vec<NetworkId>),
     /// What are these taps' groups?
     Security(Vec<String>),
+    /// What is this QoS policy?
+    Policy(Uuid),
     /// How some ports are now.
     Status(Status),
 }
@@ -53,6 +57,8 @@ pub enum Answer {
     Objects(Entries<Resource>),
     /// To [`Question::Security`].
     Security(SecurityGroupInfo),
+    /// To [`Question::Policy`]; `None` when there is none.
+    Policy(Option<QosPolicy>),
     /// To [`Question::Status`].
     Status(DeviceListUpdated),
 }
@@ -76,6 +82,7 @@ impl Question {
             Self::Ports(_) => Kind::Ports,
             Self::Networks(_) => Kind::Networks,
             Self::Security(_) => Kind::Security,
+            Self::Policy(_) => Kind::Policy,
             Self::Status(_) => Kind::Status,
         }
     }
@@ -83,7 +90,7 @@ impl Question {
     /// How many things it is about.
     pub(super) fn size(&self) -> usize {
         match self {
-            Self::List => 1,
+            Self::List | Self::Policy(_) => 1,
             Self::Details(taps) | Self::Security(taps) => taps.len(),
             Self::Ports(ports) => ports.len(),
             Self::Networks(networks) => networks.len(),
@@ -104,6 +111,7 @@ impl fmt::Display for Question {
             Self::Ports(ports) => write!(f, "read {} ports", ports.len()),
             Self::Networks(networks) => write!(f, "read {} networks", networks.len()),
             Self::Security(taps) => write!(f, "ask about the security groups of {}", names(taps)),
+            Self::Policy(policy) => write!(f, "read QoS policy {policy}"),
             Self::Status(status) => {
                 write!(f, "tell that {} ports are up and {} down", status.up.len(), status.down.len())
             }
@@ -140,6 +148,13 @@ impl Controller {
         if let Some(size) = self.room(Kind::Networks, BULK, now) {
             let networks = take(&mut self.due.networks, size, |_| true);
             questions.extend((!networks.is_empty()).then_some(Question::Networks(networks)));
+        }
+        let unknown = self.cloud.unknown_policies();
+        self.due.policies.extend(unknown);
+        if self.room(Kind::Policy, 1, now).is_some()
+            && let Some(policy) = self.due.policies.pop_first()
+        {
+            questions.push(Question::Policy(policy));
         }
         self.due.asked.extend(questions.iter().map(Question::kind));
         questions

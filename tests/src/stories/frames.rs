@@ -9,14 +9,15 @@ use overlane_core::{
         model::{Content, Fragment, Ip, Message, Packet, Quoted, Segment, Transport},
     },
 };
-use overlane_tests::packet::{ETHERNET, Ends, Frame, arp};
 
-use super::strategies::{OWN_MAC, REMOTE_MAC};
+use super::{OWN_MAC, REMOTE_MAC};
+use crate::packet::{ETHERNET, Ends, Frame, arp};
 
 /// Bytes of UDP payload, so that a packet can be cut in pieces.
 const PAYLOAD: usize = 64;
 
-pub(super) fn frame(packet: &Packet, direction: Direction) -> Frame {
+/// The frame of a packet that a port sends or receives.
+pub fn frame(packet: &Packet, direction: Direction) -> Frame {
     let destination_mac = if direction == Direction::Egress { REMOTE_MAC } else { OWN_MAC };
     let ends = |source, destination| Ends {
         source_mac: packet.source_mac.0,

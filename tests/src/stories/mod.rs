@@ -1,4 +1,7 @@
-//! Random rules and packets, from domains so small that packets meet rules, answers meet flows, and lies meet the truth.
+//! Random ports, rules and packets, for those that are compared with the reference (`overlane_core::security::model`): from domains
+//! so small that packets meet rules, answers meet flows, and lies meet the truth.
+
+mod frames;
 
 use std::{
     collections::BTreeSet,
@@ -17,8 +20,12 @@ use overlane_core::{
 use proptest::{prelude::*, sample::select};
 use uuid::Uuid;
 
-pub(super) const OWN_MAC: Mac = Mac([0xfa, 0x16, 0x3e, 0, 0, 1]);
-pub(super) const REMOTE_MAC: Mac = Mac([0xfa, 0x16, 0x3e, 0, 0, 2]);
+pub use frames::frame;
+
+/// The port's MAC address.
+pub const OWN_MAC: Mac = Mac([0xfa, 0x16, 0x3e, 0, 0, 1]);
+/// That of everybody else.
+pub const REMOTE_MAC: Mac = Mac([0xfa, 0x16, 0x3e, 0, 0, 2]);
 const PAIR_MAC: Mac = Mac([0xfa, 0x16, 0x3e, 0, 0, 3]);
 
 /// How many groups there are.
@@ -30,37 +37,84 @@ const PORTS: [u16; 8] = [22, 80, 443, 67, 68, 546, 547, 40_000];
 
 /// A port, and what happens to it.
 #[derive(Clone, Debug)]
-pub(super) struct Story {
-    pub(super) port: Port,
-    pub(super) groups: Vec<Groups>,
-    pub(super) steps: Vec<Step>,
+pub struct Story {
+    /// The port.
+    pub port: Port,
+    /// What its groups are, one after the other.
+    pub groups: Vec<Groups>,
+    /// What happens.
+    pub steps: Vec<Step>,
 }
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub enum Step {
     /// From now on these groups hold.
     Change(usize),
     /// A packet is sent or arrives.
     Packet(Direction, Packet),
 }
 
-pub(super) fn any_story() -> impl Strategy<Value = Story> {
+/// Any story.
+pub fn any_story() -> impl Strategy<Value = Story> {
     let step = prop_oneof![
         1 => (0..VERSIONS).prop_map(Step::Change),
         20 => (select(Direction::ALL.to_vec()), any_packet()).prop_map(|(direction, packet)| Step::Packet(direction, packet)),
     ];
     let groups = prop::collection::vec(any_groups(), VERSIONS);
-    (any_port(), groups, prop::collection::vec(step, 1..80)).prop_map(|(port, groups, mut steps)| {
-        // What arrives has been sent by somebody else, and what is sent mostly goes there.
-        for step in &mut steps {
-            if let Step::Packet(Direction::Ingress, packet) = step {
+    let steps = prop::collection::vec((step, prop::option::weighted(0.5, 1..6_usize)), 1..80);
+    (any_port(), groups, steps).prop_map(|(port, groups, steps)| {
+        let mut told: Vec<Step> = Vec::new();
+        for (mut step, answered) in steps {
+            // What arrives has been sent by somebody else, and what is sent mostly goes there.
+            if let Step::Packet(Direction::Ingress, packet) = &mut step {
                 packet.source_mac = REMOTE_MAC;
                 turn_round(packet);
             }
+            let earlier = answered.and_then(|before| told.get(told.len().checked_sub(before)?));
+            let answer = earlier.and_then(|earlier| answer(earlier, &step));
+            told.push(answer.unwrap_or(step));
         }
-        Story { port, groups, steps }
+        Story { port, groups, steps: told }
     })
+}
+
+/// What the other side of an earlier packet may say to it; of TCP, what `new` says.
+fn answer(earlier: &Step, new: &Step) -> Option<Step> {
+    let (Step::Packet(direction, packet), Step::Packet(_, new)) = (earlier, new) else { return None };
+    let (direction, source_mac) = match direction {
+        Direction::Egress => (Direction::Ingress, REMOTE_MAC),
+        Direction::Ingress => (Direction::Egress, OWN_MAC),
+    };
+    let Content::Ip(mut ip) = packet.content else { return None };
+    ip.transport = match (ip.transport, &new.content) {
+        (Transport::Tcp { source, destination, segment }, new) => {
+            let segment = match new {
+                Content::Ip(Ip { transport: Transport::Tcp { segment, .. }, .. }) => *segment,
+                _ if segment == Segment::Syn => Segment::SynAck,
+                _ => Segment::Ack,
+            };
+            Transport::Tcp { source: destination, destination: source, segment }
+        }
+        (Transport::Ports { source, destination }, _) => Transport::Ports { source: destination, destination: source },
+        (Transport::Icmp { kind, code, message: Message::Echo { id } }, _) => {
+            let kind = match kind {
+                0 => 8,
+                8 => 0,
+                128 => 129,
+                _ => 128,
+            };
+            Transport::Icmp { kind, code, message: Message::Echo { id } }
+        }
+        (Transport::Icmp { .. }, _) => return None,
+        (Transport::Unknown, _) => Transport::Unknown,
+    };
+    let packet = Packet { source_mac, is_tagged: false, content: Content::Ip(ip) };
+    let mut step = Step::Packet(direction, packet);
+    if let Step::Packet(_, packet) = &mut step {
+        turn_round(packet);
+    }
+    Some(step)
 }
 
 fn turn_round(packet: &mut Packet) {
