@@ -24,7 +24,7 @@ fn vtep_of(world: &World, mac: &str) -> Option<IpAddr> {
     world.desired.networks[&network(1)].remote_macs.get(&mac).copied()
 }
 
-fn tell(world: &mut World, method: &str, ports: serde_json::Value) {
+fn tell(world: &mut World, method: &str, ports: &serde_json::Value) {
     world.notify(method, fdb(network(1), ports), false);
     world.settle();
 }
@@ -32,7 +32,7 @@ fn tell(world: &mut World, method: &str, ports: serde_json::Value) {
 #[test]
 fn a_member_elsewhere_is_known_by_its_mac_address_its_address_and_the_flood_list() {
     let mut world = running();
-    tell(&mut world, "add_fdb_entries", json!({ A: [FLOOD, [REMOTE, "10.0.1.99"], [REMOTE, "fd00::99"]] }));
+    tell(&mut world, "add_fdb_entries", &json!({ A: [FLOOD, [REMOTE, "10.0.1.99"], [REMOTE, "fd00::99"]] }));
     let network = &world.desired.networks[&network(1)];
     assert_eq!(vtep_of(&world, REMOTE), Some(address(A)));
     assert!(network.flood.contains(&address(A)) && world.desired.vteps.contains(&address(A)));
@@ -43,7 +43,7 @@ fn a_member_elsewhere_is_known_by_its_mac_address_its_address_and_the_flood_list
 #[test]
 fn what_this_host_is_told_of_itself_is_left_out() {
     let mut world = running();
-    tell(&mut world, "add_fdb_entries", json!({ "192.0.2.1": [FLOOD, [REMOTE, "10.0.1.99"]] }));
+    tell(&mut world, "add_fdb_entries", &json!({ "192.0.2.1": [FLOOD, [REMOTE, "10.0.1.99"]] }));
     assert_eq!(vtep_of(&world, REMOTE), None);
     assert!(world.desired.networks[&network(1)].flood.is_empty());
 }
@@ -51,9 +51,9 @@ fn what_this_host_is_told_of_itself_is_left_out() {
 #[test]
 fn a_member_that_has_moved_is_not_taken_away_by_a_late_word_about_where_it_was() {
     let mut world = running();
-    tell(&mut world, "add_fdb_entries", json!({ A: [[REMOTE, "10.0.1.99"]] }));
-    tell(&mut world, "add_fdb_entries", json!({ B: [[REMOTE, "10.0.1.99"]] }));
-    tell(&mut world, "remove_fdb_entries", json!({ A: [[REMOTE, "10.0.1.99"]] }));
+    tell(&mut world, "add_fdb_entries", &json!({ A: [[REMOTE, "10.0.1.99"]] }));
+    tell(&mut world, "add_fdb_entries", &json!({ B: [[REMOTE, "10.0.1.99"]] }));
+    tell(&mut world, "remove_fdb_entries", &json!({ A: [[REMOTE, "10.0.1.99"]] }));
     assert_eq!(vtep_of(&world, REMOTE), Some(address(B)));
     assert!(world.desired.networks[&network(1)].neighbors.contains_key(&address("10.0.1.99")));
 }
@@ -61,7 +61,7 @@ fn a_member_that_has_moved_is_not_taken_away_by_a_late_word_about_where_it_was()
 #[test]
 fn a_member_that_has_another_address_is_answered_for_under_that() {
     let mut world = running();
-    tell(&mut world, "add_fdb_entries", json!({ A: [[REMOTE, "10.0.1.99"]] }));
+    tell(&mut world, "add_fdb_entries", &json!({ A: [[REMOTE, "10.0.1.99"]] }));
     let change = json!({ "before": [[REMOTE, "10.0.1.99"]], "after": [[REMOTE, "10.0.1.77"]] });
     let update = json!({ "fdb_entries": { "chg_ip": { network(1).to_string(): { A: change } } } });
     world.notify("update_fdb_entries", update, false);
@@ -74,8 +74,8 @@ fn a_member_that_has_another_address_is_answered_for_under_that() {
 #[test]
 fn every_network_of_a_message_counts_also_after_one_that_is_not_here() {
     let mut world = running();
-    let mut message = fdb(network(1), json!({ A: [[REMOTE, "10.0.1.99"]] }));
-    let elsewhere = fdb(network(0), json!({ A: [[REMOTE, "10.0.1.99"]] }));
+    let mut message = fdb(network(1), &json!({ A: [[REMOTE, "10.0.1.99"]] }));
+    let elsewhere = fdb(network(0), &json!({ A: [[REMOTE, "10.0.1.99"]] }));
     let entries = message["fdb_entries"].as_object_mut().expect("a table");
     entries.extend(elsewhere["fdb_entries"].as_object().expect("a table").clone());
     world.notify("add_fdb_entries", message, false);
@@ -87,13 +87,13 @@ fn every_network_of_a_message_counts_also_after_one_that_is_not_here() {
 fn what_a_full_list_lacks_goes_after_a_while_and_not_if_it_is_told_of_again() {
     let mut world = running();
     let kept = "fa:16:3e:99:00:02";
-    tell(&mut world, "add_fdb_entries", json!({ A: [FLOOD, [REMOTE, "10.0.1.99"]], B: [[kept, "10.0.1.98"]] }));
+    tell(&mut world, "add_fdb_entries", &json!({ A: [FLOOD, [REMOTE, "10.0.1.99"]], B: [[kept, "10.0.1.98"]] }));
     world.controller.lost();
     world.elsewhere.insert(network(1), json!({ "192.0.2.12": [["fa:16:3e:99:00:03", "10.0.1.97"]] }));
     world.connect();
     world.settle();
     assert_eq!(vtep_of(&world, REMOTE), Some(address(A)), "it may only be being built anew");
-    tell(&mut world, "add_fdb_entries", json!({ B: [[kept, "10.0.1.98"]] }));
+    tell(&mut world, "add_fdb_entries", &json!({ B: [[kept, "10.0.1.98"]] }));
     world.pass(Duration::from_secs(61));
     assert_eq!(vtep_of(&world, REMOTE), None);
     assert_eq!(vtep_of(&world, kept), Some(address(B)));

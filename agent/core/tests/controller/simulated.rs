@@ -229,7 +229,7 @@ impl World {
                     if status.refresh
                         && let Some(ports) = self.elsewhere.get(&network).cloned()
                     {
-                        self.notify("add_fdb_entries", fdb(network, ports), true);
+                        self.notify("add_fdb_entries", fdb(network, &ports), true);
                     }
                 }
                 for id in &status.down {
@@ -280,7 +280,7 @@ impl World {
 }
 
 /// What l2population tells of one network.
-pub(crate) fn fdb(network: NetworkId, ports: Value) -> Value {
+pub(crate) fn fdb(network: NetworkId, ports: &Value) -> Value {
     let entries =
         json!({ network.to_string(): { "segment_id": vni(network), "network_type": "vxlan", "ports": ports } });
     json!({ "fdb_entries": entries })
@@ -303,30 +303,30 @@ fn api_port(id: PortId, port: &SimulatedPort) -> Value {
     })
 }
 
-fn wrapped(name: &str, data: Value) -> Value {
+fn wrapped(name: &str, data: &Value) -> Value {
     json!({ "versioned_object.name": name, "versioned_object.version": "1.0", "versioned_object.data": data })
 }
 
 fn object(id: PortId, port: &SimulatedPort) -> Value {
     let segment = wrapped(
         "NetworkSegment",
-        json!({ "network_id": port.network, "network_type": "vxlan", "segmentation_id": vni(port.network) }),
+        &json!({ "network_id": port.network, "network_type": "vxlan", "segmentation_id": vni(port.network) }),
     );
     let level = json!({ "host": port.host, "level": 0, "driver": "linuxbridge", "segment": segment });
     let binding = json!({ "host": port.host, "vif_type": "bridge", "status": "ACTIVE" });
     wrapped(
         "Port",
-        json!({
+        &json!({
             "id": id, "network_id": port.network, "mac_address": port.mac(), "admin_state_up": port.admin_state_up,
             "device_owner": "compute:nova", "status": port.status, "revision_number": port.revision,
-            "fixed_ips": [wrapped("IPAllocation", json!({ "ip_address": port.address }))],
+            "fixed_ips": [wrapped("IPAllocation", &json!({ "ip_address": port.address }))],
             "security_group_ids": [port.group], "qos_policy_id": port.policy,
-            "bindings": [wrapped("PortBinding", binding)],
-            "binding_levels": [wrapped("PortBindingLevel", level)],
+            "bindings": [wrapped("PortBinding", &binding)],
+            "binding_levels": [wrapped("PortBindingLevel", &level)],
         }),
     )
 }
 
 fn network_object(id: &NetworkId) -> Value {
-    wrapped("Network", json!({ "id": id, "name": "blue", "mtu": 1450 }))
+    wrapped("Network", &json!({ "id": id, "name": "blue", "mtu": 1450 }))
 }
