@@ -57,10 +57,11 @@ impl Host {
         self.observed.kernel.links =
             links.into_iter().map(|(ifindex, name, kind)| (ifindex, link(ifindex, name, kind))).collect();
         self.observed.taken_over = Some(if port.takes_up { [IFINDEX].into() } else { BTreeSet::new() });
-        self.datapath.remove::<_, overlane_abi::Port>(names::PORTS, IFINDEX);
         // The bridge of every story is another one, and so is the network's number.
         let datapath = self.observed.datapath.as_mut().expect("it is on");
-        datapath.ports.remove(&IFINDEX);
+        if datapath.ports.remove(&IFINDEX).is_some() {
+            self.datapath.remove::<_, overlane_abi::Port>(names::PORTS, IFINDEX);
+        }
         let next = 1 + datapath.networks.values().map(|network| network.index).max().unwrap_or_default();
         datapath.networks =
             [(overlane_abi::NetworkKey::interface(2), overlane_abi::Network { index: next, vni: 0, flags: 0 })].into();
