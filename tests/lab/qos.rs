@@ -102,7 +102,11 @@ fn a_limit_that_somebody_removes_comes_back_and_outlives_the_agent_until_it_is_p
     let before = qdisc(pair.host("left"), &tap)?;
     pair.replace_agent(Signal::SIGKILL, Lanes::Both, |host| {
         ensure!(qdisc(host, &tap)? == before);
-        Ok(())
+        // An agent of before there were policies has left no such maps.
+        for map in ["qos", "buckets"] {
+            std::fs::remove_file(host.pins().join(map)).context("removing a pin")?;
+        }
+        host.show("ports").map(drop)
     })?;
     ensure!(qdisc(pair.host("left"), &tap)? == before);
     pair.agents.remove(0).stop(Signal::SIGTERM)?;
