@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 fn shown(bed: &Bed<'_>) -> Result<Value> {
     let text = bed.cloud.node(bed.host()).overlane("show ports --output json")?;
     let rows: Vec<Value> = serde_json::from_str(&text)?;
-    let row = rows.into_iter().find(|row| row["port"] == bed.ports[0].id).context("the port is shown")?;
+    let row = rows.into_iter().find(|row| row["port_id"] == bed.ports[0].id).context("the port is shown")?;
     Ok(row["qos"].clone())
 }
 

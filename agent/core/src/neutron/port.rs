@@ -92,7 +92,10 @@ impl Binding {
         if object.device_owner.starts_with(COMPUTE_OWNERS) && !is_bound_here {
             return Ok(Self::Elsewhere);
         }
-        let Some(segment) = object.segment_on(host) else { return Ok(Self::Elsewhere) };
+        // The port of a router with a standby is bound to one host, and has taps on both.
+        let Some(segment) = object.segment_on(host).or_else(|| object.any_segment()) else {
+            return Ok(Self::Elsewhere);
+        };
         Ok(Self::Here(Box::new(Port {
             network: object.network_id,
             segment: segment.segment()?,

@@ -41,6 +41,7 @@ pub(crate) struct SimulatedPort {
     pub(crate) address: IpAddr,
     pub(crate) group: &'static str,
     pub(crate) policy: Option<Uuid>,
+    pub(crate) owner: &'static str,
 }
 
 impl SimulatedPort {
@@ -54,6 +55,7 @@ impl SimulatedPort {
             address: IpAddr::from([10, 0, in_network, number]),
             group: GROUP,
             policy: None,
+            owner: "compute:nova",
         }
     }
 
@@ -245,7 +247,7 @@ impl World {
     /// With the side effect that it has.
     fn details(&mut self, tap: &str) -> Value {
         let Some((id, port)) = self.named(tap) else { return json!({ "device": tap }) };
-        if port.host != HOST {
+        if port.host != HOST && port.owner.starts_with("compute:") {
             return json!({ "device": tap, "no_active_binding": true });
         }
         self.ports.get_mut(&id).expect("known").status = if port.admin_state_up { "BUILD" } else { "DOWN" };
@@ -253,7 +255,7 @@ impl World {
             "device": tap, "port_id": id, "network_id": port.network, "mac_address": port.mac(),
             "admin_state_up": port.admin_state_up, "network_type": "vxlan", "segmentation_id": vni(port.network),
             "physical_network": null, "mtu": 1450, "fixed_ips": [{ "subnet_id": null, "ip_address": port.address }],
-            "device_owner": "compute:nova", "allowed_address_pairs": [], "port_security_enabled": true,
+            "device_owner": port.owner, "allowed_address_pairs": [], "port_security_enabled": true,
             "qos_policy_id": port.policy, "qos_network_policy_id": null,
         })
     }
@@ -265,7 +267,7 @@ impl World {
         for (id, port) in taps.iter().filter_map(|tap| self.named(tap)) {
             devices.insert(
                 id.to_string(),
-                json!({ "network_id": port.network, "mac_address": port.mac(), "device_owner": "compute:nova",
+                json!({ "network_id": port.network, "mac_address": port.mac(), "device_owner": port.owner,
                         "fixed_ips": [port.address], "security_groups": [port.group] }),
             );
             let rule = json!({ "direction": "ingress", "ethertype": "IPv4", "protocol": "tcp", "port_range_min": 22,
@@ -297,7 +299,7 @@ fn vni(network: NetworkId) -> u8 {
 fn api_port(id: PortId, port: &SimulatedPort) -> Value {
     json!({
         "id": id, "network_id": port.network, "mac_address": port.mac(), "admin_state_up": port.admin_state_up,
-        "status": port.status, "device_owner": "compute:nova", "fixed_ips": [{ "ip_address": port.address }],
+        "status": port.status, "device_owner": port.owner, "fixed_ips": [{ "ip_address": port.address }],
         "binding:host_id": port.host, "binding:vif_type": "bridge", "revision_number": port.revision,
         "security_groups": [port.group],
     })
@@ -318,7 +320,7 @@ fn object(id: PortId, port: &SimulatedPort) -> Value {
         "Port",
         &json!({
             "id": id, "network_id": port.network, "mac_address": port.mac(), "admin_state_up": port.admin_state_up,
-            "device_owner": "compute:nova", "status": port.status, "revision_number": port.revision,
+            "device_owner": port.owner, "status": port.status, "revision_number": port.revision,
             "fixed_ips": [wrapped("IPAllocation", &json!({ "ip_address": port.address }))],
             "security_group_ids": [port.group], "qos_policy_id": port.policy,
             "bindings": [wrapped("PortBinding", &binding)],

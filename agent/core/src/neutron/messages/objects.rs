@@ -303,6 +303,12 @@ impl Port {
         self.security.as_ref().is_none_or(|security| security.data.port_security_enabled)
     }
 
+    /// The segment that it is bound to on some host.
+    pub fn any_segment(&self) -> Option<&NetworkSegment> {
+        let last = self.binding_levels.iter().max_by_key(|level| level.data.level)?;
+        last.data.segment.as_ref().map(|segment| &segment.data)
+    }
+
     /// The segment that it is bound to on a host.
     pub fn segment_on(&self, host: &str) -> Option<&NetworkSegment> {
         let levels = self.binding_levels.iter().map(|level| &level.data).filter(|level| level.host == host);
