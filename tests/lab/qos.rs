@@ -68,14 +68,12 @@ fn without_the_fast_lane_policies_hold_and_programs_come_and_go_with_them() -> R
 }
 
 #[test]
-fn a_policy_changes_and_goes_under_connections_that_go_on() -> Result<()> {
+fn a_policy_changes_without_a_loss_and_goes_under_connections_that_go_on() -> Result<()> {
     let mut pair = limited_pair(Lanes::Both)?;
     let (left, tap) = (pair.ports[0].id.clone(), pair.ports[0].tap());
     let address = pair.ports[1].ipv4().to_owned();
     let mut connection = Connection::open(pair.left(), pair.right(), &address, 8080)?.context("nothing is filtered")?;
     let stream = Stream::start(pair.folder(), &pair.left().namespace, &address)?;
-    pair.change(|topology| topology.set_qos(&left, []))?;
-    ensure!(!qdisc(pair.host("left"), &tap)?.contains("tbf"));
     for kbps in [2 * SENDS, 3 * SENDS] {
         let rules = ["egress", "ingress"].map(|direction| QosRule::limit(direction, kbps));
         pair.change(|topology| topology.set_qos(&left, rules))?;
@@ -85,6 +83,7 @@ fn a_policy_changes_and_goes_under_connections_that_go_on() -> Result<()> {
     stream.expect_no_loss()?;
     expect_rate(&pair, pair.left(), pair.right(), &format!("{UDP} 90M"), 3 * SENDS)?;
     pair.change(|topology| topology.set_qos(&left, []))?;
+    ensure!(!qdisc(pair.host("left"), &tap)?.contains("tbf"));
     ensure!(connection.is_alive()?);
     let _server = pair.right().serve_iperf(pair.folder())?;
     let rate = pair.left().steady_rate(&address, "")?;
