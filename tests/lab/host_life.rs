@@ -66,7 +66,7 @@ fn purge_removes_what_overlane_has_made_and_nothing_else() -> Result<()> {
     let names =
         |links: &str| links.lines().filter_map(|line| Some(line.split(": ").nth(1)?.to_owned())).collect::<Vec<_>>();
     ensure!(names(&host.run("ip -o link")?) == names(&before), "{}", host.run("ip -o link")?);
-    ensure!(host.overlane("detach --purge")?.contains("There is no device that Overlane has made."));
+    ensure!(host.overlane("detach --purge")?.contains("There is no device and no limit that Overlane has made."));
     pair.agents.clear();
     Ok(())
 }
