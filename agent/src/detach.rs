@@ -87,7 +87,7 @@ async fn remove_devices(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result
         kernel.apply(step).await?;
     }
     if actions.is_empty() {
-        writeln!(out, "There is no device that Overlane has made.")?;
+        writeln!(out, "There is no device and no limit that Overlane has made.")?;
     }
     Ok(())
 }

@@ -80,8 +80,7 @@ fn a_policy_changes_without_a_loss_and_goes_under_connections_that_go_on() -> Re
         let qdisc = qdisc(pair.host("left"), &tap)?;
         ensure!(qdisc.contains(&format!("rate {}Mbit", kbps / 1000)), "{qdisc}");
     }
-    // What waits in a queue that is taken away goes with it.
-    stream.expect_loss_of_at_most(1)?;
+    stream.expect_no_loss()?;
     expect_rate(&pair, pair.left(), pair.right(), &format!("{UDP} 90M"), 3 * SENDS)?;
     pair.change(|topology| topology.set_qos(&left, []))?;
     ensure!(!qdisc(pair.host("left"), &tap)?.contains("tbf"));
