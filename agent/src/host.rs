@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use overlane_abi::Hook;
 use overlane_core::{
     action::{Action, KernelAction},
     config::{Config, Control, FastPath},
@@ -39,6 +40,8 @@ pub struct LinuxHost {
     flow_log: Option<FlowLog>,
     /// Taps whose filters are in force, until the Linux bridge agent's rules for them have been removed.
     leftovers_of: Option<BTreeSet<String>>,
+    /// Taps whose packets are ours to limit and mark, until that agent's limits and marks of them have been removed.
+    policies_of: Option<BTreeSet<String>>,
 }
 
 /// What decides about lanes.
@@ -75,6 +78,7 @@ impl LinuxHost {
             taken_over: None,
             flow_log: None,
             leftovers_of: Some(BTreeSet::new()),
+            policies_of: Some(BTreeSet::new()),
         }
     }
 
@@ -110,22 +114,18 @@ impl LinuxHost {
         if let Some(taps) = &mut self.leftovers_of {
             *taps = filtered_taps(desired, observed);
         }
+        if let Some(taps) = &mut self.policies_of {
+            *taps = sending_taps(observed);
+        }
     }
 
     /// Once ours are in force, and once only: the old agent has ended.
     fn remove_leftovers(&mut self) {
-        let Some(taps) = self.leftovers_of.take_if(|taps| !taps.is_empty()) else { return };
-        match takeover::remove_leftovers(&taps) {
-            Ok(0) => (),
-            Ok(_) => {
-                tracing::info!(
-                    "the Linux bridge agent's iptables, ebtables, ipset and tc rules for our ports are removed"
-                );
-            }
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::warn!(error, "rules of the Linux bridge agent are left; they do no harm");
-            }
+        if let Some(taps) = self.policies_of.take_if(|taps| !taps.is_empty()) {
+            report("limits and marks", takeover::remove_policies(&taps));
+        }
+        if let Some(taps) = self.leftovers_of.take_if(|taps| !taps.is_empty()) {
+            report("iptables, ebtables and ipset rules", takeover::remove_leftovers(&taps));
         }
     }
 }
@@ -264,6 +264,25 @@ fn filtered_taps(desired: &Desired, observed: &Observed) -> BTreeSet<String> {
         ports.get(name).is_some_and(|security| security.has_rules() || **security == PortSecurity::Open)
     };
     links.map(|link| link.name.clone()).filter(is_replaced).collect()
+}
+
+/// Taps from which our program takes what is sent.
+fn sending_taps(observed: &Observed) -> BTreeSet<String> {
+    let attached = observed.datapath.iter().flat_map(|datapath| &datapath.attached);
+    let taps = attached.filter(|(hook, _)| *hook == Hook::FromPort);
+    taps.filter_map(|(_, ifindex)| Some(observed.kernel.links.get(ifindex)?.name.clone())).collect()
+}
+
+/// Says what has become of the Linux bridge agent's rules for our ports.
+fn report(what: &str, removed: anyhow::Result<usize>) {
+    match removed {
+        Ok(0) => (),
+        Ok(_) => tracing::info!("the Linux bridge agent's {what} for our ports are removed"),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "{what} of the Linux bridge agent are left; they do no harm");
+        }
+    }
 }
 
 impl FastLane {

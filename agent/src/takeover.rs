@@ -15,14 +15,7 @@ use overlane_core::leftovers;
 /// # Errors
 /// When a program refuses; what it was to remove is still there then, and does no harm but the work that it makes.
 pub(crate) fn remove_leftovers(taps: &BTreeSet<String>) -> anyhow::Result<usize> {
-    let mut removed = 0;
-    for (save, restore) in [("iptables-save", "iptables-restore"), ("ip6tables-save", "ip6tables-restore")] {
-        let Some(rules) = output(save, &[])? else { continue };
-        if let Some(script) = leftovers::iptables_script(&rules, taps) {
-            run(restore, &["--noflush", "--wait"], &script)?;
-            removed += 1;
-        }
-    }
+    let mut removed = remove_rules(taps, leftovers::iptables_script)?;
     if let Some(rules) = output("ebtables-save", &[])? {
         let commands = leftovers::ebtables_commands(&rules, taps);
         for words in &commands {
@@ -31,13 +24,35 @@ pub(crate) fn remove_leftovers(taps: &BTreeSet<String>) -> anyhow::Result<usize>
         }
         removed += usize::from(!commands.is_empty());
     }
-    removed += remove_limits(taps)?;
     // What rules no longer refer to.
     if removed > 0
         && let Some(sets) = output("ipset", &["list", "-terse"])?
     {
         for set in leftovers::unused_sets(&sets) {
             run("ipset", &["destroy", set], "")?;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes what limits and marks packets that these taps' machines send; returns how many kinds of it there were.
+///
+/// # Errors
+/// As for [`remove_leftovers`].
+pub(crate) fn remove_policies(taps: &BTreeSet<String>) -> anyhow::Result<usize> {
+    Ok(remove_rules(taps, leftovers::marks_script)? + remove_limits(taps)?)
+}
+
+fn remove_rules(
+    taps: &BTreeSet<String>,
+    script: fn(&str, &BTreeSet<String>) -> Option<String>,
+) -> anyhow::Result<usize> {
+    let mut removed = 0;
+    for (save, restore) in [("iptables-save", "iptables-restore"), ("ip6tables-save", "ip6tables-restore")] {
+        let Some(rules) = output(save, &[])? else { continue };
+        if let Some(script) = script(&rules, taps) {
+            run(restore, &["--noflush", "--wait"], &script)?;
+            removed += 1;
         }
     }
     Ok(removed)

@@ -12,6 +12,8 @@ const CHAIN_CHARACTERS: usize = 10;
 /// Begins the names of the chains that mark what ports send, and how much of a device name, from its fourth character on, follows.
 const QOS_PREFIX: &str = "qos-o";
 const QOS_CHARACTERS: usize = 6;
+/// Where these chains are.
+const MARKING_TABLE: &str = "mangle";
 /// The preference of the filters that limit what ports send (`neutron/agent/linux/tc_lib.py`).
 const LIMIT_PREFERENCE: &str = "49";
 /// Begin the names of ebtables chains, in front of the whole device name.
@@ -51,6 +53,13 @@ fn tables(save: &str) -> Vec<Table<'_>> {
 pub fn iptables_script(save: &str, taps: &BTreeSet<String>) -> Option<String> {
     let script: String = tables(save).iter().filter_map(|table| table_script(table, taps)).collect();
     (!script.is_empty()).then_some(script)
+}
+
+/// As [`iptables_script`], for nothing but what marks packets that ports send.
+pub fn marks_script(save: &str, taps: &BTreeSet<String>) -> Option<String> {
+    let tables = tables(save);
+    let mut marking = tables.iter().filter(|table| table.name == MARKING_TABLE);
+    marking.find_map(|table| table_script(table, taps))
 }
 
 fn table_script(table: &Table, taps: &BTreeSet<String>) -> Option<String> {

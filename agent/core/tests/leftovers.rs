@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use overlane_core::leftovers::{are_limit, ebtables_commands, iptables_script, taps_with_ingress, unused_sets};
+use overlane_core::leftovers::{
+    are_limit, ebtables_commands, iptables_script, marks_script, taps_with_ingress, unused_sets,
+};
 
 /// Two ports of the agent's, and rules of somebody else's.
 const IPTABLES: &str = r#"*raw
@@ -138,7 +140,13 @@ fn the_chain_that_marks_what_a_port_sends_goes_and_with_the_last_one_the_agents_
     let script = iptables_script(save, &taps(&["tap37ab04c7-1e"])).expect("there is something");
     assert!(script.contains("-X neutron-linuxbri-qos-o37ab04\n") && !script.contains("qos-o446eb5"), "{script}");
     assert!(!script.contains("-X neutron-linuxbri-POSTROUTING\n"), "{script}");
-    let script = iptables_script(save, &taps(&["tap37ab04c7-1e", "tap446eb521-02"])).expect("there is something");
+    let both = taps(&["tap37ab04c7-1e", "tap446eb521-02"]);
+    let script = iptables_script(save, &both).expect("there is something");
+    assert_eq!(
+        marks_script(&format!("{IPTABLES}{save}"), &both),
+        Some(script.clone()),
+        "other tables are others' to see to"
+    );
     for gone in ["qos-o37ab04", "qos-o446eb5", "POSTROUTING"] {
         assert!(script.contains(&format!("-X neutron-linuxbri-{gone}\n")), "{gone} stays:\n{script}");
     }

@@ -25,14 +25,22 @@ pub struct QosRule {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_kbps: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_burst_kbps: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dscp_mark: Option<u8>,
 }
 
 impl QosRule {
-    /// A limit in a direction, with the burst that goes without saying.
+    /// A limit in a direction. What is sent has the burst that goes without saying; what is received would have one of 4 ms, and lose
+    /// a part of its rate whenever others have the processor for longer.
     pub fn limit(direction: &str, max_kbps: u32) -> Self {
-        let direction = Some(direction.to_owned());
-        Self { kind: "bandwidth_limit".to_owned(), direction, max_kbps: Some(max_kbps), ..Self::default() }
+        Self {
+            kind: "bandwidth_limit".to_owned(),
+            direction: Some(direction.to_owned()),
+            max_kbps: Some(max_kbps),
+            max_burst_kbps: (direction == "ingress").then_some(max_kbps / 5),
+            ..Self::default()
+        }
     }
 
     /// A mark of what the machine sends.

@@ -72,7 +72,7 @@ fn limit(
     match (&port.qos.ingress, qdisc) {
         (Some(_), Some(other)) if !other.is_ours() && !other.is_linux_bridge_agents() => {
             let message = format!(
-                "{0} has a queueing discipline of somebody else's, {other} so that what its machine receives cannot be \
+                "{0} has a queueing discipline of somebody else's ({other}), so that what its machine receives cannot be \
                  limited: remove it with: tc qdisc del dev {0} root",
                 tap.name
             );
