@@ -19,6 +19,8 @@ const OUTSIDER: &str = "203.0.113.1";
 fn outsider(cloud: &Cloud) -> Result<Namespace> {
     let outsider = cloud.world().namespace("outsider")?;
     let (fabric, name) = (cloud.lab().fabric(), outsider.name());
+    // The kernel takes the wire of an ended namespace away some time later.
+    wait_until("the wire of an earlier test is gone", || Ok(fabric.run("ip link show to-outsider").is_err()))?;
     fabric.run(&format!("ip link add to-outsider type veth peer name eth0 netns {name}"))?;
     fabric.run(&format!("ip link set to-outsider master {OUTSIDE} up"))?;
     outsider.run(&format!("ip address add {OUTSIDER}/24 dev eth0"))?;
