@@ -7,7 +7,7 @@ use overlane_tests::{
 };
 use serde_json::json;
 
-expect_of_agents! {
+expect_of_both_agents! {
     machines_reach_each_other
     a_machine_gets_its_address_by_dhcp
 }

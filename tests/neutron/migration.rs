@@ -7,7 +7,7 @@ use overlane_tests::{
 };
 use serde_json::{Value, json};
 
-expect_of_agents! {
+expect_of_overlane! {
     a_machine_migrates_to_the_host
     a_machine_migrates_away_from_the_host
 }

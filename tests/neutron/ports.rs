@@ -7,7 +7,7 @@ use overlane_tests::{
 };
 use serde_json::json;
 
-expect_of_agents! {
+expect_of_overlane! {
     a_machine_may_use_the_addresses_of_its_port_and_no_others
     an_allowed_address_pair_is_reached_while_it_is_allowed
     a_port_that_is_administratively_down_carries_nothing

@@ -9,7 +9,7 @@ use overlane_tests::{
 };
 use serde_json::json;
 
-expect_of_agents! {
+expect_of_overlane! {
     machines_do_not_notice_that_the_agent_is_killed
     machines_do_not_notice_that_the_broker_is_killed
     machines_do_not_notice_that_the_server_restarts

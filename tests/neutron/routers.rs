@@ -8,7 +8,7 @@ use overlane_tests::{
 };
 use serde_json::{Value, json};
 
-expect_of_agents! {
+expect_of_both_agents! {
     machines_are_routed_and_have_floating_ips
 }
 

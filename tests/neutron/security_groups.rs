@@ -8,7 +8,7 @@ use overlane_tests::{
 };
 use serde_json::json;
 
-expect_of_agents! {
+expect_of_overlane! {
     a_rule_admits_from_when_it_is_added_until_it_is_removed
     members_of_a_remote_group_come_and_go
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::restarts::acceptable_loss;
 
-expect_of_agents! {
+expect_of_both_agents! {
     a_host_is_taken_over_and_given_back
 }
 
