@@ -13,6 +13,9 @@ use overlane_tests::{lab::Namespace, wait::PATIENCE};
 use serde_json::{Map, Value, json};
 use tokio::{sync::mpsc, time::timeout};
 
+/// Between two looks at a condition.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+
 /// The options of a broker that was just installed.
 pub(crate) const SETTINGS: &str = "[DEFAULT]\ntransport_url = rabbit://guest:guest@127.0.0.1\n";
 pub(crate) const HOST: &str = "host1";
@@ -114,19 +117,26 @@ impl Agent {
 
     /// As [`Agent::hears_everything`], with a peer that needs a while to find its broker again.
     pub(crate) async fn hears_everything_again(&mut self) -> Result<()> {
-        let called = async {
-            while self
-                .messaging
-                .call("q-plugin", "echo", "1.9", None, Map::new(), Duration::from_secs(1))
-                .await
-                .is_err()
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        timeout(PATIENCE * 3, called).await.context("the peer does not answer again")?;
+        let messaging = &self.messaging;
+        let echo =
+            async || messaging.call("q-plugin", "echo", "1.9", None, Map::new(), Duration::from_secs(1)).await.ok();
+        look_for("the peer answers again", PATIENCE * 3, echo).await?;
         self.hears_everything().await
     }
+}
+
+/// Looks again and again until there is something, as `wait_at_most` does where nothing else has to go on meanwhile.
+pub(crate) async fn look_for<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    let looking = async {
+        let mut looks = tokio::time::interval(BETWEEN_LOOKS);
+        loop {
+            looks.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    timeout(limit, looking).await.with_context(|| format!("{what}: not within {limit:?}"))
 }
 
 pub(crate) fn arguments(value: Value) -> Map<String, Value> {

@@ -1,6 +1,6 @@
 //! Brokers that will not have the agent: each reason is told apart, and told so that it can be mended.
 
-use std::{net::TcpListener, thread, time::Duration};
+use std::{net::TcpListener, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use overlane_tests::{
@@ -9,26 +9,15 @@ use overlane_tests::{
     wait::{PATIENCE, wait_at_most},
 };
 
-use super::agent::with_agent;
-
-/// Between two looks at a condition.
-const INTERVAL: Duration = Duration::from_millis(5);
+use super::agent::{look_for, with_agent};
 
 /// Why an agent with this URL gets no connection.
 pub(crate) fn trouble(namespace: &Namespace, url: &str) -> Result<String> {
     let settings = format!("[DEFAULT]\ntransport_url = {url}\n");
     with_agent(namespace, &settings, async |mut agent| {
         let messaging = agent.messaging.clone();
-        let told = async {
-            loop {
-                if let Some(trouble) = messaging.trouble() {
-                    return trouble;
-                }
-                tokio::time::sleep(INTERVAL).await;
-            }
-        };
         tokio::select! {
-            trouble = tokio::time::timeout(PATIENCE, told) => trouble.context("no word about the trouble"),
+            trouble = look_for("a word about the trouble", PATIENCE, async || messaging.trouble()) => trouble,
             broker = agent.connected() => bail!("connected to {broker:?}"),
         }
     })

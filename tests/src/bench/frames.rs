@@ -335,6 +335,7 @@ fn load(program: &[Instruction]) -> Result<OwnedFd> {
 ///
 /// # Safety
 /// What `attributes` point to must be there.
+// SAFETY: whoever calls it promises that, and says why at the call.
 unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> Result<RawFd> {
     // SAFETY: as the caller has promised; the kernel knows the length and takes the rest for zero.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
