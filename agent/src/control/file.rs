@@ -13,7 +13,7 @@ use notify::{
 use overlane_core::{config::Config, desired::Desired, services::Services, update::Update};
 use tokio::sync::{Notify, watch};
 
-use crate::files;
+use crate::files::{self, Asked};
 
 /// A topology file whose changes are followed for as long as this lives.
 pub struct TopologyFile {
@@ -138,8 +138,8 @@ impl Reader {
     }
 
     fn read(&mut self) -> anyhow::Result<()> {
-        let topology = files::read_topology(&self.file, &self.config)?;
-        let services = Services::of(&topology, &self.config);
+        let Asked { desired, services } = files::asked(&self.file, &self.config)?;
+        let services = services.unwrap_or_default();
         self.services.send_if_modified(|current| {
             let is_other = **current != services;
             if is_other {
@@ -147,7 +147,6 @@ impl Reader {
             }
             is_other
         });
-        let desired = topology.desired_for(&self.config.host);
         if let Some(update) = Update::between(&self.desired, &desired) {
             self.desired = desired;
             self.mailbox.put(update);

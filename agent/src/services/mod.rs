@@ -103,6 +103,18 @@ pub async fn look(wanted: &Services, config: &Config) -> anyhow::Result<Observed
     manager.look(wanted).await
 }
 
+/// Ends every program and deletes every namespace that Overlane has made, and returns the names of the namespaces.
+///
+/// # Errors
+/// When some remain.
+pub async fn remove(config: &Config) -> anyhow::Result<Vec<String>> {
+    let nothing = Services::default();
+    let found = look(&nothing, config).await?;
+    let report = Manager::new(config)?.reconcile(&nothing, true).await;
+    anyhow::ensure!(report.failures.is_empty(), "{}", report.failures.join("; "));
+    Ok(found.namespaces.into_keys().collect())
+}
+
 fn serve(
     mut wanted: watch::Receiver<Arc<Services>>,
     config: &Config,
