@@ -73,23 +73,32 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
         plan.obstacles.insert(name.to_owned(), message);
         return;
     }
-    let is_of_a_link =
-        |parameter: &&String| spec.links.keys().any(|link| parameter.split('/').any(|part| part == link));
-    let (of_links, general): (Vec<_>, Vec<_>) = spec.sysctls.iter().partition(|(parameter, _)| is_of_a_link(parameter));
+    let link_of =
+        |parameter: &str| spec.links.keys().find(|link| parameter.split('/').any(|part| part == link.as_str()));
+    let (of_links, general): (Vec<_>, Vec<_>) =
+        spec.sysctls.iter().partition(|(parameter, _)| link_of(parameter).is_some());
     steps.extend(general.into_iter().filter_map(|parameter| set_parameter(parameter, there)));
     // A link that is not wanted may have an address that another one needs.
     let unwanted = there.links.keys().filter(|link| !spec.links.contains_key(*link));
     steps.extend(unwanted.map(|link| Action::DeleteLink { name: link.clone() }));
-    for (link, wanted) in &spec.links {
-        self::link(link, wanted, there.links.get(link), found, &mut steps);
+    // What is set on a link goes with it.
+    let remains = |name: &str| {
+        let (link, wanted) = (there.links.get(name)?, spec.links.get(name)?);
+        (link.mac == Some(wanted.mac) && found.host_links.contains(&wanted.tap())).then_some(link)
+    };
+    for (name, wanted) in &spec.links {
+        link(name, wanted, there.links.contains_key(name), remains(name), &mut steps);
     }
-    let changed = |link: &str| !there.links.contains_key(link);
-    steps.extend(of_links.into_iter().filter_map(|parameter| set_parameter(parameter, there)));
-    for (link, wanted) in spec.links.iter().filter(|(_, wanted)| !wanted.has_moving_addresses) {
-        let there = there.links.get(link).filter(|there| !is_replaced(wanted, there));
-        addresses(link, wanted, there, &mut steps);
+    let nothing = ObservedNamespace::default();
+    let set_of_link = |(parameter, value): (&String, &String)| {
+        let is_new = link_of(parameter).is_some_and(|link| remains(link).is_none());
+        set_parameter((parameter, value), if is_new { &nothing } else { there })
+    };
+    steps.extend(of_links.into_iter().filter_map(set_of_link));
+    for (name, wanted) in spec.links.iter().filter(|(_, wanted)| !wanted.has_moving_addresses) {
+        addresses(name, wanted, remains(name), &mut steps);
     }
-    routes(spec, there, changed, &mut steps);
+    routes(spec, there, |link| remains(link).is_none(), &mut steps);
     match &spec.ruleset {
         Some(ruleset) if there.ruleset.as_ref() != Some(&ruleset.fingerprint()) => {
             steps.push(Action::SetRuleset(ruleset.clone()));
@@ -117,32 +126,21 @@ fn set_parameter((name, value): (&String, &String), there: &ObservedNamespace) -
     (!is_set).then(|| Action::SetParameter { name: name.clone(), value: value.clone() })
 }
 
-/// Whether a link must make room for another one of its name.
-fn is_replaced(wanted: &LinkSpec, there: &ObservedLink) -> bool {
-    there.mac != Some(wanted.mac)
-}
-
-fn link(
-    name: &str,
-    wanted: &LinkSpec,
-    there: Option<&ObservedLink>,
-    found: &ObservedServices,
-    steps: &mut Vec<Action>,
-) {
-    let create = Action::CreateLink { name: name.to_owned(), spec: wanted.clone() };
-    let Some(there) = there.filter(|_| found.host_links.contains(&wanted.tap())) else {
-        steps.push(create);
+/// `is_there` says whether there is a link of the name, `remains` that it is the one that is wanted.
+fn link(name: &str, wanted: &LinkSpec, is_there: bool, remains: Option<&ObservedLink>, steps: &mut Vec<Action>) {
+    let name = || name.to_owned();
+    let Some(link) = remains else {
+        if is_there {
+            steps.push(Action::DeleteLink { name: name() });
+        }
+        steps.push(Action::CreateLink { name: name(), spec: wanted.clone() });
         return;
     };
-    if is_replaced(wanted, there) {
-        steps.extend([Action::DeleteLink { name: name.to_owned() }, create]);
-        return;
+    if link.mtu != wanted.mtu {
+        steps.push(Action::SetMtu { name: name(), tap: wanted.tap(), mtu: wanted.mtu });
     }
-    if there.mtu != wanted.mtu {
-        steps.push(Action::SetMtu { name: name.to_owned(), tap: wanted.tap(), mtu: wanted.mtu });
-    }
-    if !there.up {
-        steps.push(Action::SetUp { name: name.to_owned() });
+    if !link.up {
+        steps.push(Action::SetUp { name: name() });
     }
 }
 
@@ -157,13 +155,13 @@ fn addresses(link: &str, wanted: &LinkSpec, there: Option<&ObservedLink>, steps:
 }
 
 /// Routes go with their link, and come anew with it.
-fn routes(spec: &NamespaceSpec, there: &ObservedNamespace, changed: impl Fn(&str) -> bool, steps: &mut Vec<Action>) {
+fn routes(spec: &NamespaceSpec, there: &ObservedNamespace, is_new: impl Fn(&str) -> bool, steps: &mut Vec<Action>) {
     let gone = there.routes.iter().filter(|(destination, _)| !spec.routes.contains_key(*destination));
-    let remains = gone.filter(|(_, route)| route.next_hops.iter().all(|hop| spec.links.contains_key(&hop.link)));
+    let remains = gone.filter(|(_, route)| route.next_hops.iter().all(|hop| !is_new(&hop.link)));
     steps.extend(remains.map(|(destination, _)| Action::DeleteRoute { destination: *destination }));
     for (destination, route) in &spec.routes {
         let is_there = there.routes.get(destination) == Some(route);
-        if !is_there || route.next_hops.iter().any(|hop| changed(&hop.link)) {
+        if !is_there || route.next_hops.iter().any(|hop| is_new(&hop.link)) {
             steps.push(Action::SetRoute { destination: *destination, route: route.clone() });
         }
     }
