@@ -6,6 +6,7 @@
 //! other plan, [`crate::plan::plan`], as any tap is.
 
 mod action;
+mod announcement;
 mod dhcp;
 mod observed;
 pub mod plan;
@@ -15,10 +16,12 @@ mod spec;
 use crate::{config::Config, topology::Topology};
 
 pub use action::ServiceAction;
+pub use announcement::announcement;
 pub use observed::{ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices};
-pub use router::{Connection, Gateway, Translations};
+pub use router::{Connection, Gateway, ROUTER_TABLE, Translations};
 pub use spec::{
     FileSpec, LinkSpec, NamespaceSpec, NextHop, OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, Services,
+    fingerprint_of,
 };
 
 impl Services {
