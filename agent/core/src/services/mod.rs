@@ -16,6 +16,7 @@ use crate::{config::Config, topology::Topology};
 
 pub use action::ServiceAction;
 pub use observed::{ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices};
+pub use router::{Connection, Gateway, Translations};
 pub use spec::{
     FileSpec, LinkSpec, NamespaceSpec, NextHop, OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, Services,
 };

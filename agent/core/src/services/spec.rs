@@ -9,6 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::Translations;
 use crate::model::{Mac, PortId};
 
 /// The namespaces that a host should have, and the programs that serve all of them.
@@ -68,13 +69,15 @@ pub struct NextHop {
     pub link: String,
 }
 
-/// A table of nf_tables. It is replaced whole, in one transaction, when it is another one.
+/// A table of nf_tables of the family `inet`. It is replaced whole, in one transaction, when it is another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
     /// The name of the table.
     pub table: String,
     /// What `nft --json` reads: the objects that make the table and all that is in it.
     pub json: String,
+    /// What the table comes to: connections whose addresses are translated in another way are cut.
+    pub translations: Translations,
 }
 
 /// What a program is to whom, unique on the host: it is written into its environment, by which it is found again.
