@@ -14,5 +14,6 @@ pub mod plan;
 pub mod problem;
 pub mod qos;
 pub mod security;
+pub mod services;
 pub mod topology;
 pub mod update;

@@ -1,0 +1,3 @@
+//! What a host does for machines besides connecting them.
+
+pub mod metadata;
