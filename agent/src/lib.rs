@@ -23,4 +23,3 @@ pub mod status;
 mod step;
 mod takeover;
 pub mod verify;
-mod watched_file;

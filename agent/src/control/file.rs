@@ -5,15 +5,21 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use anyhow::Context as _;
+use notify::{
+    EventKind, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, ModifyKind},
+};
 use overlane_core::{config::Config, desired::Desired, update::Update};
 use tokio::sync::Notify;
 
-use crate::{files, watched_file::WatchedFile};
+use crate::files;
 
 /// A topology file whose changes are followed for as long as this lives.
 pub struct TopologyFile {
     mailbox: Arc<Mailbox>,
-    _watched: WatchedFile,
+    // Stops watching when dropped.
+    _watcher: notify::RecommendedWatcher,
 }
 
 impl TopologyFile {
@@ -23,6 +29,12 @@ impl TopologyFile {
     /// [`overlane_core::problem::Problems`] when the file is not valid now, or when it cannot be watched.
     pub fn open(file: &Path, config: &Config) -> anyhow::Result<Self> {
         let mailbox = Arc::new(Mailbox::default());
+        // Editors replace files rather than write to them, so the folder is watched. Watching starts before the first
+        // reading: an edit in between is seen twice rather than never.
+        let folder = match file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
         let reader = Arc::new(Mutex::new(Reader {
             file: file.to_owned(),
             config: config.clone(),
@@ -31,10 +43,13 @@ impl TopologyFile {
             mailbox: Arc::clone(&mailbox),
         }));
         let watching = Arc::clone(&reader);
-        // Watching starts before the first reading: an edit in between is seen twice rather than never.
-        let watched = WatchedFile::watch(file, move || lock(&watching).on_edit())?;
+        let mut watcher = notify::recommended_watcher(move |event| lock(&watching).on_event(&event))
+            .context("starting to watch files")?;
+        watcher
+            .watch(&folder, RecursiveMode::NonRecursive)
+            .with_context(|| format!("watching the folder of {}", file.display()))?;
         lock(&reader).read()?;
-        Ok(Self { mailbox, _watched: watched })
+        Ok(Self { mailbox, _watcher: watcher })
     }
 
     /// Waits until the file asks for something else than before: at first, for anything. Cancelling loses nothing.
@@ -77,6 +92,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether a file may be another one now. While it is being written it is not: whoever writes it closes it in the end.
+fn is_an_edit(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)) => false,
+        _ => true,
+    }
+}
+
 struct Reader {
     file: PathBuf,
     config: Config,
@@ -88,7 +112,12 @@ struct Reader {
 }
 
 impl Reader {
-    fn on_edit(&mut self) {
+    fn on_event(&mut self, event: &notify::Result<notify::Event>) {
+        if let Ok(event) = event
+            && (!is_an_edit(event.kind) || !event.paths.iter().any(|path| path.file_name() == self.file.file_name()))
+        {
+            return;
+        }
         let problems = self.read().err().map(|error| format!("{error:#}"));
         if let Some(new) = problems.as_ref().filter(|_| problems != self.problems) {
             for line in new.lines() {

@@ -68,7 +68,7 @@ fn broken_requests_are_refused_with_the_status_that_says_why() -> Result<()> {
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", "400"),
         (b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400"),
         (b"DELETE /latest HTTP/1.1\r\nHost: x\r\n\r\n", "405"),
-        (long_line.as_bytes(), "414"),
+        (long_line.as_bytes(), "431"),
         (long_head.as_bytes(), "431"),
         (many_headers.as_bytes(), "431"),
         (big_body.as_bytes(), "413"),

@@ -80,6 +80,7 @@ fn a_router_serves_the_machines_of_all_its_networks_and_no_others() -> Result<()
         let (name, mac) = (machine.name(), mac(number));
         router.run(&format!("ip link add qr-{number} type veth peer name eth0 address {mac} netns {name}"))?;
         router.run(&format!("ip address add 10.0.{number}.1/24 dev qr-{number}"))?;
+        router.set_parameter(&format!("net/ipv6/conf/qr-{number}/accept_dad"), "0")?;
         router.run(&format!("ip link set qr-{number} up"))?;
         machine.set_parameter("net/ipv6/conf/eth0/accept_dad", "0")?;
         machine.run("ip link set eth0 up")?;

@@ -86,8 +86,8 @@ fn nova_is_told_who_asks_in_signed_headers_and_nothing_that_the_machine_says_of_
         "content-length: 10".to_owned(),
         format!("host: 192.0.2.1:{port}"),
         "x-forwarded-for: 10.0.0.5".to_owned(),
-        "x-instance-id: one".to_owned(),
         format!("x-instance-id-signature: {signature}"),
+        "x-instance-id: one".to_owned(),
         "x-tenant-id: a-project".to_owned(),
     ];
     ensure!(head == expected, "{head:?}");

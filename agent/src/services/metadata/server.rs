@@ -110,6 +110,8 @@ impl Service {
             .header_read_timeout(REQUEST_PATIENCE)
             .max_buf_size(HEAD_MAX)
             .max_headers(HEADERS_MAX)
+            // Who has said everything may close that direction, and still gets the answer.
+            .half_close(true)
             .serve_connection(TokioIo::new(stream), answer);
         let result = (&mut connection).await;
         let parts = connection.into_parts();
