@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Context as _;
 use overlane_core::{
     action::{Action, KernelAction},
+    config::Control,
     desired::Desired,
     observed::KernelState,
     plan,
@@ -15,6 +16,7 @@ use crate::{
     files::Loaded,
     host, instance,
     kernel::Kernel,
+    services,
 };
 
 /// Detaches every program, but for those that filter ports with security groups, limit or mark what ports send, or carry VLANs where
@@ -68,7 +70,20 @@ pub fn detach(loaded: &Loaded, purge: bool, out: &mut impl Write) -> anyhow::Res
         writeln!(out, "No port is filtered any more: port security and security groups are OFF on this host.")?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+        runtime.block_on(remove_services(loaded, out))?;
         runtime.block_on(remove_devices(loaded, out))?;
+    }
+    Ok(())
+}
+
+/// Ends DHCP servers and routers, which have their other ends in the bridges.
+async fn remove_services(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result<()> {
+    if matches!(loaded.config.control, Control::Neutron(_)) {
+        return Ok(());
+    }
+    let removed = services::remove(&loaded.config).await.context("removing DHCP servers and routers")?;
+    for namespace in removed {
+        writeln!(out, "delete namespace {namespace}")?;
     }
     Ok(())
 }

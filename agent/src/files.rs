@@ -11,6 +11,7 @@ use overlane_core::{
     desired::Desired,
     oslo_ini::Settings,
     problem::{Problem, Problems},
+    services::Services,
     topology::Topology,
 };
 
@@ -30,12 +31,21 @@ impl Loaded {
     ///
     /// # Errors
     /// [`Problems`] in the topology file, a file that cannot be read, or no agent that could be asked.
-    pub fn desired(&self) -> anyhow::Result<Desired> {
+    pub fn asked(&self) -> anyhow::Result<Asked> {
         match &self.config.control {
-            Control::File(topology) => desired(topology, &self.config),
-            Control::Neutron(_) => told_by_agent(),
+            Control::File(topology) => asked(topology, &self.config),
+            Control::Neutron(_) => Ok(Asked { desired: told_by_agent()?, services: None }),
         }
     }
+}
+
+/// What is asked of a host.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// Networks, ports and what goes with them.
+    pub desired: Desired,
+    /// DHCP servers, routers and the like; `None` where they are not Overlane's business.
+    pub services: Option<Services>,
 }
 
 /// Read when no file is named.
@@ -99,8 +109,9 @@ fn told_by_agent() -> anyhow::Result<Desired> {
 ///
 /// # Errors
 /// [`Problems`] in the file, or a file that cannot be read.
-pub fn desired(file: &Path, config: &Config) -> anyhow::Result<Desired> {
-    Ok(read_topology(file, config)?.desired_for(&config.host))
+pub fn asked(file: &Path, config: &Config) -> anyhow::Result<Asked> {
+    let topology = read_topology(file, config)?;
+    Ok(Asked { desired: topology.desired_for(&config.host), services: Some(Services::of(&topology, config)) })
 }
 
 pub(crate) fn read_topology(file: &Path, config: &Config) -> Result<Topology, Problems> {

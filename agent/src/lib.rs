@@ -9,6 +9,7 @@ pub mod detach;
 mod drift;
 pub mod files;
 mod flow_log;
+mod folder_watch;
 mod grace;
 pub mod host;
 mod host_view;

@@ -18,6 +18,7 @@ use crate::{
     kernel::Kernel,
     logs,
     reconcile::{Reconciler, Report},
+    services::ServiceThread,
     status::Status,
 };
 
@@ -46,6 +47,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let mut instance = Instance::claim()?;
     let mut stop = Stop::listen()?;
     let mut control = ControlPlane::start(config)?;
+    let services = control.services().map(|wanted| ServiceThread::start(wanted, config)).transpose()?;
     let kernel = Kernel::connect().context("connecting to the kernel by netlink")?;
     let host = LinuxHost::new(kernel, config);
     let mut pins = PinWatch::over(&config.bpffs).context("watching the pins")?;
@@ -77,6 +79,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
         control.host_changed(|| reconciler.host_view());
         let mut status = Status { pid: std::process::id(), ..reconciler.status() };
         control.tell(&mut status);
+        status.services = services.as_ref().map(ServiceThread::complaints).unwrap_or_default();
         instance.publish(status);
         pins.renew();
         tokio::select! {
@@ -86,6 +89,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
             update = control.update() => reconciler.accept(update),
             changes = reconciler.changed() => reconciler.hear(&changes),
             () = pins.removed() => reconciler.pins_have_changed(),
+            () = changed(services.as_ref()) => (),
             question = instance.asked() => drop(question.send(reconciler.desired_as_json())),
             () = tokio::time::sleep_until(next_full_pass) => (),
             () = wait_until(next_wake) => (),
@@ -101,6 +105,13 @@ fn pause_after(result: &anyhow::Result<Report>) -> Duration {
     match result {
         Ok(report) if !report.is_degraded => FULL_PASS_INTERVAL,
         _ => RETRY_INTERVAL,
+    }
+}
+
+async fn changed(services: Option<&ServiceThread>) {
+    match services {
+        Some(services) => services.changed().await,
+        None => std::future::pending().await,
     }
 }
 

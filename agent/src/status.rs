@@ -26,6 +26,8 @@ pub struct Status {
     pub failing: usize,
     /// They, or the first [`FAILURES_MAX`] of them.
     pub failures: Vec<Failure>,
+    /// What is wrong with DHCP servers and routers: steps that fail and are tried again, and what only somebody else can mend.
+    pub services: Vec<String>,
 }
 
 /// As many as tell what is wrong, and fit into an answer.

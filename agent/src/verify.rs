@@ -24,7 +24,8 @@ struct Document {
 pub fn verify(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result<usize> {
     let plan = view.plan();
     let obstacles = plan.obstacles.iter().chain(&plan.waiting).map(ToString::to_string);
-    let differences: Vec<String> = obstacles.chain(plan.actions.iter().map(|action| explain(view, action))).collect();
+    let differences = obstacles.chain(plan.actions.iter().map(|action| explain(view, action)));
+    let differences: Vec<String> = differences.chain(view.service_differences()).collect();
     let notes: Vec<String> = view.taps_without_port().map(|tap| explain_tap(view, tap)).collect();
     let count = differences.len();
     if format == Format::Json {

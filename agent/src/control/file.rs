@@ -10,14 +10,15 @@ use notify::{
     EventKind, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, ModifyKind},
 };
-use overlane_core::{config::Config, desired::Desired, update::Update};
-use tokio::sync::Notify;
+use overlane_core::{config::Config, desired::Desired, services::Services, update::Update};
+use tokio::sync::{Notify, watch};
 
-use crate::files;
+use crate::files::{self, Asked};
 
 /// A topology file whose changes are followed for as long as this lives.
 pub struct TopologyFile {
     mailbox: Arc<Mailbox>,
+    services: watch::Receiver<Arc<Services>>,
     // Stops watching when dropped.
     _watcher: notify::RecommendedWatcher,
 }
@@ -29,6 +30,7 @@ impl TopologyFile {
     /// [`overlane_core::problem::Problems`] when the file is not valid now, or when it cannot be watched.
     pub fn open(file: &Path, config: &Config) -> anyhow::Result<Self> {
         let mailbox = Arc::new(Mailbox::default());
+        let (services, followed) = watch::channel(Arc::default());
         // Editors replace files rather than write to them, so the folder is watched. Watching starts before the first
         // reading: an edit in between is seen twice rather than never.
         let folder = match file.parent() {
@@ -41,6 +43,7 @@ impl TopologyFile {
             desired: Desired::default(),
             problems: None,
             mailbox: Arc::clone(&mailbox),
+            services,
         }));
         let watching = Arc::clone(&reader);
         let mut watcher = notify::recommended_watcher(move |event| lock(&watching).on_event(&event))
@@ -49,12 +52,17 @@ impl TopologyFile {
             .watch(&folder, RecursiveMode::NonRecursive)
             .with_context(|| format!("watching the folder of {}", file.display()))?;
         lock(&reader).read()?;
-        Ok(Self { mailbox, _watcher: watcher })
+        Ok(Self { mailbox, services: followed, _watcher: watcher })
     }
 
     /// Waits until the file asks for something else than before: at first, for anything. Cancelling loses nothing.
     pub async fn update(&mut self) -> Update {
         self.mailbox.take().await
+    }
+
+    /// The services that the file asks for, as they change.
+    pub fn services(&self) -> watch::Receiver<Arc<Services>> {
+        self.services.clone()
     }
 }
 
@@ -109,6 +117,7 @@ struct Reader {
     /// What was wrong with it when it was last read: an edit makes several events, and is complained about once.
     problems: Option<String>,
     mailbox: Arc<Mailbox>,
+    services: watch::Sender<Arc<Services>>,
 }
 
 impl Reader {
@@ -129,7 +138,15 @@ impl Reader {
     }
 
     fn read(&mut self) -> anyhow::Result<()> {
-        let desired = files::desired(&self.file, &self.config)?;
+        let Asked { desired, services } = files::asked(&self.file, &self.config)?;
+        let services = services.unwrap_or_default();
+        self.services.send_if_modified(|current| {
+            let is_other = **current != services;
+            if is_other {
+                *current = Arc::new(services);
+            }
+            is_other
+        });
         if let Some(update) = Update::between(&self.desired, &desired) {
             self.desired = desired;
             self.mailbox.put(update);

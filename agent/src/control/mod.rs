@@ -3,11 +3,15 @@
 pub mod file;
 pub mod neutron;
 
+use std::sync::Arc;
+
 use overlane_core::{
     config::{Config, Control},
     neutron::controller::HostView,
+    services::Services,
     update::Update,
 };
+use tokio::sync::watch;
 
 use crate::status::Status;
 use file::TopologyFile;
@@ -39,6 +43,15 @@ impl ControlPlane {
         match self {
             Self::File(file) => file.update().await,
             Self::Neutron(neutron) => neutron.update().await,
+        }
+    }
+
+    /// The DHCP servers, routers and the like that this host should have, as they change. With a Neutron server, its own agents
+    /// make them.
+    pub fn services(&self) -> Option<watch::Receiver<Arc<Services>>> {
+        match self {
+            Self::File(file) => Some(file.services()),
+            Self::Neutron(_) => None,
         }
     }
 

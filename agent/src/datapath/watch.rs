@@ -2,14 +2,13 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd, RawFd},
     path::{Path, PathBuf},
 };
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::{Interest, unix::AsyncFd};
+use nix::sys::inotify::AddWatchFlags;
 
 use super::{links, pin_directory};
+use crate::folder_watch::FolderWatch;
 
 /// What is the end of a pin, or of a folder with pins.
 const REMOVALS: AddWatchFlags =
@@ -17,17 +16,9 @@ const REMOVALS: AddWatchFlags =
 
 /// A watch over the folders with the pins of this version.
 pub struct PinWatch {
-    events: AsyncFd<Events>,
+    events: FolderWatch,
     folders: [PathBuf; 3],
     is_complete: bool,
-}
-
-struct Events(Inotify);
-
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
 }
 
 impl PinWatch {
@@ -37,11 +28,9 @@ impl PinWatch {
     /// When the kernel has no more of these to give.
     pub fn over(bpffs: &Path) -> io::Result<Self> {
         let directory = pin_directory(bpffs);
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        // SAFETY: `Events` owns its descriptor and returns the same one for as long as it lives.
-        let events = unsafe { AsyncFd::register_with_interest(Events(inotify), Interest::READABLE)? };
         let links = directory.join(links::FOLDER);
-        let mut watch = Self { events, folders: [bpffs.to_owned(), directory, links], is_complete: false };
+        let mut watch =
+            Self { events: FolderWatch::new()?, folders: [bpffs.to_owned(), directory, links], is_complete: false };
         watch.renew();
         Ok(watch)
     }
@@ -49,23 +38,15 @@ impl PinWatch {
     /// Watches folders that were not there before. To be called after every look at the host, which makes them.
     pub fn renew(&mut self) {
         if !self.is_complete {
-            let watch = |folder: &PathBuf| self.events.get_ref().0.add_watch(folder, REMOVALS).is_ok();
+            let watch = |folder: &PathBuf| self.events.add(folder, REMOVALS);
             self.is_complete = self.folders.iter().all(watch);
         }
     }
 
     /// Waits until something has been removed. Cancelling loses nothing.
     pub async fn removed(&mut self) {
-        loop {
-            let Ok(mut ready) = self.events.readable().await else {
-                // The runtime ends.
-                return std::future::pending().await;
-            };
-            match self.events.get_ref().0.read_events() {
-                // A folder that was removed is watched no longer.
-                Ok(_) => return self.is_complete = false,
-                Err(_) => ready.clear_ready(),
-            }
-        }
+        self.events.changed().await;
+        // A folder that was removed is watched no longer.
+        self.is_complete = false;
     }
 }

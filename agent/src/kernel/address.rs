@@ -26,10 +26,17 @@ impl Kernel {
 
     /// As `list_addresses`, with everything that the kernel says about them.
     pub(super) async fn list_address_messages(&self) -> Result<Vec<AddressMessage>, KernelError> {
+        let mut messages = self.list_all_address_messages().await?;
+        messages.retain(|message| message.header.scope == AddressScope::Universe);
+        Ok(messages)
+    }
+
+    /// The addresses of every scope.
+    pub(super) async fn list_all_address_messages(&self) -> Result<Vec<AddressMessage>, KernelError> {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         let answers = self.dump(request).await.map_err(KernelError::list("addresses"))?;
         let messages = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(message) if message.header.scope == AddressScope::Universe => Some(message),
+            RouteNetlinkMessage::NewAddress(message) => Some(message),
             _ => None,
         });
         Ok(messages.collect())

@@ -5,9 +5,11 @@ mod address;
 mod error;
 mod fdb;
 mod guard;
+mod inner;
 mod layer3;
 mod link;
 mod monitor;
+mod namespace;
 mod nftables;
 mod path;
 mod qdisc;
@@ -33,7 +35,9 @@ use rtnetlink::{
 
 pub use error::KernelError;
 pub use fdb::FdbChange;
+pub use inner::Inner;
 pub use monitor::{Changes, Monitor};
+pub use namespace::{NAMESPACES, Namespace};
 pub use sysctl::local_port_range;
 
 use error::io_error;

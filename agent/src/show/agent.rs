@@ -50,6 +50,7 @@ pub(super) fn agent(view: &View) -> Vec<AgentRow> {
         Agent::Running(status) => ("running", Some(status.pid.into()), Some(status)),
     };
     let failure = |failure: &Failure| format!("{}: {}", view.name_interfaces(&failure.action), failure.error);
+    let of_services = status.map(|status| status.services.as_slice()).unwrap_or_default();
     vec![AgentRow {
         state,
         pid,
@@ -57,7 +58,7 @@ pub(super) fn agent(view: &View) -> Vec<AgentRow> {
         fast_path: status.map(|status| status.fast_path.clone()),
         repairs: status.map(|status| status.repairs),
         overflows: status.map(|status| status.overflows),
-        failing: status.map(|status| status.failing),
-        failures: view.agent.failures().iter().map(failure).collect(),
+        failing: status.map(|status| status.failing + status.services.len()),
+        failures: view.agent.failures().iter().map(failure).chain(of_services.iter().cloned()).collect(),
     }]
 }

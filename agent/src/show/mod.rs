@@ -5,6 +5,7 @@ mod agent;
 mod counters;
 mod ports;
 mod security;
+mod services;
 mod table;
 mod tunnels;
 mod view;
@@ -99,9 +100,10 @@ struct PlanDocument {
 /// # Errors
 /// When `out` cannot be written to.
 pub fn plan(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result<()> {
-    let actions: Vec<String> =
-        view.plan.actions.iter().map(|action| view.name_interfaces(&action.to_string())).collect();
-    let obstacles: Vec<String> = view.plan.obstacles.iter().map(ToString::to_string).collect();
+    let actions = view.plan.actions.iter().map(|action| view.name_interfaces(&action.to_string()));
+    let actions: Vec<String> = actions.chain(view.services.steps()).collect();
+    let obstacles = view.plan.obstacles.iter().map(ToString::to_string);
+    let obstacles: Vec<String> = obstacles.chain(view.services.plan.obstacles.values().cloned()).collect();
     let waiting: Vec<String> = view.plan.waiting.iter().map(ToString::to_string).collect();
     if format == Format::Json {
         return table::print_json(&PlanDocument { actions, obstacles, waiting }, out);

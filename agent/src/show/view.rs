@@ -19,8 +19,9 @@ use overlane_core::{
 
 use crate::{
     datapath::{Counters, Datapath, DatapathError, Flow, RuleHits, Stats},
-    files::Loaded,
+    files::{Asked, Loaded},
     kernel::Kernel,
+    show::services::ServiceView,
     status::Agent,
 };
 
@@ -30,6 +31,7 @@ pub struct View {
     pub(super) observed: Observed,
     pub(super) stats: Stats,
     pub(super) plan: Plan,
+    pub(super) services: ServiceView,
     pub(super) agent: Agent,
     config: Config,
 }
@@ -41,7 +43,7 @@ impl View {
     /// [`overlane_core::problem::Problems`] in the topology, or no agent that knows what its server desires; otherwise what could
     /// not be read.
     pub fn observe(loaded: &Loaded) -> anyhow::Result<Self> {
-        Self::compare(loaded, loaded.desired()?)
+        Self::compare(loaded, loaded.asked()?)
     }
 
     /// As [`Self::observe`]; where nobody knows what is desired, what is there can be looked at all the same.
@@ -49,17 +51,17 @@ impl View {
     /// # Errors
     /// [`overlane_core::problem::Problems`] in the topology; otherwise what could not be read.
     pub fn observe_anyway(loaded: &Loaded) -> anyhow::Result<Self> {
-        let desired = match (loaded.desired(), &loaded.config.control) {
+        let asked = match (loaded.asked(), &loaded.config.control) {
             (Err(error), Control::Neutron(_)) => {
                 eprintln!("overlane: {error:#}; ports and networks are not shown");
-                Desired { closed_by_default: true, ..Desired::default() }
+                Asked { desired: Desired { closed_by_default: true, ..Desired::default() }, services: None }
             }
-            (desired, _) => desired?,
+            (asked, _) => asked?,
         };
-        Self::compare(loaded, desired)
+        Self::compare(loaded, asked)
     }
 
-    fn compare(loaded: &Loaded, desired: Desired) -> anyhow::Result<Self> {
+    fn compare(loaded: &Loaded, Asked { desired, services }: Asked) -> anyhow::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
         let kernel = runtime.block_on(async {
@@ -78,7 +80,11 @@ impl View {
         };
         let observed = Observed { kernel, datapath, ..Observed::default() };
         let plan = plan::plan(&desired, &observed, &loaded.config);
-        Ok(Self { desired, observed, stats, plan, agent: Agent::ask(), config: loaded.config.clone() })
+        let services = match services {
+            Some(services) => runtime.block_on(ServiceView::observe(services, &loaded.config))?,
+            None => ServiceView::default(),
+        };
+        Ok(Self { desired, observed, stats, plan, services, agent: Agent::ask(), config: loaded.config.clone() })
     }
 
     /// Whether the programs forward, rather than only filter.
@@ -131,6 +137,19 @@ impl View {
     /// What the agent would do.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What the agent would do about DHCP servers and routers, and what keeps it from that: sentences.
+    pub(crate) fn service_differences(&self) -> Vec<String> {
+        let obstacles = self.services.plan.obstacles.values().cloned();
+        let complaints = match &self.agent {
+            Agent::Running(status) => status.services.as_slice(),
+            Agent::Absent | Agent::Silent { .. } => &[],
+        };
+        let complaints = complaints
+            .iter()
+            .filter(|complaint| !self.services.plan.obstacles.values().any(|known| known == *complaint));
+        obstacles.chain(self.services.steps()).chain(complaints.cloned()).collect()
     }
 
     /// Why the control plane keeps a tap unconnected, if it does.

@@ -7,6 +7,7 @@ mod neutron;
 mod physical;
 mod qos;
 mod read;
+mod services;
 mod transport;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
@@ -17,6 +18,7 @@ pub use neutron::NeutronConfig;
 pub use physical::{PhysicalDevice, PhysicalNetwork};
 pub use qos::QosConfig;
 pub use read::SystemDefaults;
+pub use services::ServiceConfig;
 pub use transport::{
     Broker, ConnectionConfig, LoginMethod, QueueConfig, QuorumConfig, Secret, TlsConfig, TransportConfig, TransportUrl,
 };
@@ -50,6 +52,8 @@ pub struct Config {
     pub flows: FlowConfig,
     /// How limits of what machines receive are carried out.
     pub qos: QosConfig,
+    /// How DHCP servers, routers and the metadata service are set up.
+    pub services: ServiceConfig,
     /// Directory in a BPF file system for maps and links (`[overlane] bpffs`, default `/sys/fs/bpf/overlane`).
     pub bpffs: PathBuf,
 }

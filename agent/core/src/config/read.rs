@@ -51,6 +51,7 @@ const KNOWN: [(&str, &[&str]); 9] = [
             "flow_timeouts",
             "flows_max",
             "flow_log_rate",
+            "state_path",
         ],
     ),
 ];
@@ -90,6 +91,7 @@ impl Config {
         let unused_device_grace = grace.map_or(DEFAULT_GRACE, Duration::from_secs);
         let flows = reader.flows();
         let qos = reader.qos();
+        let services = reader.services();
         reader.refuse_unknown_own_options();
         reader.note_what_is_not_used();
         match control {
@@ -106,6 +108,7 @@ impl Config {
                     fast_path,
                     flows,
                     qos,
+                    services,
                     bpffs,
                 },
                 reader.notes,

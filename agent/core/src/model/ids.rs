@@ -51,18 +51,52 @@ uuid_newtype!(
     /// The id of a QoS policy.
     QosPolicyId
 );
+uuid_newtype!(
+    /// The id of a subnet.
+    SubnetId
+);
+uuid_newtype!(
+    /// The id of a router.
+    RouterId
+);
+uuid_newtype!(
+    /// The id of a floating IP.
+    FloatingIpId
+);
+uuid_newtype!(
+    /// The id of an instance: what Nova calls a machine.
+    InstanceId
+);
 
 impl NetworkId {
     /// Name of the network's bridge: `brq` and the first 11 characters of the id.
     pub fn bridge_name(&self) -> String {
         format!("brq{}", &self.0.hyphenated().to_string()[..ID_CHARACTERS])
     }
+
+    /// Name of the namespace that its DHCP server is in.
+    pub fn dhcp_namespace(&self) -> String {
+        format!("qdhcp-{self}")
+    }
+}
+
+impl RouterId {
+    /// Name of the namespace that it is.
+    pub fn namespace(&self) -> String {
+        format!("qrouter-{self}")
+    }
 }
 
 impl PortId {
     /// Name of the port's host device: `tap` and the first 11 characters of the id.
     pub fn tap_name(&self) -> String {
-        format!("tap{}", &self.0.hyphenated().to_string()[..ID_CHARACTERS])
+        self.device_name("tap")
+    }
+
+    /// Name of the other end of the port's tap, where that is in a namespace of the network's own: `ns-` (DHCP), `qr-` (a router's
+    /// interface) or `qg-` (its gateway), and the first 11 characters of the id.
+    pub fn device_name(&self, prefix: &str) -> String {
+        format!("{prefix}{}", &self.0.hyphenated().to_string()[..ID_CHARACTERS])
     }
 
     /// Whether a device has the name of some port's tap.

@@ -6,7 +6,10 @@ mod segment;
 mod vid;
 mod vni;
 
-pub use ids::{AddressGroupId, NetworkId, PortId, QosPolicyId, SecurityGroupId, vlan_name, vxlan_name};
+pub use ids::{
+    AddressGroupId, FloatingIpId, InstanceId, NetworkId, PortId, QosPolicyId, RouterId, SecurityGroupId, SubnetId,
+    vlan_name, vxlan_name,
+};
 pub use mac::{Mac, ParseMacError};
 pub use segment::Segment;
 pub use vid::{Vid, VidOutOfRange};

@@ -1,3 +1,34 @@
-//! What a host does for machines besides connecting them.
+//! What a network node offers besides connecting ports: DHCP servers and routers, each a namespace with the other ends of some
+//! taps, and the programs that run in it.
+//!
+//! What is wanted of a topology ([`Services`]) and what was found on the host ([`ObservedServices`]) have the same few parts, so
+//! that one plan ([`plan::plan`]) leads from one to the other whatever a namespace is for. The taps are connected by the
+//! other plan, [`crate::plan::plan`], as any tap is.
 
+mod action;
+mod dhcp;
 pub mod metadata;
+mod observed;
+pub mod plan;
+mod router;
+mod spec;
+
+use crate::{config::Config, topology::Topology};
+
+pub use action::ServiceAction;
+pub use observed::{ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices};
+pub use spec::{
+    FileSpec, LinkSpec, NamespaceSpec, NextHop, OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, Services,
+};
+
+impl Services {
+    /// What a topology asks of the configured host; nothing, when that is no network node.
+    pub fn of(topology: &Topology, config: &Config) -> Self {
+        let mut services = Self::default();
+        if topology.is_network_node(&config.host) {
+            services.namespaces.extend(dhcp::namespaces(topology, config));
+            services.namespaces.extend(router::namespaces(topology, config));
+        }
+        services
+    }
+}

@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::{Network, Port, SecurityGroupRule, Topology};
+use super::{Network, Port, SecurityGroupRule, Topology, check_services};
 use crate::{
     config::Config,
     model::{AddressGroupId, NetworkId, SecurityGroupId, Segment},
@@ -27,6 +27,7 @@ pub(super) fn check(topology: &Topology) -> Vec<Problem> {
     checker.ports();
     checker.security_groups();
     checker.qos_policies();
+    check_services::check(&mut checker);
     checker.problems.sort_by_key(|problem| problem.line);
     checker.problems
 }
@@ -53,19 +54,19 @@ pub(super) fn segments(topology: &Topology, config: &Config) -> Vec<Problem> {
     checker.problems
 }
 
-struct Checker<'a> {
-    topology: &'a Topology,
+pub(super) struct Checker<'a> {
+    pub(super) topology: &'a Topology,
     problems: Vec<Problem>,
 }
 
 impl<'a> Checker<'a> {
-    fn problem(&mut self, line: usize, message: impl Display) {
+    pub(super) fn problem(&mut self, line: usize, message: impl Display) {
         let file = self.topology.file.clone();
         self.problems.push(Problem { file, line: Some(line), message: message.to_string() });
     }
 
     /// Reports all but the first of those that have the same value.
-    fn distinct<T: Hash + Eq + Display>(&mut self, what: &str, values: impl Iterator<Item = (usize, T)>) {
+    pub(super) fn distinct<T: Hash + Eq + Display>(&mut self, what: &str, values: impl Iterator<Item = (usize, T)>) {
         let mut first: HashMap<T, usize> = HashMap::new();
         for (line, value) in values {
             if let Some(first) = first.get(&value) {
@@ -143,7 +144,11 @@ impl<'a> Checker<'a> {
         }
         self.port_groups(port);
         let Some(network) = self.topology.networks.iter().find(|network| network.id == port.network_id) else {
-            self.problem(port.line, format_args!("network_id {} is not among the networks", port.network_id));
+            let (network, id) = (port.network_id, port.id);
+            self.problem(
+                port.line,
+                format_args!("network_id {network} is not among the networks, but port {id} is in it"),
+            );
             return;
         };
         // A network without subnets says nothing about addresses.

@@ -2,10 +2,14 @@
 //! the same file; each takes out what concerns its host.
 
 mod check;
+mod check_services;
 mod desired;
 mod parse;
 mod qos;
+mod roles;
 mod security;
+mod services;
+mod subnet;
 mod table;
 
 use std::{
@@ -15,6 +19,10 @@ use std::{
 };
 
 use ipnet::IpNet;
+
+pub use roles::{Role, first_ipv4};
+pub use services::{FloatingIp, ForwardedProtocol, Instance, PortForwarding, Route, Router};
+pub use subnet::{ExtraDhcpOption, Ipv6Mode, Subnet};
 
 use crate::{
     config::Config,
@@ -41,6 +49,12 @@ pub struct Topology {
     pub address_groups: Vec<AddressGroup>,
     /// The QoS policies.
     pub qos_policies: Vec<QosPolicy>,
+    /// The routers.
+    pub routers: Vec<Router>,
+    /// The floating IPs.
+    pub floating_ips: Vec<FloatingIp>,
+    /// The machines, as far as the metadata service should describe them.
+    pub instances: Vec<Instance>,
 }
 
 /// `[[hosts]]`
@@ -52,6 +66,8 @@ pub struct Host {
     pub name: String,
     /// Its tunnel endpoint.
     pub local_ip: IpAddr,
+    /// Whether Overlane makes the DHCP servers and routers there whose ports are bound to it.
+    pub is_network_node: bool,
 }
 
 /// `[[networks]]`
@@ -69,19 +85,14 @@ pub struct Network {
     pub mtu: Option<u16>,
     /// Its subnets.
     pub subnets: Vec<Subnet>,
+    /// `router:external`: whether routers have their gateways here, and floating IPs come from here.
+    pub is_external: bool,
+    /// The domain of its machines' names; `None` takes the configured one.
+    pub dns_domain: Option<String>,
     /// What holds for ports that do not say it themselves.
     pub port_security_enabled: bool,
     /// The QoS policy of its ports that have none of their own.
     pub qos_policy_id: Option<QosPolicyId>,
-}
-
-/// `[[networks.subnets]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subnet {
-    /// The addresses.
-    pub cidr: IpNet,
-    /// The router's address.
-    pub gateway_ip: Option<IpAddr>,
 }
 
 /// `[[ports]]`
@@ -103,6 +114,12 @@ pub struct Port {
     pub admin_state_up: bool,
     /// Who uses it, such as `compute:nova` or `network:dhcp`; may be empty.
     pub device_owner: String,
+    /// What uses it: a router's or an instance's id; may be empty.
+    pub device_id: String,
+    /// Its machine's host name.
+    pub dns_name: Option<String>,
+    /// What its DHCP server tells it besides.
+    pub extra_dhcp_opts: Vec<ExtraDhcpOption>,
     /// Whether the guest is held to its addresses; `None` leaves it to the network.
     pub port_security_enabled: Option<bool>,
     /// Its security groups; `None` takes the one called `default`, if there is one.

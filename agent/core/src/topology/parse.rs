@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 use super::{
-    AddressPair, Host, Network, Port, Subnet, Topology, qos, security,
+    AddressPair, Host, Network, Port, Topology, qos, security, services,
+    subnet::{EXTRA_DHCP_OPTION, SUBNET, extra_dhcp_option, subnet},
     table::{Source, Table},
 };
 use crate::{
@@ -26,6 +27,9 @@ pub(super) fn parse(file: &Path, text: &str) -> (Topology, Vec<Problem>) {
     let security_groups = root.tables("security_groups", "security group", security::SECURITY_GROUP);
     let address_groups = root.tables("address_groups", "address group", security::ADDRESS_GROUP);
     let qos_policies = root.tables("qos_policies", "QoS policy", qos::QOS_POLICY);
+    let routers = root.tables("routers", "router", services::ROUTER);
+    let floating_ips = root.tables("floating_ips", "floating IP", services::FLOATING_IP);
+    let instances = root.tables("instances", "instance", services::INSTANCE);
     let topology = Topology {
         file: file.to_owned(),
         hosts: root.tables("hosts", "host", HOST).into_iter().filter_map(host).collect(),
@@ -34,12 +38,25 @@ pub(super) fn parse(file: &Path, text: &str) -> (Topology, Vec<Problem>) {
         security_groups: security_groups.into_iter().filter_map(security::security_group).collect(),
         address_groups: address_groups.into_iter().filter_map(security::address_group).collect(),
         qos_policies: qos_policies.into_iter().filter_map(qos::qos_policy).collect(),
+        routers: routers.into_iter().filter_map(services::router).collect(),
+        floating_ips: floating_ips.into_iter().filter_map(services::floating_ip).collect(),
+        instances: instances.into_iter().filter_map(services::instance).collect(),
     };
     (topology, source.into_problems())
 }
 
-const TOPOLOGY: &[&str] = &["hosts", "networks", "ports", "security_groups", "address_groups", "qos_policies"];
-const HOST: &[&str] = &["name", "local_ip"];
+const TOPOLOGY: &[&str] = &[
+    "hosts",
+    "networks",
+    "ports",
+    "security_groups",
+    "address_groups",
+    "qos_policies",
+    "routers",
+    "floating_ips",
+    "instances",
+];
+const HOST: &[&str] = &["name", "local_ip", "network_node"];
 
 fn host(table: Table) -> Option<Host> {
     let name = table.required("name");
@@ -50,7 +67,8 @@ fn host(table: Table) -> Option<Host> {
         }
         is_unicast
     });
-    Some(Host { line: table.line(), name: name?, local_ip: local_ip? })
+    let is_network_node = table.boolean("network_node", false);
+    Some(Host { line: table.line(), name: name?, local_ip: local_ip?, is_network_node })
 }
 
 const NETWORK: &[&str] = &[
@@ -61,17 +79,18 @@ const NETWORK: &[&str] = &[
     "segmentation_id",
     "mtu",
     "subnets",
+    "router:external",
+    "dns_domain",
     "port_security_enabled",
     "qos_policy_id",
 ];
-const SUBNET: &[&str] = &["id", "name", "cidr", "gateway_ip"];
 
 fn network(table: Table) -> Option<Network> {
     let id = table.required::<Uuid>("id").map(NetworkId);
     let name = table.optional("name");
     let segment = segment(table);
     let mtu = table.integer("mtu", MTU_MIN, MTU_MAX).and_then(|mtu| u16::try_from(mtu).ok());
-    let subnets = table.tables("subnets", "subnet", SUBNET).into_iter().filter_map(subnet).collect();
+    let subnets = table.tables("subnets", "subnet", SUBNET).into_iter().filter_map(|table| subnet(table, id)).collect();
     let id = id?;
     Some(Network {
         line: table.line(),
@@ -80,6 +99,8 @@ fn network(table: Table) -> Option<Network> {
         segment: segment?,
         mtu,
         subnets,
+        is_external: table.boolean("router:external", false),
+        dns_domain: table.optional("dns_domain"),
         port_security_enabled: table.boolean("port_security_enabled", true),
         qos_policy_id: table.optional("qos_policy_id").map(QosPolicyId),
     })
@@ -123,18 +144,6 @@ fn segment(table: Table) -> Option<Segment> {
     }
 }
 
-fn subnet(table: Table) -> Option<Subnet> {
-    table.optional::<Uuid>("id");
-    let cidr: Option<IpNet> = table.required("cidr");
-    let gateway_ip: Option<IpAddr> = table.optional("gateway_ip");
-    if let (Some(cidr), Some(gateway)) = (cidr, gateway_ip)
-        && !cidr.contains(&gateway)
-    {
-        table.problem("gateway_ip", format_args!("gateway_ip {gateway} is not in {cidr}"));
-    }
-    Some(Subnet { cidr: cidr?, gateway_ip })
-}
-
 const PORT: &[&str] = &[
     "id",
     "name",
@@ -144,6 +153,9 @@ const PORT: &[&str] = &[
     "fixed_ips",
     "admin_state_up",
     "device_owner",
+    "device_id",
+    "dns_name",
+    "extra_dhcp_opts",
     "port_security_enabled",
     "security_groups",
     "allowed_address_pairs",
@@ -160,6 +172,7 @@ fn port(table: Table) -> Option<Port> {
     for address in fixed_ips.iter().filter(|address| !is_unicast(**address)) {
         table.problem("fixed_ips", format_args!("fixed_ips {address}: expected a unicast address"));
     }
+    let options = table.tables("extra_dhcp_opts", "DHCP option", EXTRA_DHCP_OPTION);
     let pairs = table.tables("allowed_address_pairs", "allowed address pair", ADDRESS_PAIR);
     let allowed_address_pairs = pairs.into_iter().filter_map(address_pair).collect();
     Some(Port {
@@ -171,6 +184,9 @@ fn port(table: Table) -> Option<Port> {
         fixed_ips,
         admin_state_up: table.boolean("admin_state_up", true),
         device_owner: table.optional("device_owner").unwrap_or_default(),
+        device_id: table.optional("device_id").unwrap_or_default(),
+        dns_name: table.optional("dns_name").filter(|name: &String| is_host_name(table, name)),
+        extra_dhcp_opts: options.into_iter().filter_map(extra_dhcp_option).collect(),
         port_security_enabled: table.has("port_security_enabled").then(|| table.boolean("port_security_enabled", true)),
         security_groups: table
             .has("security_groups")
@@ -178,6 +194,20 @@ fn port(table: Table) -> Option<Port> {
         allowed_address_pairs,
         qos_policy_id: table.optional("qos_policy_id").map(QosPolicyId),
     })
+}
+
+/// Whether a name is one label of a domain name (RFC 1123 §2.1): it goes into dnsmasq's files.
+fn is_host_name(table: Table, name: &str) -> bool {
+    let is_label = (1..=63).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if !is_label {
+        let message =
+            format_args!("dns_name {name:?}: expected a host name of letters, digits and hyphens, 63 at most");
+        table.problem("dns_name", message);
+    }
+    is_label
 }
 
 fn address_pair(table: Table) -> Option<AddressPair> {

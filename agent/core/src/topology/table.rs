@@ -1,10 +1,10 @@
 //! TOML tables with a memory of where everything stood, and of everything that was wrong.
 
-use std::{cell::RefCell, fmt::Display, path::Path, str::FromStr};
+use std::{cell::RefCell, collections::BTreeMap, fmt::Display, path::Path, str::FromStr};
 
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeString, DeTable, DeValue},
 };
 
 use crate::problem::Problem;
@@ -132,6 +132,17 @@ impl<'s, 't> Table<'s, 't> {
                 Vec::new()
             }
         }
+    }
+
+    /// A table of texts by name.
+    pub(super) fn texts(&self, key: &str) -> BTreeMap<String, String> {
+        let Some(value) = self.table.get(key) else { return BTreeMap::new() };
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong_type(key, value, "a table of texts, such as { name = \"text\" }");
+            return BTreeMap::new();
+        };
+        let text = |name: &Spanned<DeString<'_>>, value| Some((name.get_ref().to_string(), self.parse(key, value)?));
+        table.iter().filter_map(|(name, value)| text(name, value)).collect()
     }
 
     pub(super) fn boolean(&self, key: &str, default: bool) -> bool {

@@ -9,15 +9,22 @@ mod once;
 mod server;
 mod sockets;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::inotify::AddWatchFlags;
 use overlane_core::services::metadata::{Directory, State};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use self::{keeper::Keeper, server::Service};
-use crate::{logs, watched_file::WatchedFile};
+use crate::{folder_watch::FolderWatch, logs};
+
+/// What makes a file another one: it is replaced, or was written.
+const EDITS: AddWatchFlags = AddWatchFlags::IN_MOVED_TO.union(AddWatchFlags::IN_CLOSE_WRITE);
 
 /// Serves what `file` says, and follows its changes, until the process is ended.
 ///
@@ -25,55 +32,59 @@ use crate::{logs, watched_file::WatchedFile};
 /// When the file cannot be read or watched.
 pub fn serve(file: &Path) -> anyhow::Result<()> {
     logs::start(false, None)?;
-    allow_many_connections().context("asking for more file descriptors")?;
+    // A connection is a descriptor.
+    super::raise_descriptor_limit();
     // One thread is enough for what machines ask when they boot, and keeps the process small.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(run(file))
 }
 
 async fn run(file: &Path) -> anyhow::Result<()> {
-    let edited = Arc::new(Notify::new());
-    let notify = Arc::clone(&edited);
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let edits = FolderWatch::new().context("starting to watch files")?;
     // Watched before it is read: an edit in between is seen twice rather than never.
-    let _watched = WatchedFile::watch(file, move || notify.notify_one())?;
-    let (directory, current) = watch::channel(Arc::new(read(file)?));
+    anyhow::ensure!(edits.add(folder, EDITS), "watching {}: there is no such folder", folder.display());
+    let mut source = Source { file: file.to_owned(), text: Vec::new() };
+    let first = source.read()?.unwrap_or_default();
+    let (directory, current) = watch::channel(Arc::new(first));
     let mut keeper = Keeper::new(Arc::new(Service::new(current)));
-    let mut last_complaint = None;
     loop {
         let keys = directory.borrow().sockets().cloned().collect();
         keeper.keep(keys).await;
         tokio::select! {
-            () = edited.notified() => match read(file) {
-                Ok(new) => {
-                    last_complaint = None;
+            () = edits.changed() => match source.read() {
+                Ok(Some(new)) => {
                     directory.send_replace(Arc::new(new));
                 }
-                Err(error) => {
-                    // One edit makes several events.
-                    let complaint = format!("{error:#}");
-                    if last_complaint.as_ref() != Some(&complaint) {
-                        tracing::error!("{complaint}; the last good one stays in force");
-                    }
-                    last_complaint = Some(complaint);
-                }
+                // Something else in the folder.
+                Ok(None) => (),
+                Err(error) => tracing::error!("{error:#}; the last good one stays in force"),
             },
             () = keeper.pause() => (),
         }
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<Directory> {
-    let text = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-    let state = State::from_json(&text).with_context(|| format!("reading {}", file.display()))?;
-    let directory = Directory::new(state);
-    for (network, address) in directory.clashes() {
-        tracing::warn!(%network, %address, "several ports have this address: none of them gets metadata by it");
-    }
-    Ok(directory)
+/// The file, and what was in it when it was last read.
+struct Source {
+    file: PathBuf,
+    text: Vec<u8>,
 }
 
-/// A connection is a descriptor. By default there are a thousand, which is for programs that use select(2).
-fn allow_many_connections() -> nix::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+impl Source {
+    /// Reads the file; `None` when it is the same as before, good or not.
+    fn read(&mut self) -> anyhow::Result<Option<Directory>> {
+        let doing = || format!("reading {}", self.file.display());
+        let text = fs::read(&self.file).with_context(doing)?;
+        if text == self.text {
+            return Ok(None);
+        }
+        let state = State::from_json(&text).with_context(doing);
+        self.text = text;
+        let directory = Directory::new(state?);
+        for (network, address) in directory.clashes() {
+            tracing::warn!(%network, %address, "several ports have this address: none of them gets metadata by it");
+        }
+        Ok(Some(directory))
+    }
 }

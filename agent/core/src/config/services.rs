@@ -1,0 +1,33 @@
+//! DHCP servers, routers and the metadata service: how they are set up on this host.
+
+use std::path::PathBuf;
+
+use super::read::Reader;
+
+/// Where they keep their files by default.
+const DEFAULT_STATE_PATH: &str = "/var/lib/overlane";
+
+/// How DHCP servers, routers and the metadata service are set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// Where their files are (`[overlane] state_path`).
+    pub state_path: PathBuf,
+}
+
+impl Reader<'_> {
+    /// Reads the options.
+    pub(super) fn services(&mut self) -> ServiceConfig {
+        let state_path = self.text("overlane", "state_path").unwrap_or_else(|| DEFAULT_STATE_PATH.to_owned());
+        let state_path = PathBuf::from(state_path);
+        if !state_path.is_absolute() {
+            self.problem("overlane", "state_path", "must be an absolute path");
+        }
+        ServiceConfig { state_path }
+    }
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self { state_path: DEFAULT_STATE_PATH.into() }
+    }
+}

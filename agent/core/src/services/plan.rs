@@ -1,0 +1,204 @@
+//! The steps that lead from the services that are there to those that are wanted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use super::{
+    LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices, OnChange, ProcessName,
+    ProcessSpec, ServiceAction as Action, Services,
+};
+
+/// What there is to do, and what only somebody else can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServicePlan {
+    /// Steps, in order, by the namespace that they are about; `None` for those in the host's own. What is to be done in one
+    /// namespace does not wait for another.
+    pub steps: BTreeMap<Option<String>, Vec<Action>>,
+    /// What is in the way, in words, by namespace.
+    pub obstacles: BTreeMap<String, String>,
+}
+
+impl ServicePlan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    fn add(&mut self, namespace: Option<&str>, steps: Vec<Action>) {
+        if !steps.is_empty() {
+            self.steps.entry(namespace.map(str::to_owned)).or_default().extend(steps);
+        }
+    }
+}
+
+/// Plans all of it.
+pub fn plan(wanted: &Services, found: &ObservedServices) -> ServicePlan {
+    let mut plan = ServicePlan::default();
+    // Who has programs that are not wanted any more, by the namespace that they are about.
+    let all = || wanted.namespaces.values().flat_map(|namespace| &namespace.processes).chain(&wanted.processes);
+    let is_wanted = |name: &ProcessName| all().any(|(wanted, _)| wanted == name);
+    let mut ending = Vec::new();
+    for (name, running) in found.processes.iter().filter(|(name, _)| !is_wanted(name)) {
+        ending.extend(running.iter().map(|process| stop(name, process)));
+    }
+    // Before anything else: they must not hold on to namespaces and addresses.
+    plan.add(None, ending);
+    for (name, spec) in &wanted.namespaces {
+        namespace(name, spec, found, &mut plan);
+    }
+    for (name, namespace) in &found.namespaces {
+        if namespace.is_ours && !wanted.namespaces.contains_key(name) {
+            plan.add(Some(name), vec![Action::DeleteNamespace]);
+        }
+    }
+    let mut steps = Vec::new();
+    processes(&wanted.processes, found, &mut steps);
+    steps.extend(found.stray_folders.iter().map(|folder| Action::RemoveFolder { folder: folder.clone() }));
+    plan.add(None, steps);
+    plan
+}
+
+fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &mut ServicePlan) {
+    let missing = ObservedNamespace { is_ours: true, ..ObservedNamespace::default() };
+    let mut steps = Vec::new();
+    let there = found.namespaces.get(name).unwrap_or_else(|| {
+        steps.push(Action::CreateNamespace);
+        &missing
+    });
+    if !there.is_ours {
+        let message =
+            format!("namespace {name} is there already, and Overlane has not made it: delete it, or stop who uses it");
+        plan.obstacles.insert(name.to_owned(), message);
+        return;
+    }
+    let link_of =
+        |parameter: &str| spec.links.keys().find(|link| parameter.split('/').any(|part| part == link.as_str()));
+    let (of_links, general): (Vec<_>, Vec<_>) =
+        spec.sysctls.iter().partition(|(parameter, _)| link_of(parameter).is_some());
+    steps.extend(general.into_iter().filter_map(|parameter| set_parameter(parameter, there)));
+    // A link that is not wanted may have an address that another one needs.
+    let unwanted = there.links.keys().filter(|link| !spec.links.contains_key(*link));
+    steps.extend(unwanted.map(|link| Action::DeleteLink { name: link.clone() }));
+    // What is set on a link goes with it.
+    let remains = |name: &str| {
+        let (link, wanted) = (there.links.get(name)?, spec.links.get(name)?);
+        (link.mac == Some(wanted.mac) && found.host_links.contains(&wanted.tap())).then_some(link)
+    };
+    for (name, wanted) in &spec.links {
+        link(name, wanted, there.links.contains_key(name), remains(name), &mut steps);
+    }
+    let nothing = ObservedNamespace::default();
+    let set_of_link = |(parameter, value): (&String, &String)| {
+        let is_new = link_of(parameter).is_some_and(|link| remains(link).is_none());
+        set_parameter((parameter, value), if is_new { &nothing } else { there })
+    };
+    steps.extend(of_links.into_iter().filter_map(set_of_link));
+    for (name, wanted) in spec.links.iter().filter(|(_, wanted)| !wanted.has_moving_addresses) {
+        addresses(name, wanted, remains(name), &mut steps);
+    }
+    routes(spec, there, |link| remains(link).is_none(), &mut steps);
+    match &spec.ruleset {
+        Some(ruleset) if there.ruleset.as_ref() != Some(&ruleset.fingerprint()) => {
+            steps.push(Action::SetRuleset(ruleset.clone()));
+        }
+        None if there.ruleset.is_some() => steps.push(Action::DeleteRuleset),
+        _ => (),
+    }
+    // Programs of a namespace that was made anew are those of the old one.
+    let is_new = !found.namespaces.contains_key(name);
+    for process in spec.processes.keys().filter(|_| is_new).filter_map(|process| found.processes.get_key_value(process))
+    {
+        steps.extend(process.1.iter().map(|running| stop(process.0, running)));
+    }
+    if is_new {
+        let without = ObservedServices { processes: BTreeMap::new(), ..found.clone() };
+        processes(&spec.processes, &without, &mut steps);
+    } else {
+        processes(&spec.processes, found, &mut steps);
+    }
+    plan.add(Some(name), steps);
+}
+
+fn set_parameter((name, value): (&String, &String), there: &ObservedNamespace) -> Option<Action> {
+    let is_set = there.sysctls.get(name) == Some(value);
+    (!is_set).then(|| Action::SetParameter { name: name.clone(), value: value.clone() })
+}
+
+/// `is_there` says whether there is a link of the name, `remains` that it is the one that is wanted.
+fn link(name: &str, wanted: &LinkSpec, is_there: bool, remains: Option<&ObservedLink>, steps: &mut Vec<Action>) {
+    let name = || name.to_owned();
+    let Some(link) = remains else {
+        if is_there {
+            steps.push(Action::DeleteLink { name: name() });
+        }
+        steps.push(Action::CreateLink { name: name(), spec: wanted.clone() });
+        return;
+    };
+    if link.mtu != wanted.mtu {
+        steps.push(Action::SetMtu { name: name(), tap: wanted.tap(), mtu: wanted.mtu });
+    }
+    if !link.up {
+        steps.push(Action::SetUp { name: name() });
+    }
+}
+
+fn addresses(link: &str, wanted: &LinkSpec, there: Option<&ObservedLink>, steps: &mut Vec<Action>) {
+    let none = BTreeSet::new();
+    let there = there.map_or(&none, |there| &there.addresses);
+    let gone = there.difference(&wanted.addresses);
+    steps.extend(gone.map(|address| Action::DeleteAddress { link: link.to_owned(), address: *address }));
+    let new = wanted.addresses.difference(there);
+    let announce = wanted.announces;
+    steps.extend(new.map(|address| Action::AddAddress { link: link.to_owned(), address: *address, announce }));
+}
+
+/// Routes go with their link, and come anew with it.
+fn routes(spec: &NamespaceSpec, there: &ObservedNamespace, is_new: impl Fn(&str) -> bool, steps: &mut Vec<Action>) {
+    let gone = there.routes.iter().filter(|(destination, _)| !spec.routes.contains_key(*destination));
+    let remains = gone.filter(|(_, route)| route.next_hops.iter().all(|hop| !is_new(&hop.link)));
+    steps.extend(remains.map(|(destination, _)| Action::DeleteRoute { destination: *destination }));
+    for (destination, route) in &spec.routes {
+        let is_there = there.routes.get(destination) == Some(route);
+        if !is_there || route.next_hops.iter().any(|hop| is_new(&hop.link)) {
+            steps.push(Action::SetRoute { destination: *destination, route: route.clone() });
+        }
+    }
+}
+
+fn processes(wanted: &BTreeMap<ProcessName, ProcessSpec>, found: &ObservedServices, steps: &mut Vec<Action>) {
+    for (name, spec) in wanted {
+        let mut must_reload = false;
+        for (file, wanted) in &spec.files {
+            let path = spec.folder.join(file);
+            let text = found.files.get(&path);
+            if text == Some(&wanted.text) || (wanted.on_change == OnChange::Keep && text.is_some()) {
+                continue;
+            }
+            must_reload |= wanted.on_change == OnChange::Reload;
+            steps.push(Action::WriteFile { path, text: wanted.text.clone() });
+        }
+        let running = found.processes.get(name).map(Vec::as_slice).unwrap_or_default();
+        let fingerprint = spec.fingerprint();
+        let current = running.iter().find(|process| process.fingerprint == fingerprint);
+        let others = running.iter().filter(|process| current.is_none_or(|current| current.pid != process.pid));
+        steps.extend(others.map(|process| stop(name, process)));
+        match current {
+            None => steps.push(Action::Start { name: name.clone(), spec: spec.clone() }),
+            Some(process) if must_reload => steps.push(Action::Reload { name: name.clone(), pid: process.pid }),
+            Some(_) => (),
+        }
+    }
+}
+
+fn stop(name: &ProcessName, process: &ObservedProcess) -> Action {
+    Action::Stop { name: name.clone(), pid: process.pid }
+}
+
+/// The files that are wanted: what has to be looked at.
+pub fn files(wanted: &Services) -> BTreeSet<PathBuf> {
+    let namespaces = wanted.namespaces.values().flat_map(|namespace| namespace.processes.values());
+    let all = namespaces.chain(wanted.processes.values());
+    all.flat_map(|process| process.files.keys().map(|file| process.folder.join(file))).collect()
+}

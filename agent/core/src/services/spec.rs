@@ -1,0 +1,170 @@
+//! What is wanted, as data.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    path::PathBuf,
+};
+
+use ipnet::IpNet;
+
+use crate::model::{Mac, PortId};
+
+/// The namespaces that a host should have, and the programs that serve all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    /// By name, as `ip netns` knows them.
+    pub namespaces: BTreeMap<String, NamespaceSpec>,
+    /// Programs in the host's own namespace.
+    pub processes: BTreeMap<ProcessName, ProcessSpec>,
+}
+
+/// One namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceSpec {
+    /// Kernel parameters below `/proc/sys`, such as `net/ipv4/ip_forward`. Those of a link are set once it is there.
+    pub sysctls: BTreeMap<String, String>,
+    /// Its links besides `lo`, by name.
+    pub links: BTreeMap<String, LinkSpec>,
+    /// Its routes besides those that the kernel makes of addresses.
+    pub routes: BTreeMap<IpNet, RouteSpec>,
+    /// Its packet filter, which also translates addresses.
+    pub ruleset: Option<Ruleset>,
+    /// The programs in it.
+    pub processes: BTreeMap<ProcessName, ProcessSpec>,
+}
+
+/// A veth whose other end is a port's tap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkSpec {
+    /// The port.
+    pub port: PortId,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// In bytes, of both ends.
+    pub mtu: u32,
+    /// Its addresses with the length of their prefix.
+    pub addresses: BTreeSet<IpNet>,
+    /// Whether the neighbours are told of addresses that come (gratuitous ARP, unsolicited neighbour advertisement).
+    pub announces: bool,
+    /// Whether its addresses are somebody else's to come and go (keepalived's): then `addresses` are not set and none is removed.
+    pub has_moving_addresses: bool,
+}
+
+/// A route, by its destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// Where it leads; several of them take turns by flow.
+    pub next_hops: BTreeSet<NextHop>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NextHop {
+    /// The router; `None`: the destination is on the link.
+    pub via: Option<IpAddr>,
+    /// By which link, by name.
+    pub link: String,
+}
+
+/// A table of nf_tables. It is replaced whole, in one transaction, when it is another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset {
+    /// The name of the table.
+    pub table: String,
+    /// What `nft --json` reads: the objects that make the table and all that is in it.
+    pub json: String,
+}
+
+/// What a program is to whom, unique on the host: it is written into its environment, by which it is found again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProcessName {
+    /// The program, such as `dnsmasq`.
+    pub program: String,
+    /// For what: the id of a network or router.
+    pub of: String,
+}
+
+/// A program that must be running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSpec {
+    /// The program, to be found in `PATH`, or a path.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// A folder of its own, removed with it.
+    pub folder: PathBuf,
+    /// The files that it reads, by name in the folder.
+    pub files: BTreeMap<String, FileSpec>,
+}
+
+/// A file that a program reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSpec {
+    /// Its text.
+    pub text: String,
+    /// What another text means for the program.
+    pub on_change: OnChange,
+}
+
+/// What another text of a file means for the program that reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnChange {
+    /// It is told by SIGHUP.
+    Reload,
+    /// It is started anew.
+    Restart,
+    /// It finds out by itself.
+    Nothing,
+    /// The file is the program's own to change: it is only written where there is none.
+    Keep,
+}
+
+impl ProcessSpec {
+    /// What the running program must have been started with, short: another fingerprint means another start.
+    pub fn fingerprint(&self) -> String {
+        let mut sha = sha1_smol::Sha1::new();
+        // A zero byte is in none of these.
+        let mut add = |part: &str| {
+            sha.update(part.as_bytes());
+            sha.update(&[0]);
+        };
+        add(&self.program);
+        self.args.iter().for_each(|arg| add(arg));
+        for (name, file) in self.files.iter().filter(|(_, file)| file.on_change == OnChange::Restart) {
+            add(name);
+            add(&file.text);
+        }
+        short(&sha)
+    }
+}
+
+impl Ruleset {
+    /// By which the table that the kernel has is recognised.
+    pub fn fingerprint(&self) -> String {
+        let mut sha = sha1_smol::Sha1::new();
+        sha.update(self.json.as_bytes());
+        short(&sha)
+    }
+}
+
+/// As much of a hash as tells one version of something from the next.
+const FINGERPRINT_CHARACTERS: usize = 16;
+
+fn short(sha: &sha1_smol::Sha1) -> String {
+    sha.digest().to_string()[..FINGERPRINT_CHARACTERS].to_owned()
+}
+
+impl LinkSpec {
+    /// The name of the other end, in the host's own namespace.
+    pub fn tap(&self) -> String {
+        self.port.tap_name()
+    }
+}
+
+impl fmt::Display for ProcessName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.program, self.of)
+    }
+}

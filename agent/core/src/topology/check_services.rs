@@ -1,0 +1,269 @@
+//! Whether routers, floating IPs and DHCP servers of a topology fit together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+
+use super::{
+    FloatingIp, Network, Port, Router, Topology,
+    check::Checker,
+    roles::{Role, first_ipv4},
+};
+use crate::model::{PortId, RouterId};
+
+pub(super) fn check(checker: &mut Checker<'_>) {
+    let topology = checker.topology;
+    checker.distinct("router id", topology.routers.iter().map(|router| (router.line, router.id)));
+    checker.distinct("floating IP id", topology.floating_ips.iter().map(|floating| (floating.line, floating.id)));
+    checker.distinct("instance id", topology.instances.iter().map(|instance| (instance.line, instance.id)));
+    subnets(checker);
+    dhcp_ports(checker);
+    for router in &topology.routers {
+        self::router(checker, router);
+    }
+    for port in
+        topology.ports.iter().filter(|port| matches!(topology.role(port), Role::RouterInterface | Role::Gateway))
+    {
+        if topology.network_nodes().any(|host| port.host.as_deref() == Some(host)) && topology.router_of(port).is_none()
+        {
+            let message =
+                format!("device_id {:?} of a {} port is not among the routers", port.device_id, port.device_owner);
+            checker.problem(port.line, message);
+        }
+    }
+    addresses_used_twice(checker);
+    for floating in &topology.floating_ips {
+        floating_ip(checker, floating);
+    }
+}
+
+fn subnets(checker: &mut Checker<'_>) {
+    let topology = checker.topology;
+    let ids =
+        topology.networks.iter().flat_map(|network| network.subnets.iter().map(|subnet| (subnet.line, subnet.id)));
+    checker.distinct("subnet id", ids);
+    for network in &topology.networks {
+        for (index, subnet) in network.subnets.iter().enumerate() {
+            if let Some(other) = network.subnets[..index].iter().find(|other| overlap(&other.cidr, &subnet.cidr)) {
+                let message = format!(
+                    "subnet {} overlaps with {} of the same network, in line {}",
+                    subnet.cidr, other.cidr, other.line
+                );
+                checker.problem(subnet.line, message);
+            }
+        }
+    }
+}
+
+/// A host has one DHCP server for a network.
+fn dhcp_ports(checker: &mut Checker<'_>) {
+    let topology = checker.topology;
+    let ports = topology.ports.iter().filter(|port| topology.role(port) == Role::Dhcp);
+    let places = ports.filter_map(|port| {
+        let host = port.host.as_ref()?;
+        Some((port.line, format!("on {host} for network {}", topology.network_name(port.network_id))))
+    });
+    checker.distinct("the DHCP server", places.collect::<Vec<_>>().into_iter());
+}
+
+fn router(checker: &mut Checker<'_>, router: &Router) {
+    let topology = checker.topology;
+    let nodes: BTreeSet<&str> = topology.network_nodes().collect();
+    for host in router.hosts.iter().filter(|host| !nodes.contains(host.as_str())) {
+        let known: Vec<&str> = nodes.iter().copied().collect();
+        let message = format!(
+            "host {host:?} of router {} is not among the hosts with network_node = true: {}",
+            router.name,
+            known.join(", ")
+        );
+        checker.problem(router.line, message);
+    }
+    let ports: Vec<&Port> = topology.ports_of(router.id).collect();
+    for port in &ports {
+        if let Some(host) = port.host.as_ref().filter(|host| router.hosts.len() != 1 || router.hosts[0] != **host) {
+            let message = match router.hosts.as_slice() {
+                [only] => format!("host {host:?}, but its router {} is on {only}", router.name),
+                _ => format!(
+                    "host {host:?}, but its router {} moves between its hosts: its ports have no host",
+                    router.name
+                ),
+            };
+            checker.problem(port.line, message);
+        }
+        if port.fixed_ips.is_empty() {
+            checker.problem(port.line, format!("a port of router {} has no fixed_ips", router.name));
+        }
+    }
+    let mut gateways = ports.iter().filter(|port| topology.role(port) == Role::Gateway);
+    if let (Some(first), Some(second)) = (gateways.next(), gateways.next()) {
+        let message = format!("router {} has its gateway in line {} already", router.name, first.line);
+        checker.problem(second.line, message);
+    }
+    overlapping_subnets(checker, router, &ports);
+    next_hops(checker, router, &ports);
+}
+
+/// Two interfaces of a router cannot lead to the same addresses.
+fn overlapping_subnets(checker: &mut Checker<'_>, router: &Router, ports: &[&Port]) {
+    let topology = checker.topology;
+    let mut seen: Vec<(IpNet, &Port)> = Vec::new();
+    for port in ports {
+        for cidr in topology.subnets_of(port).map(|subnet| subnet.cidr) {
+            let other = seen.iter().find(|(other, of)| of.id != port.id && overlap(other, &cidr));
+            if let Some((other, of)) = other {
+                let message = format!(
+                    "{cidr} overlaps with {other} of port {} (line {}): both are interfaces of router {}",
+                    of.id, of.line, router.name
+                );
+                checker.problem(port.line, message);
+            }
+            seen.push((cidr, port));
+        }
+    }
+}
+
+/// A next hop is a neighbour.
+fn next_hops(checker: &mut Checker<'_>, router: &Router, ports: &[&Port]) {
+    let topology = checker.topology;
+    let is_near = |address: &IpAddr| {
+        ports.iter().filter_map(|port| topology.network_of(port)).any(|network| network.has_address(*address))
+    };
+    for route in router.routes.iter().filter(|route| !is_near(&route.nexthop)) {
+        let message = format!(
+            "nexthop {} of the route to {} is in no network of router {}",
+            route.nexthop, route.destination, router.name
+        );
+        checker.problem(router.line, message);
+    }
+}
+
+/// Floating IPs are addresses of their network like any port's.
+fn addresses_used_twice(checker: &mut Checker<'_>) {
+    let topology = checker.topology;
+    let mut owners: HashMap<(crate::model::NetworkId, IpAddr), String> = HashMap::new();
+    for port in &topology.ports {
+        owners.extend(
+            port.fixed_ips
+                .iter()
+                .map(|address| ((port.network_id, *address), format!("port {} (line {})", port.id, port.line))),
+        );
+    }
+    for floating in &topology.floating_ips {
+        let key = (floating.floating_network_id, floating.floating_ip_address);
+        let owner = format!("floating IP {} (line {})", floating.id, floating.line);
+        if let Some(other) = owners.insert(key, owner) {
+            let message = format!("floating_ip_address {} is in use by {other}", floating.floating_ip_address);
+            checker.problem(floating.line, message);
+        }
+    }
+}
+
+fn floating_ip(checker: &mut Checker<'_>, floating: &FloatingIp) {
+    let topology = checker.topology;
+    let (line, address) = (floating.line, floating.floating_ip_address);
+    let Some(network) = topology.networks.iter().find(|network| network.id == floating.floating_network_id) else {
+        let message = format!(
+            "floating_network_id {} is not among the networks, but floating IP {} ({address}) is in use",
+            floating.floating_network_id, floating.id
+        );
+        checker.problem(line, message);
+        return;
+    };
+    if !network.is_external {
+        let message =
+            format!("network {} of floating IP {address} is not external (router:external = true)", network.name);
+        checker.problem(line, message);
+    }
+    if !network.has_address(address) {
+        checker.problem(line, format!("floating IP {address} is in no subnet of network {}", network.name));
+    }
+    if let Some(id) = floating.router_id.filter(|id| topology.routers.iter().all(|router| router.id != *id)) {
+        checker.problem(line, format!("router_id {id} is not among the routers"));
+        return;
+    }
+    if let Some(port) = floating.port_id {
+        target(checker, floating, line, port, floating.fixed_ip_address);
+    } else if let Some(fixed) = floating.fixed_ip_address {
+        checker.problem(line, format!("fixed_ip_address {fixed} without a port_id"));
+    }
+    let mut first: BTreeMap<_, usize> = BTreeMap::new();
+    for forwarding in &floating.port_forwardings {
+        let key = (forwarding.protocol, forwarding.external_port);
+        if let Some(other) = first.get(&key) {
+            let (protocol, number) = key;
+            let message = format!("{protocol} port {number} of {address} is forwarded in line {other} already");
+            checker.problem(forwarding.line, message);
+        } else {
+            first.insert(key, forwarding.line);
+        }
+        let (line, port) = (forwarding.line, forwarding.internal_port_id);
+        target(checker, floating, line, port, forwarding.internal_ip_address);
+    }
+}
+
+/// Whether a floating IP can lead to a port.
+fn target(checker: &mut Checker<'_>, floating: &FloatingIp, line: usize, id: PortId, fixed: Option<IpAddr>) {
+    let topology = checker.topology;
+    let Some(port) = topology.ports.iter().find(|port| port.id == id) else {
+        checker
+            .problem(line, format!("port {id} of floating IP {} is not among the ports", floating.floating_ip_address));
+        return;
+    };
+    let fixed = match fixed {
+        Some(fixed) if !port.fixed_ips.contains(&fixed) => {
+            checker.problem(line, format!("{fixed} is no address of port {id}"));
+            return;
+        }
+        Some(fixed) => fixed,
+        None => match first_ipv4(port) {
+            Some(fixed) => fixed,
+            None => {
+                checker.problem(line, format!("port {id} has no IPv4 address for a floating IP to lead to"));
+                return;
+            }
+        },
+    };
+    if topology.router_for(floating, port, fixed).is_none() {
+        let message = format!(
+            "no router joins network {} of floating IP {} and the subnet of {fixed}",
+            topology.network_name(floating.floating_network_id),
+            floating.floating_ip_address
+        );
+        checker.problem(line, message);
+    }
+}
+
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
+impl Network {
+    /// Whether an address is in one of the subnets.
+    pub(super) fn has_address(&self, address: IpAddr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.cidr.contains(&address))
+    }
+}
+
+impl Topology {
+    /// The router that carries out a floating IP for an address of a port: it has its gateway in the floating IP's network and an
+    /// interface in the port's subnet.
+    pub fn router_for(&self, floating: &FloatingIp, port: &Port, fixed: IpAddr) -> Option<RouterId> {
+        let joins = |router: &&Router| {
+            let mut ports = self.ports_of(router.id);
+            let is_interface = |candidate: &Port| {
+                self.role(candidate) == Role::RouterInterface
+                    && candidate.network_id == port.network_id
+                    && self.subnets_of(candidate).any(|subnet| subnet.cidr.contains(&fixed))
+            };
+            let mut gateways = self.ports_of(router.id);
+            floating.router_id.is_none_or(|id| id == router.id)
+                && gateways
+                    .any(|port| self.role(port) == Role::Gateway && port.network_id == floating.floating_network_id)
+                && ports.any(is_interface)
+        };
+        self.routers.iter().find(joins).map(|router| router.id)
+    }
+}

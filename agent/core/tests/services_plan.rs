@@ -1,0 +1,206 @@
+//! Laws of the plan for services: it reaches what is wanted from anywhere, and then there is nothing left to do.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use overlane_core::{
+    model::{Mac, PortId},
+    services::{
+        FileSpec, LinkSpec, NamespaceSpec, NextHop, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices,
+        OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, ServiceAction as Action, Services, plan::plan,
+    },
+};
+use proptest::{collection::btree_map, prelude::*, sample::select};
+use uuid::Uuid;
+
+fn any_link() -> impl Strategy<Value = LinkSpec> {
+    let addresses = proptest::collection::btree_set(select(vec!["10.0.0.1/24", "10.0.1.1/24", "fd00::1/64"]), 0..3);
+    (0..3_u8, 0..2_u8, select(vec![1400, 1450]), addresses).prop_map(|(port, mac, mtu, addresses)| LinkSpec {
+        port: PortId(Uuid::from_u128(u128::from(port) << 96)),
+        mac: Mac([2, 0, 0, 0, port, mac]),
+        mtu,
+        addresses: addresses.into_iter().map(|address| address.parse().expect("valid")).collect(),
+        announces: true,
+        has_moving_addresses: false,
+    })
+}
+
+fn any_process(program: &'static str) -> impl Strategy<Value = ProcessSpec> {
+    let text = select(vec!["one", "two"]);
+    let on_change = select(vec![OnChange::Reload, OnChange::Restart, OnChange::Nothing, OnChange::Keep]);
+    let file = (text, on_change).prop_map(|(text, on_change)| FileSpec { text: text.to_owned(), on_change });
+    let files = btree_map(select(vec!["host".to_owned(), "opts".to_owned()]), file, 0..3);
+    (files, select(vec!["-a", "-b"])).prop_map(move |(files, arg)| ProcessSpec {
+        program: program.to_owned(),
+        args: vec![arg.to_owned()],
+        folder: PathBuf::from("/state").join(program),
+        files,
+    })
+}
+
+fn any_namespace(name: &'static str) -> impl Strategy<Value = NamespaceSpec> {
+    let links = btree_map(select(vec!["qr-a".to_owned(), "qr-b".to_owned()]), any_link(), 0..3);
+    let ruleset = proptest::option::of(select(vec!["{1}", "{2}"]));
+    let sysctl = select(vec!["0", "1"]);
+    (links, ruleset, sysctl, proptest::option::of(any_process(name))).prop_map(
+        move |(links, ruleset, sysctl, process)| {
+            let hop = |link: &String| {
+                let next_hops = [NextHop { via: Some([10, 0, 0, 9].into()), link: link.clone() }].into();
+                ("0.0.0.0/0".parse().expect("valid"), RouteSpec { next_hops })
+            };
+            let routes = links.keys().take(1).map(hop).collect();
+            let name = |spec: &ProcessSpec| ProcessName { program: spec.program.clone(), of: "x".to_owned() };
+            NamespaceSpec {
+                sysctls: [("net/ipv4/ip_forward".to_owned(), sysctl.to_owned())].into(),
+                routes,
+                ruleset: ruleset.map(|json| Ruleset { table: "overlane".to_owned(), json: json.to_owned() }),
+                processes: process.map(|spec| (name(&spec), spec)).into_iter().collect(),
+                links,
+            }
+        },
+    )
+}
+
+fn any_services() -> impl Strategy<Value = Services> {
+    let namespaces = (proptest::option::of(any_namespace("dnsmasq")), proptest::option::of(any_namespace("radvd")));
+    (namespaces, proptest::option::of(any_process("metadata"))).prop_map(|((one, two), process)| {
+        let one = one.map(|spec| ("qdhcp-1".to_owned(), spec));
+        let two = two.map(|spec| ("qrouter-1".to_owned(), spec));
+        let name = |spec: &ProcessSpec| ProcessName { program: spec.program.clone(), of: "host".to_owned() };
+        Services {
+            namespaces: one.into_iter().chain(two).collect(),
+            processes: process.map(|spec| (name(&spec), spec)).into_iter().collect(),
+        }
+    })
+}
+
+/// No process id is used twice.
+static NEXT_PID: AtomicU32 = AtomicU32::new(1);
+
+/// Does to the state what the kernel would.
+fn apply(found: &mut ObservedServices, namespace: Option<&String>, action: &Action) {
+    match action {
+        Action::CreateNamespace => {
+            let made = ObservedNamespace { is_ours: true, ..ObservedNamespace::default() };
+            let earlier = found.namespaces.insert(namespace.expect("named").clone(), made);
+            assert_eq!(earlier, None, "made twice");
+        }
+        Action::DeleteNamespace => drop(found.namespaces.remove(namespace.expect("named"))),
+        Action::WriteFile { path, text } => drop(found.files.insert(path.clone(), text.clone())),
+        Action::Start { name, spec } => {
+            let process =
+                ObservedProcess { pid: NEXT_PID.fetch_add(1, Ordering::Relaxed), fingerprint: spec.fingerprint() };
+            found.processes.entry(name.clone()).or_default().push(process);
+        }
+        Action::Stop { name, pid } => {
+            let running = found.processes.get_mut(name).expect("it runs");
+            running.retain(|process| process.pid != *pid);
+            if running.is_empty() {
+                found.processes.remove(name);
+            }
+        }
+        Action::Reload { name, pid } => assert!(found.processes[name].iter().any(|process| process.pid == *pid)),
+        Action::RemoveFolder { folder } => drop(found.stray_folders.remove(folder)),
+        _ => apply_inside(found, namespace.expect("named"), action),
+    }
+}
+
+fn apply_inside(found: &mut ObservedServices, namespace: &String, action: &Action) {
+    let inner = found.namespaces.get_mut(namespace).expect("it is there");
+    match action {
+        Action::SetParameter { name, value } => drop(inner.sysctls.insert(name.clone(), value.clone())),
+        Action::CreateLink { name, spec } => {
+            let (mac, mtu) = (Some(spec.mac), spec.mtu);
+            inner.links.insert(name.clone(), ObservedLink { mac, mtu, up: true, addresses: [].into() });
+            found.host_links.insert(spec.tap());
+        }
+        Action::DeleteLink { name } => {
+            inner.links.remove(name).expect("it is there");
+            inner.routes.retain(|_, route| route.next_hops.iter().all(|hop| hop.link != *name));
+        }
+        Action::SetUp { name } => inner.links.get_mut(name).expect("it is there").up = true,
+        Action::SetMtu { name, mtu, .. } => inner.links.get_mut(name).expect("it is there").mtu = *mtu,
+        Action::AddAddress { link, address, .. } => {
+            assert!(inner.links.get_mut(link).expect("it is there").addresses.insert(*address), "added twice");
+        }
+        Action::DeleteAddress { link, address } => {
+            assert!(inner.links.get_mut(link).expect("it is there").addresses.remove(address), "not there");
+        }
+        Action::SetRoute { destination, route } => {
+            assert!(route.next_hops.iter().all(|hop| inner.links.contains_key(&hop.link)), "a link before its routes");
+            inner.routes.insert(*destination, route.clone());
+        }
+        Action::DeleteRoute { destination } => drop(inner.routes.remove(destination).expect("it is there")),
+        Action::SetRuleset(ruleset) => inner.ruleset = Some(ruleset.fingerprint()),
+        Action::DeleteRuleset => inner.ruleset = None,
+        _ => unreachable!("not inside"),
+    }
+}
+
+fn apply_all(found: &mut ObservedServices, wanted: &Services) {
+    for (namespace, steps) in &plan(wanted, found).steps {
+        steps.iter().for_each(|step| apply(found, namespace.as_ref(), step));
+    }
+}
+
+proptest! {
+    #[test]
+    fn applying_a_plan_reaches_what_is_wanted_and_leaves_nothing_to_do(before in any_services(), wanted in any_services()) {
+        let mut found = ObservedServices::default();
+        apply_all(&mut found, &before);
+        apply_all(&mut found, &wanted);
+        let left = plan(&wanted, &found);
+        prop_assert!(left.is_empty(), "left: {:?}", left.steps);
+        prop_assert_eq!(found.namespaces.keys().collect::<Vec<_>>(), wanted.namespaces.keys().collect::<Vec<_>>());
+        for (name, namespace) in &wanted.namespaces {
+            let inner = &found.namespaces[name];
+            prop_assert_eq!(&inner.routes, &namespace.routes);
+            prop_assert_eq!(&inner.sysctls, &namespace.sysctls);
+            let addresses = |addresses: &std::collections::BTreeSet<_>| addresses.clone();
+            let there: BTreeMap<_, _> = inner.links.iter().map(|(name, link)| (name, addresses(&link.addresses))).collect();
+            let meant: BTreeMap<_, _> =
+                namespace.links.iter().map(|(name, link)| (name, addresses(&link.addresses))).collect();
+            prop_assert_eq!(there, meant);
+        }
+        let running: usize = found.processes.values().map(Vec::len).sum();
+        let meant = wanted.namespaces.values().map(|namespace| namespace.processes.len()).sum::<usize>();
+        prop_assert_eq!(running, meant + wanted.processes.len());
+    }
+
+    #[test]
+    fn a_namespace_that_somebody_deletes_comes_back_with_its_programs(wanted in any_services()) {
+        let mut found = ObservedServices::default();
+        apply_all(&mut found, &wanted);
+        let old: Vec<u32> = found.processes.values().flatten().map(|process| process.pid).collect();
+        found.namespaces.clear();
+        found.host_links.clear();
+        apply_all(&mut found, &wanted);
+        prop_assert!(plan(&wanted, &found).is_empty());
+        for namespace in wanted.namespaces.values() {
+            for name in namespace.processes.keys() {
+                prop_assert!(found.processes[name].iter().all(|process| !old.contains(&process.pid)), "it is in the old one");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_namespace_that_is_somebody_elses_is_left_alone_and_the_others_are_made() {
+    let wanted = Services {
+        namespaces: [
+            ("qdhcp-1".to_owned(), NamespaceSpec::default()),
+            ("qdhcp-2".to_owned(), NamespaceSpec::default()),
+        ]
+        .into(),
+        ..Services::default()
+    };
+    let foreign = ObservedNamespace::default();
+    let found =
+        ObservedServices { namespaces: [("qdhcp-1".to_owned(), foreign)].into(), ..ObservedServices::default() };
+    let plan = plan(&wanted, &found);
+    assert!(plan.obstacles["qdhcp-1"].contains("Overlane has not made it"), "{:?}", plan.obstacles);
+    assert_eq!(plan.steps, [(Some("qdhcp-2".to_owned()), vec![Action::CreateNamespace])].into());
+}

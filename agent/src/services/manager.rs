@@ -1,0 +1,332 @@
+//! Observe, plan, apply, for the services.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use nix::sys::inotify::AddWatchFlags;
+use overlane_core::{
+    config::Config,
+    services::{ObservedServices, ServiceAction as Action, Services, plan},
+};
+use tokio::sync::mpsc;
+
+use super::{process::Processes, room::Room, ruleset};
+use crate::{
+    folder_watch::FolderWatch,
+    kernel::{Kernel, Monitor, NAMESPACES, Namespace},
+};
+
+/// What is found changed calls for another plan; more than so many mean that something fights back.
+const PASSES_MAX: usize = 6;
+/// What the names of namespaces that could be ours begin with.
+const PREFIXES: [&str; 2] = ["qdhcp-", "qrouter-"];
+/// A namespace is a file in a folder.
+const COMES_OR_GOES: AddWatchFlags =
+    AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_DELETE).union(AddWatchFlags::IN_MOVE);
+/// The first wait of a namespace where a step has failed, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// How the services are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// Whether everything that is wanted is there.
+    pub is_settled: bool,
+    /// Steps that have failed and are tried again, with the reason.
+    pub failures: Vec<String>,
+    /// What only somebody else can mend.
+    pub obstacles: Vec<String>,
+    /// When to try again.
+    pub next_try: Option<Instant>,
+}
+
+/// Brings the services to what is wanted.
+pub(super) struct Manager {
+    state_path: PathBuf,
+    kernel: Kernel,
+    monitor: Monitor,
+    rooms: BTreeMap<String, Room>,
+    changes: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
+    /// Who deletes a namespace, deletes a file.
+    folder: FolderWatch,
+    is_watching: bool,
+    processes: Processes,
+    files: BTreeMap<PathBuf, String>,
+    /// Namespaces in which a step has failed; `None` stands for the host's own.
+    failed: BTreeMap<Option<String>, Failed>,
+    said: BTreeSet<String>,
+    was_settled: bool,
+}
+
+struct Failed {
+    in_a_row: u32,
+    next_try: Instant,
+    message: String,
+}
+
+impl Manager {
+    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
+        let (kernel, monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
+        let state_path = config.services.state_path.clone();
+        let processes = Processes::of(&state_path);
+        Ok(Self {
+            state_path,
+            kernel,
+            monitor,
+            rooms: BTreeMap::new(),
+            changes: mpsc::unbounded_channel(),
+            folder: FolderWatch::new().context("watching for namespaces")?,
+            is_watching: false,
+            processes,
+            files: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            said: BTreeSet::new(),
+            was_settled: false,
+        })
+    }
+
+    /// Waits until something changes. Cancelling loses nothing that matters.
+    pub(super) async fn changed(&mut self) {
+        let first = tokio::select! {
+            _ = self.monitor.changed() => None,
+            name = self.changes.1.recv() => name,
+            () = self.folder.changed() => None,
+            () = self.processes.end() => None,
+        };
+        let mut changed: Vec<String> = first.into_iter().collect();
+        while let Ok(name) = self.changes.1.try_recv() {
+            changed.push(name);
+        }
+        for name in changed {
+            if let Some(room) = self.rooms.get_mut(&name) {
+                room.has_changed();
+            }
+        }
+    }
+
+    /// Looks at everything, and changes nothing.
+    pub(super) async fn look(&mut self, wanted: &Services) -> anyhow::Result<ObservedServices> {
+        self.look_closer(wanted);
+        self.observe(wanted).await
+    }
+
+    /// Brings the services to what is wanted, as far as they can be.
+    pub(super) async fn reconcile(&mut self, wanted: &Services, is_full: bool) -> Report {
+        if is_full {
+            self.look_closer(wanted);
+        }
+        let mut report = Report::default();
+        for _ in 0..PASSES_MAX {
+            let found = match self.observe(wanted).await {
+                Ok(found) => found,
+                Err(error) => {
+                    report.failures = vec![format!("could not look at the namespaces: {error:#}")];
+                    report.next_try = Some(Instant::now() + FIRST_WAIT);
+                    break;
+                }
+            };
+            let plan = plan::plan(wanted, &found);
+            report.obstacles = plan.obstacles.values().cloned().collect();
+            self.failed.retain(|namespace, _| plan.steps.contains_key(namespace));
+            let mut has_applied = false;
+            for (namespace, steps) in &plan.steps {
+                has_applied |= self.take(namespace.as_deref(), steps).await;
+            }
+            report.is_settled = plan.is_empty() && report.obstacles.is_empty();
+            if !has_applied {
+                break;
+            }
+        }
+        report.failures.extend(self.failed.values().map(|failed| failed.message.clone()));
+        let failed = self.failed.values().map(|failed| failed.next_try).min();
+        report.next_try = report.next_try.into_iter().chain(failed).min();
+        self.say(&report);
+        report
+    }
+
+    /// Forgets what it knows, for what no event tells of.
+    fn look_closer(&mut self, wanted: &Services) {
+        self.processes.adopt();
+        self.rooms.values_mut().for_each(Room::has_changed);
+        let files = plan::files(wanted);
+        self.files = files
+            .into_iter()
+            .filter_map(|file| Some((fs::read_to_string(&file).ok()?, file)))
+            .map(|(text, file)| (file, text))
+            .collect();
+    }
+
+    async fn observe(&mut self, wanted: &Services) -> anyhow::Result<ObservedServices> {
+        self.enter_namespaces(wanted)?;
+        let mut found = ObservedServices {
+            host_links: self.kernel.link_names().await?,
+            processes: self.processes.observed(),
+            stray_folders: self.stray_folders(wanted),
+            ..ObservedServices::default()
+        };
+        for file in plan::files(wanted) {
+            let text = self.files.get(&file).cloned().or_else(|| fs::read_to_string(&file).ok());
+            if let Some(text) = text {
+                self.files.insert(file.clone(), text.clone());
+                found.files.insert(file, text);
+            }
+        }
+        for (name, room) in &mut self.rooms {
+            let spec = wanted.namespaces.get(name);
+            let observed = room.observe(spec).await.with_context(|| format!("looking at {name}"))?;
+            if observed.is_ours || spec.is_some() {
+                found.namespaces.insert(name.clone(), observed);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Follows which namespaces there are.
+    fn enter_namespaces(&mut self, wanted: &Services) -> anyhow::Result<()> {
+        // Until somebody makes the first namespace, there may be no such folder.
+        self.is_watching = self.is_watching || self.folder.add(Path::new(NAMESPACES), COMES_OR_GOES);
+        self.rooms.retain(|_, room| room.namespace.is_current());
+        for name in Namespace::list().with_context(|| format!("listing {NAMESPACES}"))? {
+            let could_be_ours = PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+            if self.rooms.contains_key(&name) || !(could_be_ours || wanted.namespaces.contains_key(&name)) {
+                continue;
+            }
+            // A file that is no namespace is what `ip netns` leaves when it is interrupted.
+            match Namespace::open(&name)
+                .map_err(Into::into)
+                .and_then(|namespace| Room::enter(namespace, &self.changes.0))
+            {
+                Ok(room) => drop(self.rooms.insert(name, room)),
+                Err(error) => tracing::debug!(name, error = format!("{error:#}"), "not a namespace"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Folders of programs that are wanted no more: `<state path>/<kind>/<id>`.
+    fn stray_folders(&self, wanted: &Services) -> BTreeSet<PathBuf> {
+        let namespaces = wanted.namespaces.values().flat_map(|namespace| namespace.processes.values());
+        let used: BTreeSet<&Path> =
+            namespaces.chain(wanted.processes.values()).map(|process| process.folder.as_path()).collect();
+        let entries =
+            |folder: &Path| fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let kinds = entries(&self.state_path).filter(|kind| kind.is_dir());
+        kinds
+            .flat_map(|kind| entries(&kind).collect::<Vec<_>>())
+            .filter(|folder| !used.contains(folder.as_path()))
+            .collect()
+    }
+
+    /// Takes the steps in one namespace until one fails, and says whether any was taken.
+    async fn take(&mut self, namespace: Option<&str>, steps: &[Action]) -> bool {
+        let (key, now) = (namespace.map(str::to_owned), Instant::now());
+        if self.failed.get(&key).is_some_and(|failed| failed.next_try > now) {
+            return false;
+        }
+        let mut taken = 0;
+        for step in steps {
+            if let Action::Start { name, .. } = step
+                && let Some((next_try, message)) = self.processes.waits(name, now)
+            {
+                self.failed.insert(key, Failed { in_a_row: 0, next_try, message });
+                return taken > 0;
+            }
+            if let Err(error) = self.apply(namespace, step).await {
+                let place = namespace.unwrap_or("this host");
+                let in_a_row = self.failed.get(&key).map_or(0, |failed| failed.in_a_row) + 1;
+                let wait = (FIRST_WAIT * 2_u32.saturating_pow(in_a_row - 1)).min(LONGEST_WAIT);
+                let message = format!("{place}: could not {step}: {error:#}");
+                self.failed.insert(key, Failed { in_a_row, next_try: Instant::now() + wait, message });
+                return taken > 0;
+            }
+            tracing::debug!(namespace, "{step}");
+            taken += 1;
+        }
+        self.failed.remove(&key);
+        if let Some(room) = namespace.and_then(|name| self.rooms.get_mut(name)) {
+            room.has_changed();
+        }
+        taken > 0
+    }
+
+    async fn apply(&mut self, namespace: Option<&str>, step: &Action) -> anyhow::Result<()> {
+        match step {
+            Action::CreateNamespace => return self.create_namespace(namespace.unwrap_or_default()).await,
+            Action::DeleteNamespace => {
+                let name = namespace.unwrap_or_default();
+                self.rooms.remove(name);
+                return Namespace::delete(name).context("the kernel refuses");
+            }
+            Action::WriteFile { path, text } => return self.write(path, text),
+            Action::RemoveFolder { folder } => {
+                return fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()));
+            }
+            Action::Start { name, spec } => {
+                let room = namespace.map(|name| self.rooms.get(name).context("the namespace is gone")).transpose()?;
+                return self.processes.start(room.map(|room| &room.namespace), name, spec);
+            }
+            Action::Reload { pid, .. } => return self.processes.reload(*pid),
+            Action::Stop { pid, .. } => return self.processes.stop(*pid).await,
+            _ => (),
+        }
+        let room = namespace.and_then(|name| self.rooms.get(name)).context("the namespace is gone")?;
+        match step {
+            Action::SetParameter { name, value } => room.set_parameter(name, value)?,
+            Action::CreateLink { name, spec } => self.kernel.create_inner(&room.namespace, name, spec).await?,
+            Action::DeleteLink { name } => room.kernel.delete_inner(name).await?,
+            Action::SetUp { name } => room.kernel.set_inner_up(name).await?,
+            Action::SetMtu { name, tap, mtu } => {
+                self.kernel.set_inner_mtu(tap, *mtu).await?;
+                room.kernel.set_inner_mtu(name, *mtu).await?;
+            }
+            Action::AddAddress { link, address, .. } => {
+                room.kernel.change_inner_address(link, *address, true).await?;
+            }
+            Action::DeleteAddress { link, address } => room.kernel.change_inner_address(link, *address, false).await?,
+            Action::SetRoute { destination, route } => {
+                room.kernel.change_inner_route(*destination, Some(route)).await?;
+            }
+            Action::DeleteRoute { destination } => room.kernel.change_inner_route(*destination, None).await?,
+            Action::SetRuleset(ruleset) => room.namespace.inside(|| ruleset::put(ruleset))??,
+            Action::DeleteRuleset => room.namespace.inside(ruleset::remove)??,
+            _ => unreachable!("done above"),
+        }
+        Ok(())
+    }
+
+    async fn create_namespace(&mut self, name: &str) -> anyhow::Result<()> {
+        let room = Room::enter(Namespace::create(name)?, &self.changes.0)?;
+        room.kernel.mark_namespace().await?;
+        self.rooms.insert(name.to_owned(), room);
+        Ok(())
+    }
+
+    /// Writes a file in one step, so that its reader never sees half of it.
+    fn write(&mut self, path: &Path, text: &str) -> anyhow::Result<()> {
+        let folder = path.parent().context("a file without a folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        let partial = path.with_extension("partial");
+        fs::write(&partial, text).with_context(|| format!("writing {}", partial.display()))?;
+        fs::rename(&partial, path).with_context(|| format!("replacing {}", path.display()))?;
+        self.files.insert(path.to_owned(), text.to_owned());
+        Ok(())
+    }
+
+    /// Logs what is new.
+    fn say(&mut self, report: &Report) {
+        let now: BTreeSet<String> = report.failures.iter().chain(&report.obstacles).cloned().collect();
+        for message in now.difference(&self.said) {
+            tracing::warn!("{message}");
+        }
+        self.said = now;
+        if report.is_settled && !self.was_settled && !self.rooms.is_empty() {
+            tracing::info!(namespaces = self.rooms.len(), "services ready");
+        }
+        self.was_settled = report.is_settled;
+    }
+}
