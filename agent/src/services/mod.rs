@@ -5,6 +5,7 @@
 //! goes on when the agent ends, and is found again by the next one.
 
 mod manager;
+pub mod metadata;
 mod process;
 mod room;
 mod ruleset;

@@ -7,6 +7,7 @@
 
 mod action;
 mod dhcp;
+pub mod metadata;
 mod observed;
 pub mod plan;
 mod router;
