@@ -6,6 +6,7 @@
 
 mod announce;
 mod manager;
+pub mod metadata;
 mod process;
 mod room;
 mod ruleset;

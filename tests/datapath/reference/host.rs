@@ -161,6 +161,7 @@ fn config() -> Config {
         fast_path: FastPath::Auto,
         flows: FlowConfig::default(),
         qos: QosConfig::default(),
+        services: overlane_core::config::ServiceConfig::default(),
         bpffs: "/sys/fs/bpf".into(),
     }
 }

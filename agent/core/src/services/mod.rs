@@ -8,6 +8,7 @@
 mod action;
 mod announcement;
 mod dhcp;
+pub mod metadata;
 mod observed;
 pub mod plan;
 mod router;
