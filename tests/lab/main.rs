@@ -18,6 +18,7 @@ mod offload;
 mod physical;
 mod port_security;
 mod qos;
+mod routers;
 mod security_groups;
 mod service;
 mod takeover;

@@ -4,6 +4,7 @@
 mod agent;
 mod counters;
 mod ports;
+mod routers;
 mod security;
 mod services;
 mod table;
@@ -41,6 +42,10 @@ pub enum Subject {
     Rules,
     /// The connection table.
     Flows,
+    /// The routers of this host, whether they are complete, and if not, why.
+    Routers,
+    /// The floating IPs and forwarded ports of its routers, and where they lead.
+    FloatingIps,
     /// The agent: whether it runs, which lanes it may use, what it has repaired, and what it fails to do.
     Agent,
 }
@@ -84,6 +89,8 @@ pub fn show(
         Subject::Counters => table::print(&counters::counters(view), format, out),
         Subject::Rules => table::print(&security::rules(view, selection, &view.rule_hits()?), format, out),
         Subject::Flows => table::print(&security::flows(view, selection, &view.flows()?), format, out),
+        Subject::Routers => table::print(&routers::routers(view), format, out),
+        Subject::FloatingIps => table::print(&routers::floating_ips(view), format, out),
         Subject::Agent => table::print(&agent::agent(view), format, out),
     }
 }

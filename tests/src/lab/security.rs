@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
-use super::{Machine, Topology};
+use super::{Machine, Namespace, Topology};
 
 /// How long a test waits for what must not come. What is admitted comes in a fraction of it.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -109,18 +109,39 @@ impl Connection {
     /// When it is refused, or a socket cannot be had.
     pub fn open(client: &Machine, server: &Machine, address: &str, port: u16) -> Result<Option<Self>> {
         let address = SocketAddr::new(address.parse::<IpAddr>().context("an address")?, port);
-        let listener = server.namespace.inside(|| TcpListener::bind(address).context("listening"))?;
-        let connect = || match TcpStream::connect_timeout(&address, SILENCE) {
+        Self::translated(&client.namespace, &server.namespace, address, address)
+    }
+
+    /// Connects `client` to `server`, which listens at an `inner` address, by calling an `outer` one; `None` when nothing comes back.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub fn translated(
+        client: &Namespace,
+        server: &Namespace,
+        outer: SocketAddr,
+        inner: SocketAddr,
+    ) -> Result<Option<Self>> {
+        let listener = server.inside(|| TcpListener::bind(inner).context("listening"))?;
+        let connect = || match TcpStream::connect_timeout(&outer, SILENCE) {
             Ok(stream) => Ok(Some(stream)),
             Err(error) if error.kind() == ErrorKind::TimedOut => Ok(None),
             Err(error) => Err(error).context("connecting"),
         };
-        let Some(client) = client.namespace.inside(connect)? else { return Ok(None) };
+        let Some(client) = client.inside(connect)? else { return Ok(None) };
         let (server, _) = listener.accept().context("accepting")?;
         for stream in [&client, &server] {
             stream.set_read_timeout(Some(SILENCE)).context("setting a time limit")?;
         }
         Ok(Some(Self { client, server }))
+    }
+
+    /// Who has called, as the server sees it.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn caller(&self) -> Result<IpAddr> {
+        Ok(self.server.peer_addr().context("asking for the other end")?.ip())
     }
 
     /// Sends a byte each way, and returns whether both arrived.

@@ -10,10 +10,10 @@ use ipnet::IpNet;
 use super::{
     FloatingIp, Network, Port, Router,
     check::Checker,
-    joins::{Astray, Joins},
+    joins::{Astray, Joins, Target},
     roles::Role,
 };
-use crate::model::PortId;
+use crate::model::{PortId, RouterId};
 
 pub(super) fn check(checker: &mut Checker<'_>) {
     let topology = checker.topology;
@@ -37,6 +37,7 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     }
     addresses_used_twice(checker);
     let joins = Joins::of(topology);
+    targets_used_twice(checker, &joins);
     for floating in &topology.floating_ips {
         floating_ip(checker, &joins, floating);
     }
@@ -100,6 +101,15 @@ fn router(checker: &mut Checker<'_>, router: &Router) {
         }
     }
     let mut gateways = ports.iter().filter(|port| topology.role(port) == Role::Gateway);
+    for gateway in gateways.clone() {
+        if let Some(network) = topology.network_of(gateway).filter(|network| !network.is_external) {
+            let message = format!(
+                "network {} of the gateway of router {} is not external (router:external = true)",
+                network.name, router.name
+            );
+            checker.problem(gateway.line, message);
+        }
+    }
     if let (Some(first), Some(second)) = (gateways.next(), gateways.next()) {
         let message = format!("router {} has its gateway in line {} already", router.name, first.line);
         checker.problem(second.line, message);
@@ -127,7 +137,7 @@ fn overlapping_subnets(checker: &mut Checker<'_>, router: &Router, ports: &[&Por
     }
 }
 
-/// A next hop is a neighbour.
+/// A next hop is a neighbour, and what a router is connected to needs no route.
 fn next_hops(checker: &mut Checker<'_>, router: &Router, ports: &[&Port]) {
     let topology = checker.topology;
     let is_near = |address: &IpAddr| {
@@ -139,6 +149,17 @@ fn next_hops(checker: &mut Checker<'_>, router: &Router, ports: &[&Port]) {
             route.nexthop, route.destination, router.name
         );
         checker.problem(router.line, message);
+    }
+    for route in &router.routes {
+        let connected =
+            |port: &&&Port| topology.subnets_of(port).any(|subnet| subnet.cidr.trunc() == route.destination);
+        if let Some(port) = ports.iter().find(connected) {
+            let message = format!(
+                "a route to {} of router {}, which has an interface there: port {} (line {})",
+                route.destination, router.name, port.id, port.line
+            );
+            checker.problem(router.line, message);
+        }
     }
 }
 
@@ -163,6 +184,23 @@ fn addresses_used_twice(checker: &mut Checker<'_>) {
     }
 }
 
+/// Outside, a machine's address has one name.
+fn targets_used_twice(checker: &mut Checker<'_>, joins: &Joins<'_>) {
+    let mut first: HashMap<(RouterId, IpAddr), &FloatingIp> = HashMap::new();
+    for floating in &checker.topology.floating_ips {
+        let Some(Target { router, fixed }) = joins.target(floating) else { continue };
+        if let Some(other) = first.get(&(router, fixed)) {
+            let message = format!(
+                "floating IP {} leads to {fixed}, which has {} already (line {})",
+                floating.floating_ip_address, other.floating_ip_address, other.line
+            );
+            checker.problem(floating.line, message);
+        } else {
+            first.insert((router, fixed), floating);
+        }
+    }
+}
+
 fn floating_ip(checker: &mut Checker<'_>, joins: &Joins<'_>, floating: &FloatingIp) {
     let topology = checker.topology;
     let (line, address) = (floating.line, floating.floating_ip_address);
@@ -177,6 +215,10 @@ fn floating_ip(checker: &mut Checker<'_>, joins: &Joins<'_>, floating: &Floating
     if !network.is_external {
         let message =
             format!("network {} of floating IP {address} is not external (router:external = true)", network.name);
+        checker.problem(line, message);
+    }
+    if let Some(subnet) = network.subnets.iter().find(|subnet| subnet.gateway_ip == Some(address)) {
+        let message = format!("floating_ip_address {address} is the gateway_ip of the subnet in line {}", subnet.line);
         checker.problem(line, message);
     }
     if !network.has_address(address) {

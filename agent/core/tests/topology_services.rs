@@ -1,0 +1,195 @@
+//! Routers and floating IPs that do not fit together: each is told with its line and what is in the way.
+
+use std::path::Path;
+
+use overlane_core::topology::Topology;
+
+const GOOD: &str = include_str!("routers/reference.toml");
+const ROUTER: &str = "39a77439-8a28-49c1-bf97-ac931510631b";
+const FIRST_FLOATING_IP: &str = "floating_ip_address = \"10.62.227.160\"\n";
+
+fn problems(text: &str) -> Vec<String> {
+    let parsed = Topology::parse(Path::new("t.toml"), text);
+    parsed.map_or_else(|problems| problems.0.iter().map(ToString::to_string).collect(), |_| Vec::new())
+}
+
+/// The line of the table that has `part` in it.
+fn line_of(text: &str, part: &str) -> usize {
+    let at = text.find(part).expect("the part is there");
+    let begin = text[..at].rfind("\n[[").expect("the part is in a table") + 1;
+    text[..begin].matches('\n').count() + 1
+}
+
+/// Expects one problem, in the table that has `part` in it.
+fn expect(text: &str, part: &str, message: &str) {
+    let problems = problems(text);
+    let prefix = format!("t.toml:{}: ", line_of(text, part));
+    assert!(problems.len() == 1, "{problems:#?}");
+    assert!(problems[0].starts_with(&prefix) && problems[0].contains(message), "{prefix}{message}: {problems:#?}");
+}
+
+fn changed(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    GOOD.replacen(from, to, 1)
+}
+
+fn without(part: &str) -> String {
+    let kept: Vec<&str> = GOOD.split("\n\n").filter(|table| !table.contains(part)).collect();
+    assert_ne!(kept.len(), GOOD.split("\n\n").count(), "{part}");
+    kept.join("\n\n")
+}
+
+#[test]
+fn the_reference_deployment_is_good() {
+    assert_eq!(problems(GOOD), Vec::<String>::new());
+}
+
+#[test]
+fn two_interfaces_of_a_router_with_overlapping_subnets_are_refused() {
+    let text = changed("cidr = \"20.0.0.0/24\"", "cidr = \"10.0.0.0/16\"")
+        .replace("gateway_ip = \"20.0.0.1\"", "gateway_ip = \"10.0.9.1\"")
+        .replace("fixed_ips = [\"20.0.0.1\"", "fixed_ips = [\"10.0.9.1\"")
+        .replace("fixed_ips = [\"20.0.0.22\"", "fixed_ips = [\"10.0.9.22\"")
+        .replace("nexthop = \"20.0.0.7\"", "nexthop = \"10.0.9.7\"");
+    let message = "10.0.0.0/16 overlaps with 10.0.0.0/24 of port b1eaae00-e504-41f8-93a4-643687155bea (line 71): both are \
+                   interfaces of router router";
+    expect(&text, "0bb8efeb-108f", message);
+}
+
+#[test]
+fn a_gateway_outside_its_subnet_is_refused() {
+    let text = changed("gateway_ip = \"10.62.227.1\"", "gateway_ip = \"10.62.229.1\"");
+    let problems = problems(&text);
+    assert!(
+        problems.len() == 1 && problems[0].contains("gateway_ip 10.62.229.1 is not in 10.62.227.0/24"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn an_address_that_is_used_twice_is_refused() {
+    let of_port = changed(FIRST_FLOATING_IP, "floating_ip_address = \"10.62.227.151\"\n");
+    expect(&of_port, "f1000000-0000-4000-8000-000000000001", "10.62.227.151 is in use by port e09fce07-cd6e");
+    let of_another = changed(FIRST_FLOATING_IP, "floating_ip_address = \"10.62.227.162\"\n");
+    expect(&of_another, "f1000000-0000-4000-8000-000000000003", "10.62.227.162 is in use by floating IP f1000000");
+    let of_the_outside = changed(FIRST_FLOATING_IP, "floating_ip_address = \"10.62.227.1\"\n");
+    expect(&of_the_outside, "f1000000-0000-4000-8000-000000000001", "10.62.227.1 is the gateway_ip of the subnet");
+}
+
+#[test]
+fn a_floating_ip_outside_its_network_or_in_one_that_is_not_external_is_refused() {
+    let outside = changed(FIRST_FLOATING_IP, "floating_ip_address = \"10.99.0.1\"\n");
+    expect(&outside, "f1000000-0000-4000-8000-000000000001", "10.99.0.1 is in no subnet of network extnet");
+    let inside = changed("\"router:external\" = true\n", "");
+    let found = problems(&inside);
+    let count = |part: &str| found.iter().filter(|problem| problem.contains(part)).count();
+    assert_eq!(
+        (count("network extnet of floating IP"), count("network extnet of the gateway of router")),
+        (3, 1),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_port_that_is_forwarded_twice_is_refused() {
+    let text = changed("protocol = \"udp\"\nexternal_port = 53\n", "protocol = \"tcp\"\nexternal_port = 2222\n");
+    let problems = problems(&text);
+    assert!(
+        problems.len() == 1 && problems[0].contains("tcp port 2222 of 10.62.228.161 is forwarded in line"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn a_floating_ip_that_both_belongs_to_a_port_and_forwards_some_is_refused() {
+    let text = changed(
+        "floating_ip_address = \"10.62.228.161\"\n",
+        "floating_ip_address = \"10.62.228.161\"\nport_id = \"a1b6a1c2-5d00-4000-8000-000000000001\"\n",
+    );
+    let problems = problems(&text);
+    assert!(problems.len() == 1 && problems[0].contains("one port, or forwards ports, but not both"), "{problems:?}");
+}
+
+#[test]
+fn a_machine_with_two_floating_ips_is_refused() {
+    let text = changed(
+        "floating_ip_address = \"10.62.227.162\"\n",
+        "floating_ip_address = \"10.62.227.162\"\nport_id = \"a1b6a1c2-5d00-4000-8000-000000000001\"\n",
+    );
+    let message = "floating IP 10.62.227.162 leads to 10.0.0.21, which has 10.62.227.160 already";
+    expect(&text, "f1000000-0000-4000-8000-000000000003", message);
+}
+
+#[test]
+fn a_floating_ip_that_no_router_can_carry_out_is_refused() {
+    let port = "a1b6a1c2-5d00-4000-8000-000000000001";
+    let (id, table) =
+        ("f1000000-0000-4000-8000-000000000001", "[[floating_ips]]\nid = \"f1000000-0000-4000-8000-000000000001\"");
+    let gone = changed(&format!("port_id = \"{port}\""), "port_id = \"00000000-5d00-4000-8000-000000000001\"");
+    expect(&gone, id, "port 00000000-5d00-4000-8000-000000000001 of floating IP 10.62.227.160 is not among the ports");
+    let foreign = changed(table, &format!("{table}\nfixed_ip_address = \"10.0.0.99\""));
+    expect(&foreign, id, "10.0.0.99 is no address of port a1b6a1c2-5d00");
+    let elsewhere = changed("fixed_ips = [\"10.0.0.21\"]", "fixed_ips = [\"12.0.0.21\"]");
+    expect(&elsewhere, id, "no router joins network extnet of floating IP 10.62.227.160 and the subnet of 12.0.0.21");
+}
+
+#[test]
+fn a_router_must_be_on_network_nodes_and_its_ports_with_it() {
+    let text = changed("hosts = [\"controller\"]", "hosts = [\"compute1\"]");
+    let problems = problems(&text);
+    let message = "host \"compute1\" of router router is not among the hosts with network_node = true: controller";
+    assert!(problems.iter().any(|problem| problem.contains(message)), "{problems:#?}");
+    assert!(problems.iter().any(|problem| problem.contains("but its router router is on compute1")), "{problems:#?}");
+}
+
+#[test]
+fn a_router_has_one_gateway() {
+    let second = "\n[[ports]]\nid = \"e2222222-cd6e-4b1c-8a53-2b8a6f0f1c11\"\n\
+                  network_id = \"96609bfa-0e22-4bb7-8dba-6ef532ea6076\"\ndevice_owner = \"network:router_gateway\"\n\
+                  device_id = \"39a77439-8a28-49c1-bf97-ac931510631b\"\nmac_address = \"fa:16:3e:77:78:99\"\n\
+                  fixed_ips = [\"2001:db8:62::77\"]\nhost = \"controller\"\n";
+    let found = problems(&(GOOD.to_owned() + second));
+    assert!(found.iter().any(|problem| problem.contains("router router has its gateway in line")), "{found:#?}");
+}
+
+#[test]
+fn routes_lead_to_neighbours_and_not_to_what_is_connected() {
+    let far = changed("nexthop = \"20.0.0.7\"", "nexthop = \"20.0.9.7\"");
+    expect(
+        &far,
+        &format!("id = \"{ROUTER}\""),
+        "nexthop 20.0.9.7 of the route to 172.16.0.0/16 is in no network of router router",
+    );
+    let connected = changed("destination = \"172.17.0.0/16\"", "destination = \"20.0.0.0/24\"");
+    expect(
+        &connected,
+        &format!("id = \"{ROUTER}\""),
+        "a route to 20.0.0.0/24 of router router, which has an interface there",
+    );
+}
+
+#[test]
+fn a_network_that_still_has_ports_cannot_go() {
+    let found = problems(&without("name = \"appnet2\""));
+    for port in ["0bb8efeb-108f-409a-82e7-c4c20f0d4f69", "b2b6a1c2-5d00-4000-8000-000000000002"] {
+        let message = format!(
+            "network_id 85925305-b477-4cc6-9654-67d9bf1e7cd8 is not among the networks, but port {port} is in it"
+        );
+        assert!(found.iter().any(|problem| problem.contains(&message)), "{found:#?}");
+    }
+}
+
+#[test]
+fn an_external_network_with_a_floating_ip_in_use_cannot_go() {
+    let found = problems(&without("name = \"extnet\""));
+    let message = "floating_network_id 96609bfa-0e22-4bb7-8dba-6ef532ea6076 is not among the networks, but floating IP \
+                   f1000000-0000-4000-8000-000000000001 (10.62.227.160) is in use";
+    assert!(found.iter().any(|problem| problem.contains(message)), "{found:#?}");
+}
+
+#[test]
+fn a_router_that_goes_leaves_no_ports_and_floating_ips_behind() {
+    let found = problems(&without("name = \"router\""));
+    let ports = found.iter().filter(|problem| problem.contains("is not among the routers")).count();
+    assert_eq!(ports, 5, "{found:#?}");
+}
