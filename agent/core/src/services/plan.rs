@@ -177,7 +177,7 @@ fn processes(wanted: &BTreeMap<ProcessName, ProcessSpec>, found: &ObservedServic
                 continue;
             }
             must_reload |= wanted.on_change == OnChange::Reload;
-            steps.push(Action::WriteFile { path, text: wanted.text.clone() });
+            steps.push(Action::WriteFile { path, text: wanted.text.clone(), is_secret: wanted.is_secret });
         }
         let running = found.processes.get(name).map(Vec::as_slice).unwrap_or_default();
         let fingerprint = spec.fingerprint();

@@ -89,10 +89,13 @@ pub struct ProcessName {
     pub of: String,
 }
 
+/// The program that the agent is, in another role: of the same version.
+pub const OWN_PROGRAM: &str = "overlane";
+
 /// A program that must be running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
-    /// The program, to be found in `PATH`, or a path.
+    /// The program, to be found in `PATH`, or a path; [`OWN_PROGRAM`] is this one.
     pub program: String,
     /// Its arguments.
     pub args: Vec<String>,
@@ -109,6 +112,8 @@ pub struct FileSpec {
     pub text: String,
     /// What another text means for the program.
     pub on_change: OnChange,
+    /// Whether nobody else may read it.
+    pub is_secret: bool,
 }
 
 /// What another text of a file means for the program that reads it.
@@ -134,6 +139,9 @@ impl ProcessSpec {
             sha.update(&[0]);
         };
         add(&self.program);
+        if self.program == OWN_PROGRAM {
+            add(env!("CARGO_PKG_VERSION"));
+        }
         self.args.iter().for_each(|arg| add(arg));
         for (name, file) in self.files.iter().filter(|(_, file)| file.on_change == OnChange::Restart) {
             add(name);

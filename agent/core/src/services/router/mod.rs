@@ -9,12 +9,12 @@ mod translations;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
 };
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::{LinkSpec, NamespaceSpec};
+use super::{LinkSpec, METADATA_IPV4, METADATA_IPV6, NamespaceSpec};
 use crate::{
     config::Config,
     model::RouterId,
@@ -24,9 +24,6 @@ use interface::Interface;
 use translations::of_routers;
 pub use translations::{Connection, Gateway, Translations};
 
-/// Where machines find the metadata service.
-const METADATA_IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-const METADATA_IPV6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe);
 const LINK_LOCAL_PREFIX_LEN: u8 = 64;
 
 /// Parameters of the namespace (contract §5.2). The control plane gives out the addresses, so that nothing is gained by
