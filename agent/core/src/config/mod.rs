@@ -2,6 +2,7 @@
 
 mod flows;
 mod mappings;
+mod metadata;
 mod multicast;
 mod neutron;
 mod physical;
