@@ -9,7 +9,9 @@ use super::{Assignment, FixedIp, Instance, Interface, Route, Socket, SocketKey, 
 use crate::{
     config::Config,
     model::{NetworkId, PortId},
-    services::{FileSpec, METADATA_IPV4, METADATA_IPV6, NamespaceSpec, OWN_PROGRAM, OnChange, ProcessName, ProcessSpec},
+    services::{
+        FileSpec, METADATA_IPV4, METADATA_IPV6, NamespaceSpec, OWN_PROGRAM, OnChange, ProcessName, ProcessSpec,
+    },
     topology::{self, Ipv6Mode, Role, Subnet, Topology, first_ipv4},
 };
 
