@@ -82,7 +82,7 @@ impl Manager {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let (kernel, monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
         let state_path = config.services.state_path.clone();
-        let processes = Processes::of(&state_path);
+        let processes = Processes::of(&state_path)?;
         Ok(Self {
             state_path,
             kernel,
