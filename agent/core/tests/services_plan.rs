@@ -25,6 +25,7 @@ fn any_link() -> impl Strategy<Value = LinkSpec> {
         addresses: addresses.into_iter().map(|address| address.parse().expect("valid")).collect(),
         announces: true,
         has_moving_addresses: false,
+        finishes_checksums: false,
     })
 }
 
@@ -59,6 +60,7 @@ fn any_namespace(name: &'static str) -> impl Strategy<Value = NamespaceSpec> {
                 ruleset: ruleset.map(|json| Ruleset { table: "overlane".to_owned(), json: json.to_owned() }),
                 processes: process.map(|spec| (name(&spec), spec)).into_iter().collect(),
                 links,
+                reservations: None,
             }
         },
     )

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::read::Reader;
+use super::{dhcp::DhcpConfig, read::Reader};
 
 /// Where they keep their files by default.
 const DEFAULT_STATE_PATH: &str = "/var/lib/overlane";
@@ -12,6 +12,8 @@ const DEFAULT_STATE_PATH: &str = "/var/lib/overlane";
 pub struct ServiceConfig {
     /// Where their files are (`[overlane] state_path`).
     pub state_path: PathBuf,
+    /// How DHCP servers are set up.
+    pub dhcp: DhcpConfig,
 }
 
 impl Reader<'_> {
@@ -22,12 +24,12 @@ impl Reader<'_> {
         if !state_path.is_absolute() {
             self.problem("overlane", "state_path", "must be an absolute path");
         }
-        ServiceConfig { state_path }
+        ServiceConfig { state_path, dhcp: self.dhcp() }
     }
 }
 
 impl Default for ServiceConfig {
     fn default() -> Self {
-        Self { state_path: DEFAULT_STATE_PATH.into() }
+        Self { state_path: DEFAULT_STATE_PATH.into(), dhcp: DhcpConfig::default() }
     }
 }

@@ -6,7 +6,7 @@
 //! other plan, [`crate::plan::plan`], as any tap is.
 
 mod action;
-mod dhcp;
+pub mod dhcp;
 mod observed;
 pub mod plan;
 mod router;
@@ -17,7 +17,8 @@ use crate::{config::Config, topology::Topology};
 pub use action::ServiceAction;
 pub use observed::{ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices};
 pub use spec::{
-    FileSpec, LinkSpec, NamespaceSpec, NextHop, OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, Services,
+    FileSpec, LinkSpec, NamespaceSpec, NextHop, OnChange, ProcessName, ProcessSpec, Reservations, RouteSpec, Ruleset,
+    Services,
 };
 
 impl Services {

@@ -4,6 +4,8 @@
 mod check;
 mod check_services;
 mod desired;
+mod dhcp_options;
+mod mtu;
 mod parse;
 mod qos;
 mod roles;
