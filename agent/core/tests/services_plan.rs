@@ -26,6 +26,7 @@ fn any_link() -> impl Strategy<Value = LinkSpec> {
         addresses: addresses.into_iter().map(|address| address.parse().expect("valid")).collect(),
         announces: true,
         has_moving_addresses: false,
+        finishes_checksums: false,
     })
 }
 
@@ -65,6 +66,7 @@ fn any_namespace(name: &'static str) -> impl Strategy<Value = NamespaceSpec> {
                 }),
                 processes: process.map(|spec| (name(&spec), spec)).into_iter().collect(),
                 links,
+                reservations: None,
             }
         },
     )

@@ -65,7 +65,8 @@ struct Death {
 impl Processes {
     /// Those of the agent with this `state_path` in the network namespace that the calling thread is in.
     pub(super) fn of(state_path: &Path) -> anyhow::Result<Self> {
-        let network = fs::metadata("/proc/thread-self/ns/net").context("finding out which network namespace this is")?;
+        let network =
+            fs::metadata("/proc/thread-self/ns/net").context("finding out which network namespace this is")?;
         Ok(Self {
             owner: format!("{} {}", network.ino(), state_path.display()),
             running: BTreeMap::new(),

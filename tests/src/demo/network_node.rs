@@ -69,5 +69,8 @@ fn metadata(deployment: &Deployment) -> Result<(bool, String)> {
     ensure!(fetch("latest/user-data")?.contains("#cloud-config"), "its user data are other ones");
     let openstack: Value = serde_json::from_str(&fetch("openstack/latest/meta_data.json")?).context("metadata")?;
     let hostname = openstack["hostname"].as_str().unwrap_or_default().to_owned();
-    Ok((hostname.starts_with("app1"), format!("app1 is told its host name ({hostname}), its floating IP and its user data")))
+    Ok((
+        hostname.starts_with("app1"),
+        format!("app1 is told its host name ({hostname}), its floating IP and its user data"),
+    ))
 }

@@ -47,7 +47,10 @@ impl Machine {
     pub fn start_dhcp_client(&self, world: &World) -> Result<Process> {
         let output = world.folder().join(format!("udhcpc-{}.log", self.namespace.name()));
         let mut command = self.namespace.command("busybox");
-        command.args(self.client(world)?.split_whitespace()).args(["-f", "-t", "200"]).env("LEASE", self.lease_file(world));
+        command
+            .args(self.client(world)?.split_whitespace())
+            .args(["-f", "-t", "200"])
+            .env("LEASE", self.lease_file(world));
         Process::start(&mut command, &output, world.lasts())
     }
 

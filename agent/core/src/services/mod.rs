@@ -7,7 +7,7 @@
 
 mod action;
 mod announcement;
-mod dhcp;
+pub mod dhcp;
 pub mod metadata;
 mod observed;
 pub mod plan;
@@ -23,8 +23,8 @@ pub use announcement::announcement;
 pub use observed::{ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices};
 pub use router::{Connection, Gateway, ROUTER_TABLE, Translations};
 pub use spec::{
-    FileSpec, LinkSpec, NamespaceSpec, NextHop, OWN_PROGRAM, OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset,
-    Services, fingerprint_of,
+    FileSpec, LinkSpec, NamespaceSpec, NextHop, OWN_PROGRAM, OnChange, ProcessName, ProcessSpec, Reservations,
+    RouteSpec, Ruleset, Services, fingerprint_of,
 };
 
 /// Where machines find the metadata service.
