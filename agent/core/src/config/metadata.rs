@@ -21,7 +21,11 @@ impl Reader<'_> {
         }
         let secret = self.text("DEFAULT", SECRET).unwrap_or_default();
         if secret.is_empty() {
-            self.secret_problem("DEFAULT", SECRET, "missing: Nova believes nobody who does not have the secret that it has");
+            self.secret_problem(
+                "DEFAULT",
+                SECRET,
+                "missing: Nova believes nobody who does not have the secret that it has",
+            );
         }
         Some(Upstream { protocol: Protocol::Http, host, port, shared_secret: secret.into() })
     }
@@ -33,7 +37,8 @@ mod tests {
 
     #[test]
     fn novas_metadata_service_is_found_by_the_options_of_neutrons_metadata_agent() {
-        let options = "nova_metadata_host = controller\nnova_metadata_port = 80\nmetadata_proxy_shared_secret = geheim\n";
+        let options =
+            "nova_metadata_host = controller\nnova_metadata_port = 80\nmetadata_proxy_shared_secret = geheim\n";
         let (config, _) = read(&format!("[DEFAULT]\n{options}{MINIMAL}")).expect("valid");
         let nova = config.services.nova_metadata.expect("it is configured");
         assert_eq!((nova.host.as_str(), nova.port, nova.shared_secret.expose()), ("controller", 80, "geheim"));
@@ -46,6 +51,9 @@ mod tests {
         let options = "nova_metadata_host = controller\nnova_metadata_protocol = https\n";
         let problems = read(&format!("[DEFAULT]\n{options}{MINIMAL}")).expect_err("invalid");
         assert!(problems.iter().any(|problem| problem.contains("only http is spoken")), "{problems:?}");
-        assert!(problems.iter().any(|problem| problem.contains("metadata_proxy_shared_secret: missing")), "{problems:?}");
+        assert!(
+            problems.iter().any(|problem| problem.contains("metadata_proxy_shared_secret: missing")),
+            "{problems:?}"
+        );
     }
 }
