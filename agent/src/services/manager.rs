@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File, Permissions},
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -80,7 +82,7 @@ impl Manager {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let (kernel, monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
         let state_path = config.services.state_path.clone();
-        let processes = Processes::of(&state_path);
+        let processes = Processes::of(&state_path)?;
         Ok(Self {
             state_path,
             kernel,
@@ -285,7 +287,7 @@ impl Manager {
                 self.rooms.remove(name);
                 return Namespace::delete(name).context("the kernel refuses");
             }
-            Action::WriteFile { path, text } => return self.write(path, text),
+            Action::WriteFile { path, text, is_secret } => return self.write(path, text, *is_secret),
             Action::RemoveFolder { folder } => {
                 return fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()));
             }
@@ -333,11 +335,16 @@ impl Manager {
     }
 
     /// Writes a file in one step, so that its reader never sees half of it.
-    fn write(&mut self, path: &Path, text: &str) -> anyhow::Result<()> {
+    fn write(&mut self, path: &Path, text: &str, is_secret: bool) -> anyhow::Result<()> {
         let folder = path.parent().context("a file without a folder")?;
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let partial = path.with_extension("partial");
-        fs::write(&partial, text).with_context(|| format!("writing {}", partial.display()))?;
+        // Programs give their privileges up, and must be able to read what is no secret whatever the umask is.
+        let mode = if is_secret { 0o600 } else { 0o644 };
+        let mut file = File::create(&partial).with_context(|| format!("creating {}", partial.display()))?;
+        file.set_permissions(Permissions::from_mode(mode))
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .with_context(|| format!("writing {}", partial.display()))?;
         fs::rename(&partial, path).with_context(|| format!("replacing {}", path.display()))?;
         self.files.insert(path.to_owned(), text.to_owned());
         Ok(())

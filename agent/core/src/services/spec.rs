@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
 
@@ -34,6 +34,21 @@ pub struct NamespaceSpec {
     pub ruleset: Option<Ruleset>,
     /// The programs in it.
     pub processes: BTreeMap<ProcessName, ProcessSpec>,
+    /// Who may have a lease of the DHCP server in it.
+    pub reservations: Option<Reservations>,
+}
+
+/// Who may have a lease of a DHCP server, and what is to be known to have it forget those of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservations {
+    /// The link at which it hears its clients.
+    pub link: String,
+    /// Its addresses of IPv4.
+    pub servers: BTreeSet<Ipv4Addr>,
+    /// Its file of leases.
+    pub leases: PathBuf,
+    /// Who may have which address.
+    pub addresses: BTreeSet<(Mac, IpAddr)>,
 }
 
 /// A veth whose other end is a port's tap.
@@ -51,6 +66,9 @@ pub struct LinkSpec {
     pub announces: bool,
     /// Whether its addresses are somebody else's to come and go (keepalived's): then `addresses` are not set and none is removed.
     pub has_moving_addresses: bool,
+    /// Whether packets leave it with complete checksums, whoever is to read them: nobody finishes one on the way through bridges
+    /// of the same host.
+    pub finishes_checksums: bool,
 }
 
 /// A route, by its destination.
@@ -89,10 +107,13 @@ pub struct ProcessName {
     pub of: String,
 }
 
+/// The program that the agent is, in another role: of the same version.
+pub const OWN_PROGRAM: &str = "overlane";
+
 /// A program that must be running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
-    /// The program, to be found in `PATH`, or a path.
+    /// The program, to be found in `PATH`, or a path; [`OWN_PROGRAM`] is this one.
     pub program: String,
     /// Its arguments.
     pub args: Vec<String>,
@@ -109,6 +130,8 @@ pub struct FileSpec {
     pub text: String,
     /// What another text means for the program.
     pub on_change: OnChange,
+    /// Whether nobody else may read it.
+    pub is_secret: bool,
 }
 
 /// What another text of a file means for the program that reads it.
@@ -134,6 +157,9 @@ impl ProcessSpec {
             sha.update(&[0]);
         };
         add(&self.program);
+        if self.program == OWN_PROGRAM {
+            add(env!("CARGO_PKG_VERSION"));
+        }
         self.args.iter().for_each(|arg| add(arg));
         for (name, file) in self.files.iter().filter(|(_, file)| file.on_change == OnChange::Restart) {
             add(name);

@@ -4,6 +4,7 @@
 mod check;
 mod check_services;
 mod desired;
+mod dhcp_options;
 mod joins;
 mod mtu;
 mod parse;

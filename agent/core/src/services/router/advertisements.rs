@@ -36,7 +36,7 @@ pub(super) fn process(
     let folder = config.services.state_path.join("ra").join(router.id.to_string());
     let path = |file: &str| folder.join(file).display().to_string();
     let arguments = ["--nodaemon", "--config", &path(FILE), "--pidfile", &path("pid"), "--logmethod", "stderr"];
-    let file = FileSpec { text: texts.concat(), on_change: OnChange::Reload };
+    let file = FileSpec { text: texts.concat(), on_change: OnChange::Reload, is_secret: false };
     let spec = ProcessSpec {
         program: PROGRAM.to_owned(),
         args: arguments.map(str::to_owned).to_vec(),

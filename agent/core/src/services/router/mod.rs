@@ -9,12 +9,12 @@ mod translations;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
 };
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::{LinkSpec, NamespaceSpec};
+use super::{LinkSpec, METADATA_IPV4, METADATA_IPV6, NamespaceSpec};
 use crate::{
     config::Config,
     model::RouterId,
@@ -25,9 +25,6 @@ pub use ruleset::TABLE as ROUTER_TABLE;
 use translations::of_routers;
 pub use translations::{Connection, Gateway, Translations};
 
-/// Where machines find the metadata service.
-const METADATA_IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-const METADATA_IPV6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe);
 const LINK_LOCAL_PREFIX_LEN: u8 = 64;
 
 /// Parameters of the namespace (contract §5.2). The control plane gives out the addresses, so that nothing is gained by
@@ -74,6 +71,7 @@ fn namespace(
         links: interfaces.iter().map(|each| (each.link.clone(), link(topology, each, &translations))).collect(),
         routes: routes::of_router(router, interfaces),
         ruleset: Some(ruleset::ruleset(translations)),
+        reservations: None,
         processes: advertisements::process(topology, router, interfaces, config).into_iter().collect(),
     }
 }
@@ -99,6 +97,7 @@ fn link(topology: &Topology, interface: &Interface<'_>, translations: &Translati
         mtu: topology.mtu_of(interface.network),
         addresses,
         announces: true,
+        finishes_checksums: false,
         has_moving_addresses: false,
     }
 }
