@@ -26,7 +26,7 @@ use rtnetlink::{
 
 use super::{Kernel, KernelError, Namespace, address, error::unless, link, sysctl::disable_ipv6};
 
-/// The alias of `lo` in a namespace that Overlane has made.
+/// What the alias of `lo` begins with in a namespace that Overlane has made; the owner follows.
 const MARK: &str = "overlane";
 const LOOPBACK: &str = "lo";
 
@@ -42,13 +42,13 @@ pub struct Inner {
 }
 
 impl Kernel {
-    /// Lists what is in the namespace that this connection belongs to.
+    /// Lists what is in the namespace that this connection belongs to; it is ours when `owner` has made it.
     ///
     /// # Errors
     /// [`KernelError::List`] when a listing fails.
-    pub async fn list_inner(&self) -> Result<Inner, KernelError> {
+    pub async fn list_inner(&self, owner: &str) -> Result<Inner, KernelError> {
         let found = self.list_links().await?;
-        let mut inner = Inner { is_ours: self.is_marked().await?, ..Inner::default() };
+        let mut inner = Inner { is_ours: self.is_marked_by(owner).await?, ..Inner::default() };
         let mut addresses: BTreeMap<u32, BTreeSet<IpNet>> = BTreeMap::new();
         for message in self.list_all_address_messages().await? {
             // Those that the kernel has made of MAC addresses (RFC 4862) come and go with the link.
@@ -78,15 +78,15 @@ impl Kernel {
         Ok(self.list_links().await?.into_values().map(|link| link.name).collect())
     }
 
-    /// Sets `lo` up in a new namespace, and marks the namespace as Overlane's.
+    /// Sets `lo` up in a new namespace, and marks the namespace as Overlane's and `owner`'s: several agents may share a machine.
     ///
     /// # Errors
     /// [`KernelError::Request`] when the kernel refuses.
-    pub async fn mark_namespace(&self) -> Result<(), KernelError> {
+    pub async fn mark_namespace(&self, owner: &str) -> Result<(), KernelError> {
         let mut message = named(LOOPBACK);
         message.header.flags = LinkFlags::Up;
         message.header.change_mask = LinkFlags::Up;
-        message.attributes.push(LinkAttribute::IfAlias(MARK.to_owned()));
+        message.attributes.push(LinkAttribute::IfAlias(mark(owner)));
         let result = self.change(RouteNetlinkMessage::SetLink(message), 0).await;
         result.map_err(KernelError::request("setting up", LOOPBACK))
     }
@@ -231,11 +231,12 @@ impl Kernel {
         Ok(())
     }
 
-    async fn is_marked(&self) -> Result<bool, KernelError> {
+    async fn is_marked_by(&self, owner: &str) -> Result<bool, KernelError> {
         let get = RouteNetlinkMessage::GetLink(named(LOOPBACK));
         let answers =
             self.request(get, rtnetlink::packet_core::NLM_F_REQUEST).await.map_err(KernelError::list("lo"))?;
-        let is_mark = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::IfAlias(alias) if alias == MARK);
+        let mark = mark(owner);
+        let is_mark = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::IfAlias(alias) if *alias == mark);
         Ok(answers.iter().any(|answer| match answer {
             RouteNetlinkMessage::NewLink(message) => message.attributes.iter().any(is_mark),
             _ => false,
@@ -275,6 +276,15 @@ impl Kernel {
         message.attributes.extend(attributes);
         self.change(RouteNetlinkMessage::SetLink(message), 0).await
     }
+}
+
+/// As long as an alias may be (`IFALIASZ` without its zero byte).
+const ALIAS_LEN_MAX: usize = 255;
+
+fn mark(owner: &str) -> String {
+    let mut mark = format!("{MARK} {owner}");
+    mark.truncate(mark.floor_char_boundary(ALIAS_LEN_MAX));
+    mark
 }
 
 fn named(name: &str) -> LinkMessage {

@@ -186,9 +186,10 @@ impl Manager {
                 found.files.insert(file, text);
             }
         }
+        let owner = self.state_path.to_string_lossy();
         for (name, room) in &mut self.rooms {
             let spec = wanted.namespaces.get(name);
-            let observed = room.observe(spec).await.with_context(|| format!("looking at {name}"))?;
+            let observed = room.observe(spec, &owner).await.with_context(|| format!("looking at {name}"))?;
             if observed.is_ours || spec.is_some() {
                 found.namespaces.insert(name.clone(), observed);
             }
@@ -329,7 +330,7 @@ impl Manager {
 
     async fn create_namespace(&mut self, name: &str) -> anyhow::Result<()> {
         let room = Room::enter(Namespace::create(name)?, &self.changes.0)?;
-        room.kernel.mark_namespace().await?;
+        room.kernel.mark_namespace(&self.state_path.to_string_lossy()).await?;
         self.rooms.insert(name.to_owned(), room);
         Ok(())
     }

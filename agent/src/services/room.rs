@@ -51,14 +51,18 @@ impl Room {
     }
 
     /// What is in it, as far as it matters for what is wanted.
-    pub(super) async fn observe(&mut self, wanted: Option<&NamespaceSpec>) -> anyhow::Result<ObservedNamespace> {
+    pub(super) async fn observe(
+        &mut self,
+        wanted: Option<&NamespaceSpec>,
+        owner: &str,
+    ) -> anyhow::Result<ObservedNamespace> {
         let parameters: BTreeSet<&String> = wanted.iter().flat_map(|wanted| wanted.sysctls.keys()).collect();
         if let Some(observed) = &self.observed
             && observed.sysctls.keys().collect::<BTreeSet<_>>() == parameters
         {
             return Ok(observed.clone());
         }
-        let inner = self.kernel.list_inner().await?;
+        let inner = self.kernel.list_inner(owner).await?;
         let read = || -> anyhow::Result<(BTreeMap<String, String>, Option<String>)> {
             let sysctls = parameters.iter().filter_map(|name| Some(((*name).clone(), parameter(name)?))).collect();
             Ok((sysctls, ruleset::fingerprint().context("looking at nf_tables")?))
