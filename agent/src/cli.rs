@@ -8,7 +8,9 @@ use overlane_core::problem::Problems;
 use crate::{
     config_check, detach,
     files::{self, Loaded},
-    run, show, verify,
+    run,
+    services::metadata,
+    show, verify,
 };
 
 /// The log file in a `--log-dir`.
@@ -97,6 +99,15 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Serve metadata to machines, as the agent describes it in a file.
+    ///
+    /// The agent starts this process by itself, and it goes on without the agent.
+    #[command(hide = true)]
+    Metadata {
+        /// Where to listen, and who may ask: JSON, read again whenever it changes.
+        #[arg(long, value_name = "FILE")]
+        state: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -200,6 +211,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let view = show::View::observe_anyway(&files.load()?)?;
             show::show(subject, &show::Selection { port, address }, &view, output.output, &mut io::stdout().lock())
         }
+        Command::Metadata { state } => metadata::serve(&state),
         Command::Config(ConfigCommand::Check(files)) => config_check::check(&files.load()?, &mut io::stdout().lock()),
     }
 }

@@ -12,6 +12,7 @@ mod host_life;
 mod interop;
 mod iptables;
 mod lifecycle;
+mod metadata;
 mod multicast;
 mod offload;
 mod physical;

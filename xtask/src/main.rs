@@ -3,8 +3,10 @@
 
 mod compiler;
 mod ebpf;
+mod guest;
 mod lint;
 mod neutron;
+mod packages;
 mod progress;
 mod setup;
 mod test;
@@ -50,7 +52,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         options: Vec<String>,
     },
-    /// Check format, lints and tests; the tiers `datapath`, `lab` and `neutron` need root.
+    /// Check format, lints and tests; the tiers `datapath`, `lab`, `guest` and `neutron` need root.
     Test {
         /// Only this tier.
         #[arg(value_enum)]
@@ -79,7 +81,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Demo { options } => run_built(&workspace, "overlane-demo", &options, None),
         Command::Bench { options } => {
             let wants_neutron = options.iter().any(|option| option == "neutron");
-            let root = wants_neutron.then(|| neutron::require(&workspace)).transpose()?;
+            let root = wants_neutron.then(|| neutron::prepare(&workspace)?.require(neutron::WHOSE)).transpose()?;
             run_built(&workspace, "overlane-bench", &options, root.as_deref())
         }
         Command::Test { tier, filter } => test::run(&workspace, tier, filter.as_deref()),

@@ -41,9 +41,10 @@ struct Tool {
     why: &'static str,
 }
 
-const RUN_TOOLS: [Tool; 10] = [
+const RUN_TOOLS: [Tool; 11] = [
     Tool { program: "ip", package: "iproute2", why: "the demo and the lab lay out hosts and machines with it" },
     Tool { program: "nsenter", package: "util-linux", why: "programs are started inside hosts and machines" },
+    Tool { program: "curl", package: "curl", why: "machines fetch their metadata" },
     Tool { program: "ping", package: "iputils-ping", why: "machines ping each other" },
     Tool { program: "iperf3", package: "iperf3", why: "machines measure their throughput" },
     Tool { program: "ethtool", package: "ethtool", why: "offloads are switched on and off" },

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::{
-    ebpf, lint,
-    neutron::{self, Root},
+    ebpf, guest, lint, neutron,
+    packages::Root,
     setup::{self, Scope},
     workspace::{self, Workspace, is_root},
 };
@@ -27,12 +27,23 @@ pub(crate) enum Tier {
     Datapath,
     /// Hosts as network namespaces, real agents, real packets; needs root.
     Lab,
+    /// A kernel of its own behind a tap, in QEMU; needs root, and Debian's packages.
+    Guest,
     /// A real Neutron with its own agents, in namespaces; needs root, and Debian's packages.
     Neutron,
 }
 
 impl Tier {
-    const ALL: [Self; 5] = [Self::Lint, Self::Unit, Self::Datapath, Self::Lab, Self::Neutron];
+    const ALL: [Self; 6] = [Self::Lint, Self::Unit, Self::Datapath, Self::Lab, Self::Guest, Self::Neutron];
+
+    /// The root of Debian packages that it needs: whose they are, the variable that tells the tests where, and how to make it.
+    fn root(self) -> Option<(&'static str, &'static str, fn(&Workspace) -> Result<Root>)> {
+        match self {
+            Self::Guest => Some((guest::WHOSE, guest::ROOT_VARIABLE, guest::prepare)),
+            Self::Neutron => Some((neutron::WHOSE, neutron::ROOT_VARIABLE, neutron::prepare)),
+            Self::Lint | Self::Unit | Self::Datapath | Self::Lab => None,
+        }
+    }
 }
 
 /// How many tests there were.
@@ -49,7 +60,7 @@ pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str
     if tiers.iter().any(is_privileged) {
         if !is_root()? {
             bail!(
-                "the tiers datapath, lab and neutron need root; without it there are: cargo xtask test lint, cargo xtask test unit"
+                "the tiers datapath, lab, guest and neutron need root; without it there are: cargo xtask test lint, cargo xtask test unit"
             );
         }
         setup::run(workspace, &Scope::ALL)?;
@@ -61,7 +72,7 @@ pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str
         )?;
     }
     let mut total = Count::default();
-    let mut skipped = None;
+    let mut skipped = Vec::new();
     for tier in tiers {
         eprintln!("== {tier} ==");
         if tier == Tier::Lint {
@@ -69,14 +80,14 @@ pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str
             continue;
         }
         let mut tests = command(workspace, tier, filter);
-        if tier == Tier::Neutron {
-            match neutron::prepare(workspace)? {
-                Root::Ready(root) => tests.env(neutron::ROOT_VARIABLE, root),
+        if let Some((whose, variable, prepare)) = tier.root() {
+            match prepare(workspace)? {
+                Root::Ready(root) => tests.env(variable, root),
                 Root::Unavailable(reason) if only.is_none() && env::var_os("CI").is_none() => {
-                    skipped = Some(reason);
+                    skipped.push(format!("the tier {tier}, as {whose} packages cannot be had: {reason}"));
                     continue;
                 }
-                Root::Unavailable(reason) => bail!("Neutron's packages cannot be had: {reason}"),
+                unavailable => tests.env(variable, unavailable.require(whose)?),
             };
         }
         let count = run_tests(&mut tests)?;
@@ -86,8 +97,8 @@ pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str
         total.passed += count.passed;
         total.failed += count.failed;
     }
-    if let Some(reason) = skipped {
-        println!("NOT RUN: the tier neutron, as Neutron's packages cannot be had: {reason}");
+    for tier in skipped {
+        println!("NOT RUN: {tier}");
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     if total.failed > 0 {
@@ -102,6 +113,7 @@ fn command(workspace: &Workspace, tier: Tier, filter: Option<&str>) -> Command {
         Tier::Lint | Tier::Unit => [].as_slice(),
         Tier::Datapath => &["--package", "overlane-tests", "--test", "datapath"],
         Tier::Lab => &["--package", "overlane-tests", "--test", "lab"],
+        Tier::Guest => &["--package", "overlane-tests", "--test", "guest"],
         Tier::Neutron => &["--package", "overlane-tests", "--test", "neutron"],
     });
     command
@@ -150,6 +162,7 @@ impl fmt::Display for Tier {
             Self::Unit => "unit",
             Self::Datapath => "datapath",
             Self::Lab => "lab",
+            Self::Guest => "guest",
             Self::Neutron => "neutron",
         })
     }

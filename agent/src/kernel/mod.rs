@@ -11,6 +11,7 @@ mod link;
 mod monitor;
 mod namespace;
 mod nftables;
+pub mod offload;
 mod path;
 mod qdisc;
 mod sysctl;

@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File, Permissions},
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -15,10 +17,10 @@ use overlane_core::{
 };
 use tokio::sync::mpsc;
 
-use super::{process::Processes, room::Room, ruleset};
+use super::{dnsmasq, process::Processes, room::Room, ruleset};
 use crate::{
     folder_watch::FolderWatch,
-    kernel::{Kernel, Monitor, NAMESPACES, Namespace},
+    kernel::{Kernel, Monitor, NAMESPACES, Namespace, offload},
 };
 
 /// What is found changed calls for another plan; more than so many mean that something fights back.
@@ -155,7 +157,7 @@ impl Manager {
         self.rooms.values_mut().for_each(Room::has_changed);
         let files = plan::files(wanted);
         self.files = files
-            .into_iter()
+            .into_keys()
             .filter_map(|file| Some((fs::read_to_string(&file).ok()?, file)))
             .map(|(text, file)| (file, text))
             .collect();
@@ -169,8 +171,9 @@ impl Manager {
             stray_folders: self.stray_folders(wanted),
             ..ObservedServices::default()
         };
-        for file in plan::files(wanted) {
-            let text = self.files.get(&file).cloned().or_else(|| fs::read_to_string(&file).ok());
+        for (file, is_the_programs) in plan::files(wanted) {
+            let known = self.files.get(&file).filter(|_| !is_the_programs).cloned();
+            let text = known.or_else(|| fs::read_to_string(&file).ok());
             if let Some(text) = text {
                 self.files.insert(file.clone(), text.clone());
                 found.files.insert(file, text);
@@ -262,7 +265,7 @@ impl Manager {
                 self.rooms.remove(name);
                 return Namespace::delete(name).context("the kernel refuses");
             }
-            Action::WriteFile { path, text } => return self.write(path, text),
+            Action::WriteFile { path, text, is_secret } => return self.write(path, text, *is_secret),
             Action::RemoveFolder { folder } => {
                 return fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()));
             }
@@ -277,7 +280,13 @@ impl Manager {
         let room = namespace.and_then(|name| self.rooms.get(name)).context("the namespace is gone")?;
         match step {
             Action::SetParameter { name, value } => room.set_parameter(name, value)?,
-            Action::CreateLink { name, spec } => self.kernel.create_inner(&room.namespace, name, spec).await?,
+            Action::CreateLink { name, spec } => {
+                self.kernel.create_inner(&room.namespace, name, spec).await?;
+                if spec.finishes_checksums {
+                    room.namespace.inside(|| offload::finish_checksums(name))?.context("switching off an offload")?;
+                }
+            }
+            Action::ReleaseLeases { from, leases } => return dnsmasq::release(&room.namespace, from, leases).await,
             Action::DeleteLink { name } => room.kernel.delete_inner(name).await?,
             Action::SetUp { name } => room.kernel.set_inner_up(name).await?,
             Action::SetMtu { name, tap, mtu } => {
@@ -307,11 +316,16 @@ impl Manager {
     }
 
     /// Writes a file in one step, so that its reader never sees half of it.
-    fn write(&mut self, path: &Path, text: &str) -> anyhow::Result<()> {
+    fn write(&mut self, path: &Path, text: &str, is_secret: bool) -> anyhow::Result<()> {
         let folder = path.parent().context("a file without a folder")?;
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let partial = path.with_extension("partial");
-        fs::write(&partial, text).with_context(|| format!("writing {}", partial.display()))?;
+        // Programs give their privileges up, and must be able to read what is no secret whatever the umask is.
+        let mode = if is_secret { 0o600 } else { 0o644 };
+        let mut file = File::create(&partial).with_context(|| format!("creating {}", partial.display()))?;
+        file.set_permissions(Permissions::from_mode(mode))
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .with_context(|| format!("writing {}", partial.display()))?;
         fs::rename(&partial, path).with_context(|| format!("replacing {}", path.display()))?;
         self.files.insert(path.to_owned(), text.to_owned());
         Ok(())

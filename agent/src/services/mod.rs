@@ -4,7 +4,9 @@
 //! They have a thread of their own: it enters namespaces, waits for programs, and never keeps a tap waiting. What it has started
 //! goes on when the agent ends, and is found again by the next one.
 
+mod dnsmasq;
 mod manager;
+pub mod metadata;
 mod process;
 mod room;
 mod ruleset;

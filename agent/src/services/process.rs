@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     fs::{self, File},
     io,
     os::fd::{AsFd as _, OwnedFd},
@@ -12,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use overlane_core::services::{ObservedProcess, ProcessName, ProcessSpec};
+use overlane_core::services::{OWN_PROGRAM, ObservedProcess, ProcessName, ProcessSpec, dhcp};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -20,6 +21,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::dnsmasq;
 use crate::kernel::Namespace;
 
 /// The mark: the name, the fingerprint and whose it is, separated by line ends.
@@ -120,11 +122,20 @@ impl Processes {
         let log = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         let errors = log.try_clone().context("sharing a log")?;
         let mark = format!("{}\n{}\n{fingerprint}\n{}", name.program, name.of, self.owner.display());
-        let mut command = Command::new(&spec.program);
+        let program = match spec.program.as_str() {
+            OWN_PROGRAM => env::current_exe().context("finding this program")?,
+            other => other.into(),
+        };
+        let mut command = Command::new(program);
         // Away from the terminal's Ctrl-C.
         command.args(&spec.args).env(MARK, mark).current_dir(&spec.folder).process_group(0);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
-        let mut spawn = || command.spawn();
+        let mut spawn = || {
+            if spec.program == dhcp::PROGRAM {
+                dnsmasq::check()?;
+            }
+            command.spawn()
+        };
         let spawned = match namespace {
             Some(namespace) => namespace.inside(spawn).with_context(|| format!("entering {}", namespace.name()))?,
             None => spawn(),

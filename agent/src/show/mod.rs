@@ -3,6 +3,7 @@
 
 mod agent;
 mod counters;
+mod dhcp;
 mod ports;
 mod security;
 mod services;
@@ -41,6 +42,8 @@ pub enum Subject {
     Rules,
     /// The connection table.
     Flows,
+    /// The DHCP servers of this host: where they are, and how many addresses they keep and have given out.
+    Dhcp,
     /// The agent: whether it runs, which lanes it may use, what it has repaired, and what it fails to do.
     Agent,
 }
@@ -84,6 +87,7 @@ pub fn show(
         Subject::Counters => table::print(&counters::counters(view), format, out),
         Subject::Rules => table::print(&security::rules(view, selection, &view.rule_hits()?), format, out),
         Subject::Flows => table::print(&security::flows(view, selection, &view.flows()?), format, out),
+        Subject::Dhcp => table::print(&dhcp::dhcp(view), format, out),
         Subject::Agent => table::print(&agent::agent(view), format, out),
     }
 }

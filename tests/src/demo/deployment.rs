@@ -232,23 +232,14 @@ fn describe(lab: &Lab) -> Topology {
     topology.networks = vec![external, tenant(APPNET, "appnet", 10), tenant(APPNET2, "appnet2", 25)];
     let subnets = [&["10.62.227.0/24", "10.62.228.0/24"][..], &["11.0.0.0/24", "10.0.0.0/24"], &["20.0.0.0/24"]];
     for (network, subnets) in topology.networks.iter_mut().zip(subnets) {
-        network.subnets = subnets.iter().map(|cidr| Subnet { cidr: (*cidr).to_owned() }).collect();
+        network.subnets = subnets.iter().map(|cidr| Subnet::of(cidr)).collect();
     }
     topology.ports = MACHINES.iter().chain(&ROUTER_PORTS).chain([&PROBE_PORT]).map(port).collect();
     topology
 }
 
 fn network(id: &str, name: &str, network_type: &str) -> Network {
-    Network {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        network_type: network_type.to_owned(),
-        physical_network: None,
-        segmentation_id: None,
-        mtu: None,
-        qos_policy_id: None,
-        subnets: Vec::new(),
-    }
+    Network { id: id.to_owned(), name: name.to_owned(), network_type: network_type.to_owned(), ..Network::default() }
 }
 
 fn port(spec: &PortSpec) -> Port {
@@ -259,10 +250,7 @@ fn port(spec: &PortSpec) -> Port {
         mac_address: spec.mac.to_owned(),
         fixed_ips: vec![spec.address.to_owned()],
         device_owner: spec.owner.to_owned(),
-        port_security_enabled: None,
-        security_groups: None,
-        qos_policy_id: None,
-        allowed_address_pairs: Vec::new(),
+        ..Port::default()
     }
 }
 

@@ -3,6 +3,7 @@
 mod dhcp;
 mod flows;
 mod mappings;
+mod metadata;
 mod multicast;
 mod neutron;
 mod physical;

@@ -3,7 +3,9 @@
 use std::{fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
-    config::{ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig, dhcp, neutron, qos, transport},
+    config::{
+        ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig, dhcp, metadata, neutron, qos, transport,
+    },
     oslo_ini::{Entry, Settings},
     problem::{Problem, Problems},
 };
@@ -15,8 +17,9 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf/overlane";
 
 /// Every option that is used. What else a file says is ignored, except in Overlane's own section.
-const KNOWN: [(&str, &[&str]); 10] = [
+const KNOWN: [(&str, &[&str]); 11] = [
     ("DEFAULT", &["host", "debug", "rpc_resources_processing_step", "service_plugins"]),
+    ("DEFAULT", metadata::OPTIONS),
     ("DEFAULT", transport::DEFAULT_OPTIONS),
     ("DEFAULT", dhcp::OPTIONS),
     ("oslo_messaging_rabbit", transport::RABBIT_OPTIONS),

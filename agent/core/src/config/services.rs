@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{dhcp::DhcpConfig, read::Reader};
+use crate::services::metadata::Upstream;
 
 /// Where they keep their files by default.
 const DEFAULT_STATE_PATH: &str = "/var/lib/overlane";
@@ -14,6 +15,8 @@ pub struct ServiceConfig {
     pub state_path: PathBuf,
     /// How DHCP servers are set up.
     pub dhcp: DhcpConfig,
+    /// Nova's metadata service, where it answers instead of ours (`[DEFAULT] nova_metadata_host`).
+    pub nova_metadata: Option<Upstream>,
 }
 
 impl Reader<'_> {
@@ -24,12 +27,12 @@ impl Reader<'_> {
         if !state_path.is_absolute() {
             self.problem("overlane", "state_path", "must be an absolute path");
         }
-        ServiceConfig { state_path, dhcp: self.dhcp() }
+        ServiceConfig { state_path, dhcp: self.dhcp(), nova_metadata: self.nova_metadata() }
     }
 }
 
 impl Default for ServiceConfig {
     fn default() -> Self {
-        Self { state_path: DEFAULT_STATE_PATH.into(), dhcp: DhcpConfig::default() }
+        Self { state_path: DEFAULT_STATE_PATH.into(), dhcp: DhcpConfig::default(), nova_metadata: None }
     }
 }

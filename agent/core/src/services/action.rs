@@ -85,6 +85,8 @@ pub enum ServiceAction {
         path: PathBuf,
         /// What.
         text: String,
+        /// Whether nobody else may read it.
+        is_secret: bool,
     },
     /// Start a program.
     Start {

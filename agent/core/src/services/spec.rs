@@ -9,6 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::Translations;
 use crate::model::{Mac, PortId};
 
 /// The namespaces that a host should have, and the programs that serve all of them.
@@ -86,13 +87,15 @@ pub struct NextHop {
     pub link: String,
 }
 
-/// A table of nf_tables. It is replaced whole, in one transaction, when it is another one.
+/// A table of nf_tables of the family `inet`. It is replaced whole, in one transaction, when it is another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
     /// The name of the table.
     pub table: String,
     /// What `nft --json` reads: the objects that make the table and all that is in it.
     pub json: String,
+    /// What the table comes to: connections whose addresses are translated in another way are cut.
+    pub translations: Translations,
 }
 
 /// What a program is to whom, unique on the host: it is written into its environment, by which it is found again.
@@ -104,10 +107,13 @@ pub struct ProcessName {
     pub of: String,
 }
 
+/// The program that the agent is, in another role: of the same version.
+pub const OWN_PROGRAM: &str = "overlane";
+
 /// A program that must be running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
-    /// The program, to be found in `PATH`, or a path.
+    /// The program, to be found in `PATH`, or a path; [`OWN_PROGRAM`] is this one.
     pub program: String,
     /// Its arguments.
     pub args: Vec<String>,
@@ -124,6 +130,8 @@ pub struct FileSpec {
     pub text: String,
     /// What another text means for the program.
     pub on_change: OnChange,
+    /// Whether nobody else may read it.
+    pub is_secret: bool,
 }
 
 /// What another text of a file means for the program that reads it.
@@ -149,6 +157,9 @@ impl ProcessSpec {
             sha.update(&[0]);
         };
         add(&self.program);
+        if self.program == OWN_PROGRAM {
+            add(env!("CARGO_PKG_VERSION"));
+        }
         self.args.iter().for_each(|arg| add(arg));
         for (name, file) in self.files.iter().filter(|(_, file)| file.on_change == OnChange::Restart) {
             add(name);

@@ -16,12 +16,12 @@ pub(super) const LEASES: &str = "leases";
 
 impl Server<'_> {
     pub(super) fn files(&self) -> [(&'static str, FileSpec); 4] {
-        let reloaded = |text| FileSpec { text, on_change: OnChange::Reload };
+        let reloaded = |text| FileSpec { text, on_change: OnChange::Reload, is_secret: false };
         [
             (HOST, reloaded(self.host_file())),
             (ADDN_HOSTS, reloaded(self.addn_hosts_file())),
             (OPTS, reloaded(self.opts_file())),
-            (LEASES, FileSpec { text: self.first_leases(), on_change: OnChange::Keep }),
+            (LEASES, FileSpec { text: self.first_leases(), on_change: OnChange::Keep, is_secret: false }),
         ]
     }
 
