@@ -17,7 +17,13 @@ use overlane_core::{
 };
 use tokio::sync::mpsc;
 
-use super::{dnsmasq, process::Processes, room::Room, ruleset};
+use super::{
+    announce::{Announcement, announce},
+    dnsmasq,
+    process::Processes,
+    room::Room,
+    ruleset,
+};
 use crate::{
     folder_watch::FolderWatch,
     kernel::{Kernel, Monitor, NAMESPACES, Namespace, offload},
@@ -61,6 +67,8 @@ pub(super) struct Manager {
     files: BTreeMap<PathBuf, String>,
     /// Namespaces in which a step has failed; `None` stands for the host's own.
     failed: BTreeMap<Option<String>, Failed>,
+    /// Addresses that have come in the namespace where steps are being taken.
+    announcements: Vec<Announcement>,
     said: BTreeSet<String>,
     was_settled: bool,
 }
@@ -75,7 +83,7 @@ impl Manager {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let (kernel, monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
         let state_path = config.services.state_path.clone();
-        let processes = Processes::of(&state_path);
+        let processes = Processes::of(&state_path)?;
         Ok(Self {
             state_path,
             kernel,
@@ -87,6 +95,7 @@ impl Manager {
             processes,
             files: BTreeMap::new(),
             failed: BTreeMap::new(),
+            announcements: Vec::new(),
             said: BTreeSet::new(),
             was_settled: false,
         })
@@ -227,6 +236,21 @@ impl Manager {
 
     /// Takes the steps in one namespace until one fails, and says whether any was taken.
     async fn take(&mut self, namespace: Option<&str>, steps: &[Action]) -> bool {
+        let has_taken = self.take_all(namespace, steps).await;
+        self.announce(namespace);
+        has_taken
+    }
+
+    /// Tells the neighbours of what they should know of a namespace, once it is ready for what they send.
+    fn announce(&mut self, namespace: Option<&str>) {
+        let announcements = std::mem::take(&mut self.announcements);
+        let room = namespace.and_then(|name| self.rooms.get(name)).filter(|_| !announcements.is_empty());
+        if let Some(Err(error)) = room.map(|room| announce(&room.namespace, &announcements)) {
+            tracing::warn!(namespace, error = format!("{error:#}"), "the neighbours are not told of new addresses");
+        }
+    }
+
+    async fn take_all(&mut self, namespace: Option<&str>, steps: &[Action]) -> bool {
         let (key, now) = (namespace.map(str::to_owned), Instant::now());
         if self.failed.get(&key).is_some_and(|failed| failed.next_try > now) {
             return false;
@@ -293,8 +317,11 @@ impl Manager {
                 self.kernel.set_inner_mtu(tap, *mtu).await?;
                 room.kernel.set_inner_mtu(name, *mtu).await?;
             }
-            Action::AddAddress { link, address, .. } => {
+            Action::AddAddress { link, address, announce } => {
                 room.kernel.change_inner_address(link, *address, true).await?;
+                if *announce {
+                    self.announcements.push(Announcement { link: link.clone(), address: address.addr() });
+                }
             }
             Action::DeleteAddress { link, address } => room.kernel.change_inner_address(link, *address, false).await?,
             Action::SetRoute { destination, route } => {

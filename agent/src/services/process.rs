@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io,
     os::fd::{AsFd as _, OwnedFd},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -38,8 +38,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The programs of one agent.
 pub(super) struct Processes {
-    /// Whose they are: several agents may share a machine.
-    owner: PathBuf,
+    /// Whose they are: several agents may share a machine, each in a network namespace of its own.
+    owner: String,
     running: BTreeMap<u32, Running>,
     ends: (mpsc::UnboundedSender<u32>, mpsc::UnboundedReceiver<u32>),
     deaths: BTreeMap<ProcessName, Death>,
@@ -64,13 +64,16 @@ struct Death {
 }
 
 impl Processes {
-    pub(super) fn of(owner: &Path) -> Self {
-        Self {
-            owner: owner.to_owned(),
+    /// Those of the agent with this `state_path` in the network namespace that the calling thread is in.
+    pub(super) fn of(state_path: &Path) -> anyhow::Result<Self> {
+        let network =
+            fs::metadata("/proc/thread-self/ns/net").context("finding out which network namespace this is")?;
+        Ok(Self {
+            owner: format!("{} {}", network.ino(), state_path.display()),
             running: BTreeMap::new(),
             ends: mpsc::unbounded_channel(),
             deaths: BTreeMap::new(),
-        }
+        })
     }
 
     /// Looks for programs that an earlier agent has started.
@@ -121,7 +124,7 @@ impl Processes {
         let log = spec.folder.join(LOG);
         let log = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         let errors = log.try_clone().context("sharing a log")?;
-        let mark = format!("{}\n{}\n{fingerprint}\n{}", name.program, name.of, self.owner.display());
+        let mark = format!("{}\n{}\n{fingerprint}\n{}", name.program, name.of, self.owner);
         let program = match spec.program.as_str() {
             OWN_PROGRAM => env::current_exe().context("finding this program")?,
             other => other.into(),
@@ -227,7 +230,7 @@ impl Processes {
         let mut parts = mark.splitn(4, '\n');
         let (program, of, fingerprint, owner) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let name = ProcessName { program: program.to_owned(), of: of.to_owned() };
-        (Path::new(owner) == self.owner).then(|| (name, fingerprint.to_owned()))
+        (owner == self.owner).then(|| (name, fingerprint.to_owned()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hosts as network namespaces on a common underlay, with real agents and machines.
 
 mod agent;
+mod dhcp_client;
 mod host;
 mod libvirt;
 pub mod linux_bridge;
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 
 pub use agent::{Agent, Lanes, overlane_binary};
+pub use dhcp_client::Lease;
 pub use host::{Host, Machine};
 pub use libvirt::connect_as_libvirt_does;
 pub use namespace::Namespace;

@@ -6,6 +6,7 @@
 //! other plan, [`crate::plan::plan`], as any tap is.
 
 mod action;
+mod announcement;
 pub mod dhcp;
 pub mod metadata;
 mod observed;
@@ -18,11 +19,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::{config::Config, topology::Topology};
 
 pub use action::ServiceAction;
+pub use announcement::announcement;
 pub use observed::{ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices};
-pub use router::{Connection, Gateway, Translations};
+pub use router::{Connection, Gateway, ROUTER_TABLE, Translations};
 pub use spec::{
     FileSpec, LinkSpec, NamespaceSpec, NextHop, OWN_PROGRAM, OnChange, ProcessName, ProcessSpec, Reservations,
-    RouteSpec, Ruleset, Services,
+    RouteSpec, Ruleset, Services, fingerprint_of,
 };
 
 /// Where machines find the metadata service.

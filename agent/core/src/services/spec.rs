@@ -172,10 +172,18 @@ impl ProcessSpec {
 impl Ruleset {
     /// By which the table that the kernel has is recognised.
     pub fn fingerprint(&self) -> String {
-        let mut sha = sha1_smol::Sha1::new();
-        sha.update(self.json.as_bytes());
-        short(&sha)
+        fingerprint_of([self.json.as_bytes()])
     }
+}
+
+/// A short hash of several pieces of something, in order.
+pub fn fingerprint_of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut sha = sha1_smol::Sha1::new();
+    for piece in pieces {
+        sha.update(&(piece.len() as u64).to_be_bytes());
+        sha.update(piece);
+    }
+    short(&sha)
 }
 
 /// As much of a hash as tells one version of something from the next.

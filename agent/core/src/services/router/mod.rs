@@ -21,6 +21,7 @@ use crate::{
     topology::{Joins, Router, Topology},
 };
 use interface::Interface;
+pub use ruleset::TABLE as ROUTER_TABLE;
 use translations::of_routers;
 pub use translations::{Connection, Gateway, Translations};
 

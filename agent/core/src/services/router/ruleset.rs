@@ -15,7 +15,7 @@ use super::{super::Ruleset, Gateway, METADATA_IPV4, METADATA_IPV6, Translations}
 use crate::topology::ForwardedProtocol;
 
 /// The table's name, in the `inet` family.
-pub(crate) const TABLE: &str = "overlane";
+pub const TABLE: &str = "overlane";
 /// Maps of floating IPs: to the addresses of machines, and back.
 const FLOATING: &str = "floating";
 const FIXED: &str = "fixed";
