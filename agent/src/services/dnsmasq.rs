@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{Ipv4Addr, SocketAddrV6, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket},
     process::Command,
     time::Duration,
 };
@@ -16,7 +16,7 @@ use overlane_core::services::{
     Reservations,
     dhcp::{
         self,
-        leases::{DHCP_SERVER_PORT, DHCPV6_SERVER_PORT, DHCPV6_SERVERS, Lease, Leases},
+        leases::{DHCP_SERVER_PORT, DHCPV6_CLIENT_PORT, DHCPV6_SERVER_PORT, DHCPV6_SERVERS, Lease, Leases},
     },
 };
 
@@ -70,7 +70,7 @@ fn send(from: &Reservations, leases: &[Lease], server_id: &[u8]) -> io::Result<(
                 }
             }
             Lease::V6 { .. } => {
-                let socket = by_link(UdpSocket::bind("[::]:0")?)?;
+                let socket = by_link(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, DHCPV6_CLIENT_PORT))?)?;
                 let servers =
                     SocketAddrV6::new(DHCPV6_SERVERS, DHCPV6_SERVER_PORT, 0, if_nametoindex(from.link.as_str())?);
                 socket.send_to(&lease.release(Ipv4Addr::UNSPECIFIED, server_id), servers)?;
