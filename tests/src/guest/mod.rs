@@ -76,11 +76,11 @@ impl Guest {
     /// # Errors
     /// When the guest refuses one.
     pub fn configure(&self, port: &Port) -> Result<()> {
-        self.run("ip link set eth0 up")?;
+        // Nobody else has them: waiting for objections would only take time.
+        self.run("echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad; ip link set eth0 up")?;
         for address in &port.fixed_ips {
-            // Nobody else has them: waiting for objections would only take time.
-            let (prefix_len, option) = if address.contains(':') { (64, "nodad") } else { (24, "") };
-            self.run(&format!("ip address add {address}/{prefix_len} dev eth0 {option}"))?;
+            let prefix_len = if address.contains(':') { 64 } else { 24 };
+            self.run(&format!("ip address add {address}/{prefix_len} dev eth0"))?;
         }
         Ok(())
     }

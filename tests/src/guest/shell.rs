@@ -60,5 +60,6 @@ fn read_line(stream: &mut BufReader<UnixStream>) -> Result<String> {
     let mut line = String::new();
     let length = stream.read_line(&mut line).context("reading from the serial port")?;
     ensure!(length > 0, "the guest has ended");
-    Ok(line.trim().to_owned())
+    // The last word of an answer may be empty.
+    Ok(line.trim_end_matches('\n').to_owned())
 }

@@ -13,10 +13,10 @@ const DEFAULT_STATE_PATH: &str = "/var/lib/overlane";
 pub struct ServiceConfig {
     /// Where their files are (`[overlane] state_path`).
     pub state_path: PathBuf,
-    /// How DHCP servers are set up.
-    pub dhcp: DhcpConfig,
     /// Nova's metadata service, where it answers instead of ours (`[DEFAULT] nova_metadata_host`).
     pub nova_metadata: Option<Upstream>,
+    /// How DHCP servers are set up.
+    pub dhcp: DhcpConfig,
 }
 
 impl Reader<'_> {
@@ -27,12 +27,12 @@ impl Reader<'_> {
         if !state_path.is_absolute() {
             self.problem("overlane", "state_path", "must be an absolute path");
         }
-        ServiceConfig { state_path, dhcp: self.dhcp(), nova_metadata: self.nova_metadata() }
+        ServiceConfig { state_path, nova_metadata: self.nova_metadata(), dhcp: self.dhcp() }
     }
 }
 
 impl Default for ServiceConfig {
     fn default() -> Self {
-        Self { state_path: DEFAULT_STATE_PATH.into(), dhcp: DhcpConfig::default(), nova_metadata: None }
+        Self { state_path: DEFAULT_STATE_PATH.into(), nova_metadata: None, dhcp: DhcpConfig::default() }
     }
 }

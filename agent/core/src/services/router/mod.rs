@@ -71,6 +71,7 @@ fn namespace(
         links: interfaces.iter().map(|each| (each.link.clone(), link(topology, each, &translations))).collect(),
         routes: routes::of_router(router, interfaces),
         ruleset: Some(ruleset::ruleset(translations)),
+        reservations: None,
         processes: advertisements::process(topology, router, interfaces, config).into_iter().collect(),
         reservations: None,
     }
@@ -97,6 +98,7 @@ fn link(topology: &Topology, interface: &Interface<'_>, translations: &Translati
         mtu: topology.mtu_of(interface.network),
         addresses,
         announces: true,
+        finishes_checksums: false,
         has_moving_addresses: false,
         finishes_checksums: false,
     }
