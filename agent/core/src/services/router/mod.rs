@@ -73,7 +73,6 @@ fn namespace(
         ruleset: Some(ruleset::ruleset(translations)),
         reservations: None,
         processes: advertisements::process(topology, router, interfaces, config).into_iter().collect(),
-        reservations: None,
     }
 }
 
@@ -100,6 +99,5 @@ fn link(topology: &Topology, interface: &Interface<'_>, translations: &Translati
         announces: true,
         finishes_checksums: false,
         has_moving_addresses: false,
-        finishes_checksums: false,
     }
 }
