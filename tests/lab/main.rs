@@ -5,6 +5,7 @@ mod bad_input;
 mod compute_taps;
 mod connectivity;
 mod demo;
+mod dhcp;
 mod faults;
 mod full_maps;
 mod guard;

@@ -143,6 +143,17 @@ fn a_router_must_be_on_network_nodes_and_its_ports_with_it() {
 }
 
 #[test]
+fn a_router_is_on_one_network_node() {
+    let text = changed("hosts = [\"controller\"]", "hosts = [\"controller\", \"compute1\"]").replacen(
+        "local_ip = \"10.10.10.11\"",
+        "local_ip = \"10.10.10.11\"\nnetwork_node = true",
+        1,
+    );
+    let found = problems(&text);
+    assert!(found.iter().any(|problem| problem.contains("router router has several hosts")), "{found:#?}");
+}
+
+#[test]
 fn a_router_has_one_gateway() {
     let second = "\n[[ports]]\nid = \"e2222222-cd6e-4b1c-8a53-2b8a6f0f1c11\"\n\
                   network_id = \"96609bfa-0e22-4bb7-8dba-6ef532ea6076\"\ndevice_owner = \"network:router_gateway\"\n\

@@ -91,8 +91,8 @@ impl Kernel {
         result.map_err(KernelError::request("setting up", LOOPBACK))
     }
 
-    /// Makes a link in `namespace` and its tap in the namespace that this connection belongs to, and sets both up. Made-already is
-    /// success only when both ends are where they should be, which is for the next look to find out.
+    /// Makes a link in `namespace` and its tap in the namespace that this connection belongs to, and sets the tap up; the kernel cannot set
+    /// a link up that has no other end yet.
     ///
     /// # Errors
     /// [`KernelError::Request`] when the kernel refuses; above all because there is a tap of that name.
@@ -100,8 +100,6 @@ impl Kernel {
         let tap = spec.tap();
         let create = async || -> io::Result<()> {
             let mut inner = named(name);
-            inner.header.flags = LinkFlags::Up;
-            inner.header.change_mask = LinkFlags::Up;
             inner.attributes.extend([
                 LinkAttribute::Address(spec.mac.0.to_vec()),
                 LinkAttribute::Mtu(spec.mtu),

@@ -13,6 +13,7 @@ mod monitor;
 mod namespace;
 mod netfilter;
 mod nftables;
+pub mod offload;
 mod path;
 mod qdisc;
 mod sysctl;

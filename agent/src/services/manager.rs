@@ -19,13 +19,14 @@ use tokio::sync::mpsc;
 
 use super::{
     announce::{Announcement, announce},
+    dnsmasq,
     process::Processes,
     room::Room,
     ruleset,
 };
 use crate::{
     folder_watch::FolderWatch,
-    kernel::{Kernel, Monitor, NAMESPACES, Namespace},
+    kernel::{Kernel, Monitor, NAMESPACES, Namespace, offload},
 };
 
 /// What is found changed calls for another plan; more than so many mean that something fights back.
@@ -165,7 +166,7 @@ impl Manager {
         self.rooms.values_mut().for_each(Room::has_changed);
         let files = plan::files(wanted);
         self.files = files
-            .into_iter()
+            .into_keys()
             .filter_map(|file| Some((fs::read_to_string(&file).ok()?, file)))
             .map(|(text, file)| (file, text))
             .collect();
@@ -179,8 +180,9 @@ impl Manager {
             stray_folders: self.stray_folders(wanted),
             ..ObservedServices::default()
         };
-        for file in plan::files(wanted) {
-            let text = self.files.get(&file).cloned().or_else(|| fs::read_to_string(&file).ok());
+        for (file, is_the_programs) in plan::files(wanted) {
+            let known = self.files.get(&file).filter(|_| !is_the_programs).cloned();
+            let text = known.or_else(|| fs::read_to_string(&file).ok());
             if let Some(text) = text {
                 self.files.insert(file.clone(), text.clone());
                 found.files.insert(file, text);
@@ -303,7 +305,14 @@ impl Manager {
         let room = namespace.and_then(|name| self.rooms.get(name)).context("the namespace is gone")?;
         match step {
             Action::SetParameter { name, value } => room.set_parameter(name, value)?,
-            Action::CreateLink { name, spec } => self.kernel.create_inner(&room.namespace, name, spec).await?,
+            Action::CreateLink { name, spec } => {
+                self.kernel.create_inner(&room.namespace, name, spec).await?;
+                room.kernel.set_inner_up(name).await?;
+                if spec.finishes_checksums {
+                    room.namespace.inside(|| offload::finish_checksums(name))?.context("switching off an offload")?;
+                }
+            }
+            Action::ReleaseLeases { from, leases } => return dnsmasq::release(&room.namespace, from, leases).await,
             Action::DeleteLink { name } => room.kernel.delete_inner(name).await?,
             Action::SetUp { name } => room.kernel.set_inner_up(name).await?,
             Action::SetMtu { name, tap, mtu } => {

@@ -5,6 +5,7 @@
 //! goes on when the agent ends, and is found again by the next one.
 
 mod announce;
+mod dnsmasq;
 mod manager;
 pub mod metadata;
 mod process;

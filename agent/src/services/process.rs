@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use overlane_core::services::{OWN_PROGRAM, ObservedProcess, ProcessName, ProcessSpec};
+use overlane_core::services::{OWN_PROGRAM, ObservedProcess, ProcessName, ProcessSpec, dhcp};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -21,6 +21,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::dnsmasq;
 use crate::kernel::Namespace;
 
 /// The mark: the name, the fingerprint and whose it is, separated by line ends.
@@ -132,7 +133,12 @@ impl Processes {
         // Away from the terminal's Ctrl-C.
         command.args(&spec.args).env(MARK, mark).current_dir(&spec.folder).process_group(0);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
-        let mut spawn = || command.spawn();
+        let mut spawn = || {
+            if spec.program == dhcp::PROGRAM {
+                dnsmasq::check()?;
+            }
+            command.spawn()
+        };
         let spawned = match namespace {
             Some(namespace) => namespace.inside(spawn).with_context(|| format!("entering {}", namespace.name()))?,
             None => spawn(),

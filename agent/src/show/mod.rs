@@ -3,6 +3,7 @@
 
 mod agent;
 mod counters;
+mod dhcp;
 mod ports;
 mod routers;
 mod security;
@@ -46,6 +47,8 @@ pub enum Subject {
     Routers,
     /// The floating IPs and forwarded ports of its routers, and where they lead.
     FloatingIps,
+    /// The DHCP servers of this host: where they are, and how many addresses they keep and have given out.
+    Dhcp,
     /// The agent: whether it runs, which lanes it may use, what it has repaired, and what it fails to do.
     Agent,
 }
@@ -91,6 +94,7 @@ pub fn show(
         Subject::Flows => table::print(&security::flows(view, selection, &view.flows()?), format, out),
         Subject::Routers => table::print(&routers::routers(view), format, out),
         Subject::FloatingIps => table::print(&routers::floating_ips(view), format, out),
+        Subject::Dhcp => table::print(&dhcp::dhcp(view), format, out),
         Subject::Agent => table::print(&agent::agent(view), format, out),
     }
 }

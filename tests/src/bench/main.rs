@@ -9,6 +9,7 @@ mod frames;
 mod neutron;
 mod scale;
 mod security;
+mod services;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,8 @@ enum Subject {
     Neutron,
     /// Security groups: packets and connections a second next to iptables, a flood of SYNs, changes of rules.
     Security,
+    /// DHCP servers and routers.
+    Services,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -64,6 +67,14 @@ enum Part {
     Flood,
     /// `security`: changes of rules, groups and ports.
     Changes,
+    /// `services`: how long machines wait for their addresses.
+    Leases,
+    /// `services`: a hundred routers from a cold start.
+    Routers,
+    /// `services`: one floating IP more.
+    FloatingIp,
+    /// `services`: TCP through a router, next to the rules of Neutron's L3 agent.
+    RouterTcp,
 }
 
 impl Part {
@@ -72,6 +83,7 @@ impl Part {
             Subject::Control => &[Self::Host, Self::Scale, Self::Cloud],
             Subject::Neutron => &[Self::Taps, Self::Restarts],
             Subject::Security => &[Self::Rate, Self::Connections, Self::Sockets, Self::Flood, Self::Changes],
+            Subject::Services => &[Self::Leases, Self::Routers, Self::FloatingIp, Self::RouterTcp],
         }
     }
 
@@ -87,6 +99,10 @@ impl Part {
             Self::Sockets => security::measure_sockets(figures),
             Self::Flood => security::measure_flood(figures),
             Self::Changes => security::measure_changes(figures),
+            Self::Leases => services::measure_leases(figures),
+            Self::Routers => services::measure_routers(figures),
+            Self::FloatingIp => services::measure_floating_ip(figures),
+            Self::RouterTcp => services::measure_router_tcp(figures),
         }
     }
 }

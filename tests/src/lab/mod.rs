@@ -28,7 +28,7 @@ pub use libvirt::connect_as_libvirt_does;
 pub use namespace::Namespace;
 pub(crate) use namespace::execute;
 pub use pair::{BY_INTERFACE, HOSTS, Pair, expect_blocked, nothing_to_do};
-pub use plug::{Waiting, now, plug_times};
+pub use plug::{Waiting, first_answer, now, plug_times};
 pub use process::Process;
 pub use qos::{QosPolicy, QosRule};
 pub use routed::Routed;

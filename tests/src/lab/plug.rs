@@ -56,12 +56,18 @@ impl Waiting {
     /// When none came.
     pub fn first_answer(mut self) -> Result<f64> {
         self.ping.wait()?;
-        let output = self.ping.output()?;
-        let stamp = output.lines().find_map(|line| line.strip_prefix('[')?.split(']').next());
-        let seconds: f64 =
-            stamp.with_context(|| format!("no answer: {output}"))?.parse().context("ping's time stamp")?;
-        Ok(seconds * 1000.0)
+        first_answer(&self.ping.output()?)
     }
+}
+
+/// When the first answer came that `ping -D` has printed, in milliseconds of the system clock.
+///
+/// # Errors
+/// When none came.
+pub fn first_answer(output: &str) -> Result<f64> {
+    let stamp = output.lines().find_map(|line| line.strip_prefix('[')?.split(']').next());
+    let seconds: f64 = stamp.with_context(|| format!("no answer: {output}"))?.parse().context("ping's time stamp")?;
+    Ok(seconds * 1000.0)
 }
 
 /// Makes a port's tap appear and disappear `rounds` times, and returns how long each first answer took, in milliseconds.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices, OnChange, ProcessName,
-    ProcessSpec, Reservations, ServiceAction as Action, Services,
+    FileSpec, LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices, OnChange,
+    ProcessName, ProcessSpec, Reservations, ServiceAction as Action, Services,
 };
 
 /// What there is to do, and what only somebody else can do.
@@ -204,9 +204,13 @@ fn stop(name: &ProcessName, process: &ObservedProcess) -> Action {
     Action::Stop { name: name.clone(), pid: process.pid }
 }
 
-/// The files that are wanted: what has to be looked at.
-pub fn files(wanted: &Services) -> BTreeSet<PathBuf> {
+/// The files that are wanted, and whether each is its program's own to change: what has to be looked at.
+pub fn files(wanted: &Services) -> BTreeMap<PathBuf, bool> {
     let namespaces = wanted.namespaces.values().flat_map(|namespace| namespace.processes.values());
     let all = namespaces.chain(wanted.processes.values());
-    all.flat_map(|process| process.files.keys().map(|file| process.folder.join(file))).collect()
+    let of = |process: &ProcessSpec| {
+        let file = |(name, file): (&String, &FileSpec)| (process.folder.join(name), file.on_change == OnChange::Keep);
+        process.files.iter().map(file).collect::<Vec<_>>()
+    };
+    all.flat_map(of).collect()
 }

@@ -84,6 +84,10 @@ fn router(checker: &mut Checker<'_>, router: &Router) {
         );
         checker.problem(router.line, message);
     }
+    if router.hosts.len() > 1 {
+        let message = format!("router {} has several hosts: a router is on one network node", router.name);
+        checker.problem(router.line, message);
+    }
     let ports: Vec<&Port> = topology.ports_of(router.id).collect();
     for port in &ports {
         if let Some(host) = port.host.as_ref().filter(|host| router.hosts.len() != 1 || router.hosts[0] != **host) {

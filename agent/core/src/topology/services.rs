@@ -17,7 +17,7 @@ pub struct Router {
     pub id: RouterId,
     /// What people call it.
     pub name: String,
-    /// The network nodes that it is on: with several of them, one is active and the others are ready to take over.
+    /// The network node that it is on. More than one is refused.
     pub hosts: Vec<String>,
     /// Whether it is switched on.
     pub admin_state_up: bool,

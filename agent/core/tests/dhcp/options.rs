@@ -1,11 +1,6 @@
 //! What machines are told.
 
-use overlane_core::services::dhcp::metadata_places;
-
-use crate::{
-    NAMESPACE, SUBNET, cloud, config, dhcp_port, file, namespace, namespace_with, parse, port, problems, router_port,
-    subnet,
-};
+use crate::{SUBNET, cloud, dhcp_port, file, namespace_with, port, problems, router_port, subnet};
 
 fn one_subnet(more: &str, ports: &[String]) -> String {
     cloud(&subnet("10.0.0.0/24", &format!("id = \"{SUBNET}\"\n{more}")), ports)
@@ -15,6 +10,10 @@ fn one_subnet(more: &str, ports: &[String]) -> String {
 fn opts(text: &str, options: &str) -> Vec<String> {
     let namespace = namespace_with(text, options);
     file(&namespace, "opts").lines().map(|line| line.replace(&format!("tag:subnet-{SUBNET},"), "")).collect()
+}
+
+fn addresses(text: &str, options: &str) -> Vec<String> {
+    namespace_with(text, options).links["ns-00000010-00"].addresses.iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -29,7 +28,7 @@ fn with_a_router_metadata_is_behind_the_gateway() {
             "option:router,10.0.0.1".to_owned()
         ]
     );
-    assert_eq!(metadata_places(&parse(&text), &config("a", "")), []);
+    assert_eq!(addresses(&text, ""), ["10.0.0.10/24"]);
 }
 
 #[test]
@@ -37,14 +36,7 @@ fn without_a_router_metadata_is_at_the_dhcp_server_which_has_its_addresses() {
     let text = one_subnet("gateway_ip = \"10.0.0.1\"", &[dhcp_port(&["10.0.0.10"])]);
     let routes = "169.254.169.254/32,10.0.0.10,0.0.0.0/0,10.0.0.1";
     assert_eq!(opts(&text, "")[0], format!("option:classless-static-route,{routes}"));
-    let addresses: Vec<String> =
-        namespace(&text).links["ns-00000010-00"].addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, ["10.0.0.10/24", "169.254.169.254/32", "fe80::a9fe:a9fe/64"]);
-    let places = metadata_places(&parse(&text), &config("a", ""));
-    assert_eq!(
-        (places[0].namespace.as_str(), places[0].link.as_str(), places[0].addresses.len()),
-        (NAMESPACE, "ns-00000010-00", 2)
-    );
+    assert_eq!(addresses(&text, ""), ["10.0.0.10/24", "169.254.169.254/32", "fe80::a9fe:a9fe/64"]);
     assert_eq!(opts(&text, "enable_isolated_metadata = False"), ["option:router,10.0.0.1"]);
 }
 
@@ -53,7 +45,7 @@ fn metadata_at_the_dhcp_server_can_be_forced() {
     let text = one_subnet("gateway_ip = \"10.0.0.1\"", &[dhcp_port(&["10.0.0.10"]), router_port(&["10.0.0.1"])]);
     assert!(opts(&text, "force_metadata = True")[0].contains("169.254.169.254/32,10.0.0.10,"));
     // The router has the address of IPv6.
-    assert_eq!(metadata_places(&parse(&text), &config("a", "force_metadata = True"))[0].addresses.len(), 1);
+    assert_eq!(addresses(&text, "force_metadata = True"), ["10.0.0.10/24", "169.254.169.254/32"]);
 }
 
 #[test]

@@ -115,11 +115,8 @@ fn a_change_of_ports_is_a_reload_and_one_of_subnets_a_restart() {
 
 #[test]
 fn a_network_has_its_own_domain_and_a_machine_its_own_name() {
-    let text = of_router()
-        .replace("segmentation_id", "dns_domain = \"apps.example.\"\nsegmentation_id")
-        .replace("host = \"b\"\n", "host = \"b\"\ndns_name = \"web\"\n");
-    let namespace =
-        namespace(&text.replace("fixed_ips = [\"10.0.0.21\"]", "fixed_ips = [\"10.0.0.21\"]\ndns_name = \"web\""));
+    let text = of_router().replace("segmentation_id", "dns_domain = \"apps.example.\"\nsegmentation_id");
+    let namespace = namespace(&text.replace("host = \"b\"\n", "host = \"b\"\ndns_name = \"web\"\n"));
     assert!(file(&namespace, "host").contains("fa:16:3e:00:00:21,web.apps.example,10.0.0.21\n"));
     assert!(file(&namespace, "addn_hosts").contains("10.0.0.21\tweb.apps.example web\n"));
     assert_eq!(arguments(&namespace, &["--domain"]), ["--domain=apps.example"]);

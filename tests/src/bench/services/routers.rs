@@ -103,8 +103,9 @@ const ROUNDS: u8 = 20;
 /// all the time.
 pub(crate) fn measure_floating_ip(figures: &mut Figures) -> Result<()> {
     let mut routed = Routed::running_with(|routed| {
-        let ids: Vec<Port> =
-            (0..FLOATING_IPS).map(|number| routed.topology.add_port(&routed.inside[0], "compute", 30 + number)).collect();
+        let ids: Vec<Port> = (0..FLOATING_IPS)
+            .map(|number| routed.topology.add_port(&routed.inside[0], "compute", 30 + number))
+            .collect();
         for (number, port) in (1..).zip(&ids) {
             routed.topology.add_floating_ip(&routed.external, number, Some(port));
         }

@@ -88,10 +88,12 @@ impl Reservations {
     }
 }
 
-/// Ports of servers.
+/// Where servers of DHCP listen.
 pub const DHCP_SERVER_PORT: u16 = 67;
-/// As above.
+/// Where servers of DHCPv6 listen.
 pub const DHCPV6_SERVER_PORT: u16 = 547;
+/// Where clients of DHCPv6 speak from: dnsmasq hears nobody else.
+pub const DHCPV6_CLIENT_PORT: u16 = 546;
 /// `All_DHCP_Relay_Agents_and_Servers` (RFC 8415 §7.1).
 pub const DHCPV6_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 

@@ -17,7 +17,9 @@ use ipnet::IpNet;
 
 pub use arguments::{parse_version, why_too_old};
 
-use super::{LinkSpec, NamespaceSpec, NextHop, ProcessName, ProcessSpec, Reservations, RouteSpec};
+use super::{
+    LinkSpec, METADATA_IPV4, METADATA_IPV6, NamespaceSpec, NextHop, ProcessName, ProcessSpec, Reservations, RouteSpec,
+};
 use crate::{
     config::Config,
     model::{Mac, NetworkId, SubnetId},
@@ -30,27 +32,11 @@ pub const PROGRAM: &str = "dnsmasq";
 pub const VERSION_MIN: (u32, u32) = (2, 81);
 /// The other end of a DHCP port's tap.
 const LINK_PREFIX: &str = "ns-";
-/// Where machines look for metadata.
-const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe);
-const METADATA_V6_PREFIX: u8 = 64;
+const METADATA_IPV6_PREFIX: u8 = 64;
 
 /// Every address of either family.
 const ANY_IPV4: IpNet = IpNet::V4(ipnet::Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
 const ANY_IPV6: IpNet = IpNet::V6(ipnet::Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
-
-/// A DHCP server at which machines find the metadata service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MetadataPlace {
-    /// Whose machines ask there.
-    pub network: NetworkId,
-    /// The name of the namespace.
-    pub namespace: String,
-    /// The link in it, for the address of IPv6.
-    pub link: String,
-    /// Which of 169.254.169.254 and fe80::a9fe:a9fe it has.
-    pub addresses: Vec<IpAddr>,
-}
 
 /// One network's DHCP server on the configured host.
 pub(super) struct Server<'a> {
@@ -68,21 +54,6 @@ pub(super) fn namespaces(topology: &Topology, config: &Config) -> BTreeMap<Strin
     let ports = topology.ports_by_network();
     let servers = servers(topology, config, &ports);
     servers.map(|server| (server.network.id.dhcp_namespace(), server.namespace())).collect()
-}
-
-/// Where machines of networks without a router find the metadata service, if the configured host is a network node.
-pub fn metadata_places(topology: &Topology, config: &Config) -> Vec<MetadataPlace> {
-    if !topology.is_network_node(&config.host) {
-        return Vec::new();
-    }
-    let ports = topology.ports_by_network();
-    let place = |server: Server<'_>| MetadataPlace {
-        network: server.network.id,
-        namespace: server.network.id.dhcp_namespace(),
-        link: server.link_name(),
-        addresses: server.metadata_addresses().into_iter().map(|address| address.addr()).collect(),
-    };
-    servers(topology, config, &ports).map(place).filter(|place| !place.addresses.is_empty()).collect()
 }
 
 fn servers<'a>(
@@ -172,8 +143,8 @@ impl<'a> Server<'a> {
             return Vec::new();
         }
         let has_router = self.ports.iter().any(|port| self.topology.role(port) == Role::RouterInterface);
-        let ipv6 = IpNet::new(METADATA_V6.into(), METADATA_V6_PREFIX).ok().filter(|_| !has_router);
-        [IpNet::from(IpAddr::from(METADATA))].into_iter().chain(ipv6).collect()
+        let ipv6 = IpNet::new(METADATA_IPV6.into(), METADATA_IPV6_PREFIX).ok().filter(|_| !has_router);
+        [IpNet::from(IpAddr::from(METADATA_IPV4))].into_iter().chain(ipv6).collect()
     }
 
     /// Whether no router has the subnet's gateway address.

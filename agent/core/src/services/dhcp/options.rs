@@ -6,10 +6,11 @@ use std::{
 };
 
 use super::{
-    ANY_IPV4, METADATA, Server, dhcpv6_mode,
+    ANY_IPV4, Server, dhcpv6_mode,
     hosts::{CLIENT_ID, tag_of_port},
     tag_of,
 };
+use crate::services::METADATA_IPV4;
 use crate::topology::{ExtraDhcpOption, Ipv6Mode, Role, Subnet};
 
 /// Classless static routes by the number that Windows asked for before RFC 3442 had one.
@@ -51,7 +52,7 @@ impl Server<'_> {
     fn static_routes(&self, subnet: &Subnet, gateway: Option<IpAddr>) -> Vec<String> {
         let own = subnet.host_routes.iter().filter(|route| route.destination != ANY_IPV4);
         let own = own.map(|route| format!("{},{}", route.destination, route.nexthop));
-        let metadata = self.metadata_hop(subnet, gateway).map(|hop| format!("{METADATA}/32,{hop}"));
+        let metadata = self.metadata_hop(subnet, gateway).map(|hop| format!("{METADATA_IPV4}/32,{hop}"));
         let others = self.network.subnets.iter().filter(|other| other.id != subnet.id && other.cidr.addr().is_ipv4());
         let others = others.map(|other| format!("{},{}", other.cidr.trunc(), Ipv4Addr::UNSPECIFIED));
         own.chain(metadata).chain(others).collect()

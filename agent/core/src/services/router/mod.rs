@@ -54,7 +54,7 @@ pub(super) fn namespaces(topology: &Topology, config: &Config) -> BTreeMap<Strin
 }
 
 fn is_on(router: &Router, host: &str) -> bool {
-    router.hosts.iter().any(|candidate| candidate == host)
+    router.hosts.as_slice() == [host]
 }
 
 fn namespace(

@@ -1,0 +1,79 @@
+//! What becomes of leases when ports, subnets and networks change.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use overlane_tests::{
+    lab::{Lanes, Subnet},
+    wait::{wait_at_most, wait_until},
+};
+
+use super::{Cloud, said, same};
+
+#[test]
+fn a_port_that_is_added_or_changed_is_known_at_once_without_a_restart() -> Result<()> {
+    let mut cloud = Cloud::running(Lanes::Both)?;
+    let pid = cloud.pid()?;
+    let network = cloud.pair.network.clone();
+    let port = cloud.pair.topology.add_port(&network, "right", 77);
+    let begun = Instant::now();
+    cloud.pair.topology.write(&cloud.pair.topology_file)?;
+    wait_at_most(Duration::from_secs(2), "the port has a reservation", || {
+        Ok(cloud.read("host")?.contains(&port.mac_address).then_some(()))
+    })?;
+    ensure!(begun.elapsed() < Duration::from_secs(1), "it took {:?}", begun.elapsed());
+    let machine = cloud.boot(&port)?;
+    same("ip", said(&cloud.lease(&machine)?, "ip"), "10.0.10.77")?;
+    // Another address for the same machine: its lease of the old one does not hold it back.
+    cloud.pair.change(|topology| {
+        topology.ports.last_mut().expect("it").fixed_ips = vec!["10.0.10.78".to_owned()];
+    })?;
+    same("ip", said(&cloud.lease(&machine)?, "ip"), "10.0.10.78")?;
+    same("the same process", cloud.pid()?, pid)
+}
+
+#[test]
+fn an_address_is_free_for_another_machine_as_soon_as_its_port_has_gone() -> Result<()> {
+    let mut cloud = Cloud::running(Lanes::Both)?;
+    let pid = cloud.pid()?;
+    let machine = cloud.boot(&cloud.pair.ports[1])?;
+    same("ip", said(&cloud.lease(&machine)?, "ip"), "10.0.10.2")?;
+    ensure!(cloud.read("leases")?.contains(" 10.0.10.2 "));
+    let network = cloud.pair.network.clone();
+    cloud.pair.change(|topology| topology.ports.retain(|port| port.ipv4() != "10.0.10.2"))?;
+    wait_until("the lease is released", || Ok(!cloud.read("leases")?.contains(" 10.0.10.2 ")))?;
+    let mut successor = cloud.pair.topology.add_port(&network, "right", 99);
+    successor.fixed_ips = vec!["10.0.10.2".to_owned()];
+    *cloud.pair.topology.ports.last_mut().expect("it") = successor.clone();
+    cloud.pair.change(|_| ())?;
+    let other = cloud.boot(&successor)?;
+    same("ip", said(&cloud.lease(&other)?, "ip"), "10.0.10.2")?;
+    same("the same process", cloud.pid()?, pid)
+}
+
+#[test]
+fn another_subnet_is_another_start_and_leases_survive_it() -> Result<()> {
+    let mut cloud = Cloud::running(Lanes::Both)?;
+    let machine = cloud.boot(&cloud.pair.ports[1])?;
+    cloud.lease(&machine)?;
+    let (pid, leases) = (cloud.pid()?, cloud.read("leases")?);
+    cloud.pair.change(|topology| topology.networks[0].subnets.push(Subnet::of("11.0.0.0/24")))?;
+    ensure!(cloud.pid()? != pid, "it knows nothing of the new subnet");
+    let line = leases.lines().find(|line| line.contains(" 10.0.10.2 ")).unwrap_or_default();
+    wait_until("the lease is still there", || Ok(cloud.read("leases")?.contains(line)))?;
+    same("ip", said(&cloud.lease(&machine)?, "ip"), "10.0.10.2")
+}
+
+#[test]
+fn what_is_no_longer_wanted_goes() -> Result<()> {
+    let mut cloud = Cloud::running(Lanes::Both)?;
+    let pid = cloud.pid()?;
+    cloud.pair.change(|topology| {
+        topology.networks[0].subnets.iter_mut().for_each(|subnet| subnet.enable_dhcp = Some(false));
+    })?;
+    let node = cloud.node();
+    ensure!(!node.run("ip netns list")?.contains("qdhcp-"), "the namespace is left");
+    ensure!(!node.run("ip -o link show")?.contains(&cloud.server.tap()), "the tap is left");
+    ensure!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "dnsmasq is left");
+    wait_until("its folder has gone", || Ok(!cloud.file("").exists()))
+}
