@@ -72,7 +72,10 @@ fn a_floating_ip_that_moves_to_another_machine_or_router_works_there_at_once() -
         Ok(())
     };
     outcome(&routed, 0)?;
-    let neighbor = |routed: &Routed| routed.internet.run("ip neighbour show to 10.0.50.160");
+    let neighbor = |routed: &Routed| -> Result<Option<String>> {
+        let entry = routed.internet.run("ip neighbour show to 10.0.50.160")?;
+        Ok(entry.split("lladdr ").nth(1).and_then(|rest| rest.split(' ').next()).map(str::to_owned))
+    };
     let before = neighbor(&routed)?;
     let other = routed.ports[1].id.clone();
     routed.change(|topology| topology.floating_ips[0].port_id = Some(other))?;

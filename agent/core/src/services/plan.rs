@@ -63,6 +63,12 @@ pub fn plan(wanted: &Services, found: &ObservedServices) -> ServicePlan {
 fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &mut ServicePlan) {
     let missing = ObservedNamespace { is_ours: true, ..ObservedNamespace::default() };
     let mut steps = Vec::new();
+    // Programs of a namespace that is made anew are those of the old one, which they keep alive, and its taps with it.
+    let is_new = !found.namespaces.contains_key(name);
+    for process in spec.processes.keys().filter(|_| is_new).filter_map(|process| found.processes.get_key_value(process))
+    {
+        steps.extend(process.1.iter().map(|running| stop(process.0, running)));
+    }
     let there = found.namespaces.get(name).unwrap_or_else(|| {
         steps.push(Action::CreateNamespace);
         &missing
@@ -105,12 +111,6 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
         }
         None if there.ruleset.is_some() => steps.push(Action::DeleteRuleset),
         _ => (),
-    }
-    // Programs of a namespace that was made anew are those of the old one.
-    let is_new = !found.namespaces.contains_key(name);
-    for process in spec.processes.keys().filter(|_| is_new).filter_map(|process| found.processes.get_key_value(process))
-    {
-        steps.extend(process.1.iter().map(|running| stop(process.0, running)));
     }
     if is_new {
         let without = ObservedServices { processes: BTreeMap::new(), ..found.clone() };
