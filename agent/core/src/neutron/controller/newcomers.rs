@@ -1,8 +1,7 @@
 //! Taps that are new: what they are is read without side effects where that is possible.
 //!
-//! The Linux bridge agent asks for details, for which the server writes that the port is being built (`BUILD`); together with what
-//! follows from that in the server it costs as much as writing that the port is up. Nobody waits for `BUILD`: Nova waits for a port
-//! that is not `ACTIVE` to become so. So details are asked for only where the port is `ACTIVE` already, as its tap was made
+//! The Linux bridge agent asks for details, for which the server writes that the port is being built (`BUILD`), with all that follows
+//! from a change of a port. Nobody waits for `BUILD`: Nova waits for a port that is not `ACTIVE` to become so. So details are asked for only where the port is `ACTIVE` already, as its tap was made
 //! anew, and where the server tells no other way which port a tap belongs to.
 
 use std::{collections::BTreeMap, time::Instant};
