@@ -28,6 +28,24 @@ pub(super) fn entry(qos: &Qos) -> Option<abi::Qos> {
     (entry.flags != 0).then_some(entry)
 }
 
+/// Whether a port is held to its policy, whichever lane its packets take.
+pub(super) fn is_in_force(qos: &Qos, tap: &Link, observed: &Observed, config: &Config) -> bool {
+    let is_told = |entry: abi::Qos| {
+        observed.datapath.as_ref().is_some_and(|datapath| {
+            let knows = datapath.ports.get(&tap.ifindex).is_some_and(|port| port.flags & abi::Port::QOS != 0);
+            let is_attached = datapath.attached.contains(&(abi::Hook::FromPort, tap.ifindex));
+            knows && is_attached && datapath.qos.get(&tap.ifindex) == Some(&entry)
+        })
+    };
+    let is_limited = |limit| is_limit(observed.kernel.qdiscs.get(&tap.ifindex), Tbf::new(limit, tap.mtu, &config.qos));
+    entry(qos).is_none_or(is_told) && qos.ingress.as_ref().is_none_or(is_limited)
+}
+
+/// Whether a queueing discipline is ours, and holds to a limit.
+fn is_limit(qdisc: Option<&Qdisc>, tbf: Tbf) -> bool {
+    qdisc == Some(&Qdisc { handle: Qdisc::OURS, kind: QdiscKind::Tbf(tbf) })
+}
+
 /// Plans the limits of taps.
 pub(super) fn plan(
     desired: &Desired,
@@ -80,7 +98,7 @@ fn limit(
         }
         (Some(limit), qdisc) => {
             let tbf = Tbf::new(limit, tap.mtu, &config.qos);
-            if qdisc != Some(&Qdisc { handle: Qdisc::OURS, kind: QdiscKind::Tbf(tbf) }) {
+            if !is_limit(qdisc, tbf) {
                 let (ifindex, name) = (tap.ifindex, tap.name.clone());
                 plan.action(KernelAction::SetLimit { ifindex, name, tbf });
             }

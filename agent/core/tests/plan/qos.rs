@@ -125,6 +125,32 @@ fn where_there_is_no_ebpf_an_obstacle_says_so_and_what_a_machine_receives_is_lim
 }
 
 #[test]
+fn a_port_is_in_place_once_its_policy_is_in_force_in_both_directions() {
+    let is_in_place =
+        |rules: &[&str], host: &Observed| !plan::ports_in_place(&desired(rules), host, &config()).is_empty();
+    let mut host = host(&[]);
+    assert!(is_in_place(&[], &host));
+    let steps = plan(ALL, &host).actions;
+    for (step, rules) in steps.iter().zip([&ALL[1..2], ALL, ALL]) {
+        assert!(!is_in_place(rules, &host), "not yet able to {step}");
+        apply(&mut host, step);
+        assert_eq!(is_in_place(ALL, &host), step == steps.last().expect("some"), "{step}");
+        assert_eq!(is_in_place(&ALL[1..2], &host), true, "nothing is to be sent more slowly");
+    }
+    // Another policy than the one that is in force.
+    assert!(!is_in_place(&["type = \"dscp_marking\"\ndscp_mark = 10"], &host));
+    assert!(!is_in_place(&["type = \"bandwidth_limit\"\nmax_kbps = 30000\ndirection = \"ingress\""], &host));
+    // The program is gone, or somebody has put something else in the place of the limit.
+    let mut undone = host.clone();
+    undone.datapath.as_mut().expect("on").attached.remove(&(abi::Hook::FromPort, TAP));
+    assert!(!is_in_place(ALL, &undone) && is_in_place(&ALL[1..2], &undone));
+    host.kernel.qdiscs.insert(TAP, tbf());
+    assert!(!is_in_place(ALL, &host) && is_in_place(&[ALL[0], ALL[2]], &host));
+    host.datapath = None;
+    assert!(!is_in_place(ALL, &host) && is_in_place(&[], &host));
+}
+
+#[test]
 fn without_the_fast_lane_only_the_program_that_limits_and_marks_stays() {
     let config = Config { fast_path: FastPath::Off, ..config() };
     let (mut host, desired) = (host(&[]), desired(ALL));
