@@ -90,8 +90,12 @@ pub fn plan(desired: &Desired, observed: &Observed, config: &Config) -> Plan {
 pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scope: Scope) -> Plan {
     let mut plan = Plan::default();
     guard::plan(desired, observed, config, &mut plan);
+    // The kernel drops what is sent to a tap while it puts a limit there: better before the tap is connected.
+    let guarded = plan.actions.len();
     let devices = devices::plan(desired, observed, config, &mut plan);
+    let connecting = plan.actions.split_off(guarded);
     qos::plan(desired, observed, &devices, config, &mut plan);
+    plan.actions.extend(connecting);
     let vteps = match &config.vxlan {
         Some(vxlan) => vteps::plan(desired, &observed.kernel, vxlan, &mut plan),
         None => Vteps::default(),

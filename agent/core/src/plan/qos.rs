@@ -67,19 +67,19 @@ pub(super) fn plan(
         }
     }
     if desired.complete {
-        let ports = desired.networks.values().flat_map(|network| &network.local_ports);
-        let limited: BTreeSet<String> =
-            ports.filter(|(_, port)| port.qos.ingress.is_some()).map(|(id, _)| id.tap_name()).collect();
+        let ports = desired.networks.values().flat_map(|network| network.local_ports.keys());
+        let taps: BTreeSet<String> = ports.map(|id| id.tap_name()).collect();
         for (ifindex, qdisc) in kernel.qdiscs.iter().filter(|(_, qdisc)| qdisc.is_ours()) {
             let Some(link) = kernel.links.get(ifindex) else { continue };
-            if !limited.contains(&link.name) {
+            if !taps.contains(&link.name) {
                 remove(link, qdisc, plan);
             }
         }
     }
 }
 
-/// Plans the limit of a tap, in the place of the Linux bridge agent's, and of nobody else's.
+/// Plans the limit of a tap, in the place of the Linux bridge agent's, and of nobody else's. One that ends is lifted, and its filter
+/// stays for as long as the tap: removing it would lose packets, and so would making it once more.
 fn limit(
     id: PortId,
     port: &LocalPort,
@@ -99,13 +99,19 @@ fn limit(
         (Some(limit), qdisc) => {
             let tbf = Tbf::new(limit, tap.mtu, &config.qos);
             if !is_limit(qdisc, tbf) {
-                let (ifindex, name) = (tap.ifindex, tap.name.clone());
-                plan.action(KernelAction::SetLimit { ifindex, name, tbf });
+                set(tap, tbf, plan);
             }
+        }
+        (None, Some(former)) if is_complete && former.is_ours() && !is_limit(qdisc, Tbf::LIFTED) => {
+            set(tap, Tbf::LIFTED, plan);
         }
         (None, Some(left)) if is_complete && left.is_linux_bridge_agents() => remove(tap, left, plan),
         (None, _) => (),
     }
+}
+
+fn set(link: &Link, tbf: Tbf, plan: &mut Plan) {
+    plan.action(KernelAction::SetLimit { ifindex: link.ifindex, name: link.name.clone(), tbf });
 }
 
 /// Plans the end of a limit.

@@ -1,6 +1,6 @@
 //! What is planned for QoS policies: limits of taps, and what the programs are told.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use overlane_abi as abi;
 use overlane_core::{
@@ -75,16 +75,33 @@ fn a_policy_comes_goes_and_changes_in_an_order_in_which_programs_find_what_they_
     assert_eq!(host.datapath.as_ref().expect("on").qos, [(TAP, expected)].into());
     assert_eq!(plan(ALL, &host).actions, []);
     assert_eq!(lines(&plan(&ALL[..2], &host)), ["set qos[interface 5]"]);
+    let lifted = plan(&[], &host);
     assert_eq!(
-        lines(&plan(&[], &host)),
+        lines(&lifted),
         [
-            "remove the limit of what is received behind tapb1eaae00-e5",
+            "lift the limit of what is received behind tapb1eaae00-e5",
             "set ports[interface 5]",
             "delete qos[interface 5]",
         ]
     );
+    let mut former = host.clone();
+    lifted.actions.iter().for_each(|action| apply(&mut former, action));
+    assert_eq!(plan(&[], &former).actions, []);
+    assert_eq!(lines(&plan(ALL, &former))[0], "limit what is received behind tapb1eaae00-e5 to 20000 kbit/s");
+    let nobodys = Desired { networks: BTreeMap::new(), ..desired(&[]) };
+    let removed = lines(&plan::plan(&nobodys, &former, &config()));
+    assert_eq!(removed[0], "remove the limit of what is received behind tapb1eaae00-e5");
     let unheard = Desired { complete: false, ..Desired::default() };
     assert_eq!(plan::plan(&unheard, &host, &config()).actions, [], "nothing is known to be stale yet");
+}
+
+#[test]
+fn a_new_taps_limit_is_there_before_anything_is_sent_to_it() {
+    let mut host = host(&[]);
+    host.kernel.links.get_mut(&TAP).expect("a tap").master = None;
+    let steps = lines(&plan(ALL, &host));
+    let place = |wanted: &str| steps.iter().position(|step| step.starts_with(wanted)).expect("planned");
+    assert!(place("limit what is received") < place("add tapb1eaae00-e5 to bridge"), "{steps:?}");
 }
 
 #[test]
