@@ -150,6 +150,24 @@ fn a_killed_agent_leaves_the_rules_in_force() -> Result<()> {
 }
 
 #[test]
+fn a_port_that_a_killed_agent_has_not_opened_yet_stays_closed_until_the_next_one_opens_it() -> Result<()> {
+    let mut pair = pair_with_groups()?;
+    pair.left().wait_for(pair.ports[1].ipv4())?;
+    pair.agents.remove(0).stop(Signal::SIGKILL)?;
+    // The entry is what comes last: the tap is connected and released already.
+    let host = pair.host("left");
+    let mut entries = host.map::<u32, overlane_abi::Port>("ports")?;
+    let taps: Vec<u32> = entries.keys().collect::<Result<_, _>>()?;
+    taps.iter().try_for_each(|tap| entries.remove(tap))?;
+    let is_closed = || !pair.left().reaches(pair.ports[1].ipv4()) && !pair.right().reaches(pair.ports[0].ipv4());
+    ensure!(is_closed());
+    let said = host.overlane("detach")?;
+    ensure!(said.contains("1 ports stay filtered") && is_closed(), "{said}");
+    let _agent = Agent::start(host)?;
+    pair.left().wait_for(pair.ports[1].ipv4())
+}
+
+#[test]
 fn detach_keeps_the_filters_and_purge_says_that_it_opens_the_ports() -> Result<()> {
     let mut pair = Pair::with_groups(Lanes::Both, |topology, [left, right]| {
         let client = topology.add_group("client", Rule::both("egress", None));
