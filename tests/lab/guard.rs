@@ -88,7 +88,7 @@ fn the_first_packet_that_a_machine_gets_out_can_be_answered() -> Result<()> {
     for is_libvirts in [true, false] {
         let waiting = Waiting::prepare(&machine, host, pair.folder(), pair.ports[1].ipv4())?;
         if is_libvirts {
-            host.run(&format!("ip link set {} master {}", waiting.device(), pair.network.bridge()))?;
+            waiting.connect(host, &pair.network.bridge())?;
         }
         host.run(&format!("ip {}", waiting.appear()))?;
         waiting.first_answer().with_context(|| format!("is_libvirts: {is_libvirts}"))?;
