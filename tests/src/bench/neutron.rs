@@ -108,7 +108,7 @@ impl<'cloud> Site<'cloud> {
     fn waiting(&self, port: &Port) -> Result<(Machine, Waiting)> {
         let machine = Machine::off(self.cloud.world(), &port.id[..11], port)?;
         let waiting = Waiting::prepare(&machine, self.lab_host(), self.cloud.world().folder(), self.right.port.ipv4())?;
-        self.lab_host().run(&format!("ip link set {} master {}", waiting.device(), self.network.bridge()))?;
+        waiting.connect(self.lab_host(), &self.network.bridge())?;
         Ok((machine, waiting))
     }
 

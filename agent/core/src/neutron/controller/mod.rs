@@ -55,7 +55,7 @@ pub struct Settings {
 pub struct HostView {
     /// Taps by name.
     pub taps: BTreeMap<String, Tap>,
-    /// Ports that forward as they should, and are filtered if they are to be.
+    /// Ports that forward as they should, and are held to their groups' rules and their QoS policy.
     pub in_place: BTreeSet<PortId>,
 }
 
