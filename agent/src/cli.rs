@@ -1,9 +1,9 @@
 //! The command line: what there is, what it prints, how it exits.
 
-use std::{io, net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{env, ffi::OsString, io, net::IpAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use overlane_core::problem::Problems;
+use overlane_core::{config::LogConfig, problem::Problems};
 
 use crate::{
     config_check, detach,
@@ -12,9 +12,6 @@ use crate::{
     services::metadata,
     show, verify,
 };
-
-/// The log file in a `--log-dir`.
-const LOG_FILE: &str = "overlane.log";
 
 /// Something was done, but failed.
 const EXIT_FAILURE: u8 = 1;
@@ -28,6 +25,8 @@ const EXIT_BAD_INPUT: u8 = 2;
     name = "overlane",
     version,
     after_help = "\
+An environment variable OS_<SECTION>__<OPTION>, such as OS_VXLAN__LOCAL_IP or OS_DEFAULT__HOST, wins over the configuration files.
+
 Exit status: 0 done; 1 failed, the reason is on stderr; 2 wrong command line, configuration or topology.
 
 Start here:
@@ -130,10 +129,10 @@ struct ConfigFiles {
 /// The options about logs that the services of Linux distributions give to Neutron's agents.
 #[derive(Args)]
 struct Log {
-    /// Write the log to this file instead of stderr. It may be moved away at any time.
+    /// Write the log to this file instead of stderr, as [DEFAULT] log_file does. It may be moved away at any time.
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
-    /// Directory of the log file, which is called overlane.log unless --log-file says otherwise.
+    /// Directory of the log file, as [DEFAULT] log_dir; the file is called overlane.log unless it is named.
     #[arg(long, value_name = "DIRECTORY")]
     log_dir: Option<PathBuf>,
     /// Log more, as [DEFAULT] debug does.
@@ -143,14 +142,22 @@ struct Log {
 
 impl ConfigFiles {
     fn load(&self) -> Result<Loaded, Problems> {
-        files::load(&files::all(&self.files, &self.directories)?)
+        // What is no text stands for no option that is known.
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let environment: Vec<_> = env::vars_os().filter_map(text).collect();
+        files::load(&files::all(&self.files, &self.directories)?, &environment)
     }
 }
 
 impl Log {
-    fn file(&self) -> Option<PathBuf> {
-        let name = self.log_file.clone().or_else(|| self.log_dir.as_ref().map(|_| LOG_FILE.into()))?;
-        Some(self.log_dir.as_ref().map_or_else(|| name.clone(), |directory| directory.join(&name)))
+    /// Each option wins over that of the configuration.
+    fn override_in(self, log: &mut LogConfig) {
+        if self.log_file.is_some() || self.log_dir.is_some() {
+            log.named_by = None;
+        }
+        log.file = self.log_file.or(log.file.take());
+        log.directory = self.log_dir.or(log.directory.take());
+        log.debug |= self.debug;
     }
 }
 
@@ -195,7 +202,11 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn execute(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Agent { files, log } => run::agent(&files.load()?, log.file().as_deref(), log.debug),
+        Command::Agent { files, log } => {
+            let mut loaded = files.load()?;
+            log.override_in(&mut loaded.config.log);
+            run::agent(&loaded)
+        }
         Command::Plan { files, output } => {
             let view = show::View::observe(&files.load()?)?;
             show::plan(&view, output.output, &mut io::stdout().lock())

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use overlane_core::config::{Config, Control, MulticastGroups, NeutronConfig, VxlanConfig};
+use overlane_core::config::{Config, Control, LogConfig, MulticastGroups, NeutronConfig, VxlanConfig};
 
 use crate::files::{self, Loaded};
 
@@ -15,7 +15,7 @@ use crate::files::{self, Loaded};
 /// [`overlane_core::problem::Problems`] in the topology.
 pub fn check(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result<()> {
     let Config { host, vxlan, control, multicast, physical_networks, .. } = &loaded.config;
-    let Config { unused_device_grace, compute_taps, fast_path, bpffs, debug, .. } = &loaded.config;
+    let Config { unused_device_grace, compute_taps, fast_path, bpffs, qos, log, environment, .. } = &loaded.config;
     writeln!(out, "host            {host}")?;
     match control {
         Control::File(topology) => writeln!(out, "topology        {}", topology.display())?,
@@ -32,7 +32,13 @@ pub fn check(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out, "compute_taps    {compute_taps}")?;
     writeln!(out, "fast_path       {fast_path}")?;
     writeln!(out, "bpffs           {}", bpffs.display())?;
-    writeln!(out, "debug           {debug}")?;
+    writeln!(out, "QoS queues      kernel_hz {}, tbf_latency {} ms", qos.kernel_hz, qos.tbf_latency_ms)?;
+    writeln!(out, "log             to {}", destination(log))?;
+    writeln!(out, "debug           {}", log.debug)?;
+    for name in environment {
+        // Never its value: it may be a password.
+        writeln!(out, "environment     {name}")?;
+    }
     for note in &loaded.notes {
         writeln!(out, "note            {note}")?;
     }
@@ -59,7 +65,21 @@ fn check_neutron(neutron: &NeutronConfig, out: &mut impl Write) -> io::Result<()
     writeln!(out, "TLS             {}", on_or_off(transport.tls.is_some()))?;
     writeln!(out, "reports         every {} s", neutron.report_interval.as_secs_f64())?;
     writeln!(out, "security groups {}", on_or_off(neutron.has_groups))?;
-    writeln!(out, "QoS             {}", on_or_off(neutron.has_qos))
+    writeln!(out, "QoS             {}", on_or_off(neutron.has_qos))?;
+    let names = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    write!(out, "extensions      {}", names(&neutron.extensions.used))?;
+    if !neutron.extensions.unused.is_empty() {
+        write!(out, "; not carried out by this version: {}", names(&neutron.extensions.unused))?;
+    }
+    writeln!(out)
+}
+
+fn destination(log: &LogConfig) -> String {
+    match log.path() {
+        Some(path) if log.use_stderr => format!("{} and stderr", path.display()),
+        Some(path) => path.display().to_string(),
+        None => "stderr".to_owned(),
+    }
 }
 
 fn check_vxlan(vxlan: &VxlanConfig, multicast: Option<&MulticastGroups>, out: &mut impl Write) -> io::Result<()> {

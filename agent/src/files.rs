@@ -78,11 +78,11 @@ fn conf_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Reads the configuration files; later ones win.
+/// Reads the configuration files; later ones win, and options in the environment over all of them.
 ///
 /// # Errors
 /// [`Problems`]: all of them at once, unreadable files included.
-pub fn load(files: &[PathBuf]) -> Result<Loaded, Problems> {
+pub fn load(files: &[PathBuf], environment: &[(String, String)]) -> Result<Loaded, Problems> {
     let mut settings = Settings::default();
     let mut problems = Vec::new();
     for file in files {
@@ -94,6 +94,7 @@ pub fn load(files: &[PathBuf]) -> Result<Loaded, Problems> {
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
+    settings.add_environment(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let (config, notes) = Config::from_settings(&settings, &system_defaults())?;
     Ok(Loaded { config, notes })
 }

@@ -320,7 +320,7 @@ pub(crate) fn load_settings(config: &Config, is_closed: bool) -> LoadSettings {
         vxlan_port: config.vxlan.map_or(0, |vxlan| vxlan.udp_dstport),
         source_ports: source_ports.unwrap_or_else(kernel::local_port_range),
         vteps_are_all: matches!(config.control, Control::File(_)),
-        logs: config.debug,
+        logs: config.log.debug,
         forwards: config.fast_path == FastPath::Auto,
         is_closed,
         flows: config.flows.clone(),

@@ -9,28 +9,43 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tracing_subscriber::EnvFilter;
+use overlane_core::config::LogConfig;
+use tracing_subscriber::{EnvFilter, fmt::writer::MakeWriterExt as _};
 
 /// Starts logging: what an operator needs, or with `debug` what a developer needs. `RUST_LOG` overrides both.
 ///
+/// A file that cannot be written to is fatal when the command line names it. When the configuration does, which was perhaps
+/// written for other programs, the log goes to stderr and begins with the reason.
+///
 /// # Errors
 /// When the file cannot be written to.
-pub fn start(debug: bool, file: Option<&Path>) -> anyhow::Result<()> {
-    let default = if debug { "overlane=debug,warn" } else { "overlane=info,warn" };
+pub fn start(config: &LogConfig) -> anyhow::Result<()> {
+    let default = if config.debug { "overlane=debug,warn" } else { "overlane=info,warn" };
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // It says of a lost connection what the agent says better, and at its finest level what was sent, passwords included.
     if let Ok(silence) = "lapin=off".parse() {
         filter = filter.add_directive(silence);
     }
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
-    match file {
-        Some(file) => {
-            let file = LogFile::open(file).with_context(|| format!("opening the log file {}", file.display()))?;
-            subscriber.with_writer(Mutex::new(file)).with_ansi(false).init();
-        }
+    let (file, trouble) = match (open(config), &config.named_by) {
+        (Ok(file), _) => (file, None),
+        (Err(error), Some(place)) => (None, Some(format!("{place}: {error:#}: the log goes to stderr"))),
+        (Err(error), None) => return Err(error),
+    };
+    match file.map(Mutex::new) {
+        Some(file) if config.use_stderr => subscriber.with_writer(file.and(io::stderr)).with_ansi(false).init(),
+        Some(file) => subscriber.with_writer(file).with_ansi(false).init(),
         None => subscriber.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init(),
     }
+    if let Some(trouble) = trouble {
+        tracing::warn!("{trouble}");
+    }
     Ok(())
+}
+
+fn open(config: &LogConfig) -> anyhow::Result<Option<LogFile>> {
+    let Some(path) = config.path() else { return Ok(None) };
+    LogFile::open(&path).map(Some).with_context(|| format!("opening the log file {}", path.display()))
 }
 
 /// A file that is opened again when logrotate has moved it away.

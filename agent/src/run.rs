@@ -1,6 +1,6 @@
 //! The agent's main loop: what wakes it, and that it stops without touching forwarding.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sd_notify::NotifyState;
@@ -33,8 +33,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// [`overlane_core::problem::Problems`] for a wrong topology; otherwise why the agent cannot start.
-pub fn agent(loaded: &Loaded, log: Option<&Path>, debug: bool) -> anyhow::Result<()> {
-    logs::start(debug || loaded.config.debug, log)?;
+pub fn agent(loaded: &Loaded) -> anyhow::Result<()> {
+    logs::start(&loaded.config.log)?;
     for note in &loaded.notes {
         tracing::debug!("{note}");
     }

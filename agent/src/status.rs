@@ -71,6 +71,15 @@ impl Agent {
         }
     }
 
+    /// Taps that the control plane keeps unconnected, and why.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, &str)> {
+        let refused = match self {
+            Self::Running(status) => Some(&status.not_here),
+            Self::Absent | Self::Silent { .. } => None,
+        };
+        refused.into_iter().flatten().map(|(tap, reason)| (tap.as_str(), reason.as_str()))
+    }
+
     /// Why the control plane keeps a tap unconnected, if it does.
     pub fn why_not_here(&self, tap: &str) -> Option<&str> {
         match self {

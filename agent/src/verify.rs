@@ -6,6 +6,7 @@ use overlane_core::{
     action::{Action, DatapathAction, KernelAction},
     model::NetworkId,
     observed::{FdbEntry, FdbTable},
+    qos::Tbf,
 };
 use serde::Serialize;
 
@@ -102,11 +103,11 @@ fn explain_kernel(view: &View, action: &KernelAction) -> String {
         KernelAction::RemoveGuard => "there is a guard of closed taps, but no security group".to_owned(),
         KernelAction::Release { name, .. } => format!("the guard keeps {name} closed, though it may be open"),
         KernelAction::Close { name, .. } => format!("the guard lets {name} through, though it is no port's tap"),
+        KernelAction::SetLimit { name, tbf: Tbf::LIFTED, .. } | KernelAction::RemoveLimit { name, .. } => {
+            format!("the machine behind {name} is limited in what it receives, and no QoS policy says so")
+        }
         KernelAction::SetLimit { name, tbf, .. } => {
             format!("the machine behind {name} is not limited to receiving {} kbit/s", tbf.rate * 8 / 1000)
-        }
-        KernelAction::RemoveLimit { name, .. } => {
-            format!("the machine behind {name} is limited in what it receives, and no QoS policy says so")
         }
         KernelAction::AddFdb(entry) => format!("{} is missing", describe(view, entry)),
         KernelAction::DeleteFdb(entry) => format!("{} should not be there", describe(view, entry)),

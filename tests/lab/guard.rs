@@ -3,16 +3,18 @@
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
-    lab::{Agent, Connection, Lanes, Machine, Pair, Rule, Stream, nothing_to_do, send_udp},
+    lab::{Agent, Connection, HOSTS, Lanes, Machine, Pair, Rule, Stream, Topology, Waiting, nothing_to_do, send_udp},
     wait::wait_until,
 };
 
 /// Two hosts whose ports admit and send anything, as far as groups can say so.
 fn pair_with_groups() -> Result<Pair> {
-    Pair::with_groups(Lanes::Both, |topology, _| {
-        let rules = [Rule::both("egress", None), Rule::both("ingress", None)].concat();
-        topology.add_group("default", rules);
-    })
+    Pair::with_groups(Lanes::Both, |topology, _| add_open_group(topology))
+}
+
+fn add_open_group(topology: &mut Topology) {
+    let rules = [Rule::both("egress", None), Rule::both("ingress", None)].concat();
+    topology.add_group("default", rules);
 }
 
 /// A machine whose tap is in the bridge as soon as it exists, as libvirt does it.
@@ -72,6 +74,31 @@ fn a_tap_that_nobody_has_announced_is_closed_and_one_that_comes_back_begins_clos
 }
 
 #[test]
+fn the_first_packet_that_a_machine_gets_out_can_be_answered() -> Result<()> {
+    let mut pair = Pair::bare()?;
+    add_open_group(&mut pair.topology);
+    let port = pair.topology.add_port(&pair.network, "left", 3);
+    pair.topology.write(&pair.topology_file)?;
+    // Whoever answers must ask first where to, and nobody but the machine itself tells.
+    pair.host("right").add_config("[vxlan]\narp_responder = false\n");
+    pair.start(Lanes::Both)?;
+    // A question that gets lost is not asked again for longer than anybody waits here.
+    pair.right().namespace.set_parameter("net/ipv4/neigh/eth0/retrans_time_ms", "60000")?;
+    let (host, machine) = (pair.host("left"), Machine::off(pair.lab.world(), "vm-third", &port)?);
+    for is_libvirts in [true, false] {
+        let waiting = Waiting::prepare(&machine, host, pair.folder(), pair.ports[1].ipv4())?;
+        if is_libvirts {
+            waiting.connect(host, &pair.network.bridge())?;
+        }
+        host.run(&format!("ip {}", waiting.appear()))?;
+        waiting.first_answer().with_context(|| format!("is_libvirts: {is_libvirts}"))?;
+        host.run(&format!("ip link delete {}", port.tap()))?;
+        pair.right().run("ip neighbour flush dev eth0")?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_port_that_leaves_the_topology_is_closed() -> Result<()> {
     let mut pair = pair_with_groups()?;
     pair.left().wait_for(pair.ports[1].ipv4())?;
@@ -114,12 +141,30 @@ fn a_killed_agent_leaves_the_rules_in_force() -> Result<()> {
     ensure!(Connection::open(pair.left(), pair.right(), &address, 8080)?.is_some());
     ensure!(Connection::open(pair.left(), pair.right(), &address, 8081)?.is_none());
     // The next agents find everything, and nobody notices.
-    for (name, _) in overlane_tests::lab::HOSTS {
+    for (name, _) in HOSTS {
         pair.agents.push(Agent::start(pair.host(name))?);
     }
     pair.finish()?;
     ensure!(connection.is_alive()?);
     Ok(())
+}
+
+#[test]
+fn a_port_that_a_killed_agent_has_not_opened_yet_stays_closed_until_the_next_one_opens_it() -> Result<()> {
+    let mut pair = pair_with_groups()?;
+    pair.left().wait_for(pair.ports[1].ipv4())?;
+    pair.agents.remove(0).stop(Signal::SIGKILL)?;
+    // The entry is what comes last: the tap is connected and released already.
+    let host = pair.host("left");
+    let mut entries = host.map::<u32, overlane_abi::Port>("ports")?;
+    let taps: Vec<u32> = entries.keys().collect::<Result<_, _>>()?;
+    taps.iter().try_for_each(|tap| entries.remove(tap))?;
+    let is_closed = || !pair.left().reaches(pair.ports[1].ipv4()) && !pair.right().reaches(pair.ports[0].ipv4());
+    ensure!(is_closed());
+    let said = host.overlane("detach")?;
+    ensure!(said.contains("1 ports stay filtered") && is_closed(), "{said}");
+    let _agent = Agent::start(host)?;
+    pair.left().wait_for(pair.ports[1].ipv4())
 }
 
 #[test]

@@ -82,8 +82,15 @@ fn a_policy_changes_without_a_loss_and_goes_under_connections_that_go_on() -> Re
     }
     stream.expect_no_loss()?;
     expect_rate(&pair, pair.left(), pair.right(), &format!("{UDP} 45M"), 3 * SENDS)?;
-    pair.change(|topology| topology.set_qos(&left, []))?;
-    ensure!(!qdisc(pair.host("left"), &tap)?.contains("tbf"));
+    // It ends and comes back without a loss as well.
+    let stream = Stream::start(pair.folder(), &pair.left().namespace, &address)?;
+    for rules in [vec![], limits().to_vec(), vec![]] {
+        let is_limited = !rules.is_empty();
+        pair.change(|topology| topology.set_qos(&left, rules))?;
+        let qdisc = qdisc(pair.host("left"), &tap)?;
+        ensure!(qdisc.contains("rate 20Mbit") == is_limited && qdisc.contains("rate 1Tbit") != is_limited, "{qdisc}");
+    }
+    stream.expect_no_loss()?;
     ensure!(connection.is_alive()?);
     let _server = pair.right().serve_iperf(pair.folder())?;
     let rate = pair.left().steady_rate(&address, "")?;

@@ -28,12 +28,16 @@ macro_rules! expect_of_both_agents {
 }
 
 mod broker;
+mod configuration;
 mod connectivity;
+mod events;
 mod messaging;
 mod migration;
 mod ports;
 mod qos;
+mod refused_ports;
 mod restarts;
 mod routers;
 mod security_groups;
+mod strange_servers;
 mod takeover;

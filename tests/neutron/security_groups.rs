@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
-    lab::Connection,
+    lab::{Connection, Machine, Waiting},
     neutron::{Agent, Bed, Cloud},
     wait::wait_until,
 };
@@ -11,6 +11,7 @@ use serde_json::json;
 expect_of_overlane! {
     a_rule_admits_from_when_it_is_added_until_it_is_removed
     members_of_a_remote_group_come_and_go
+    the_first_packet_that_a_machine_gets_out_can_be_answered
 }
 
 fn a_rule_admits_from_when_it_is_added_until_it_is_removed(subject: Agent) -> Result<()> {
@@ -44,4 +45,18 @@ fn members_of_a_remote_group_come_and_go(subject: Agent) -> Result<()> {
     bed.right().wait_for(address)?;
     cloud.update_port(&bed.ports[1], &json!({"security_groups": [servers]}))?;
     wait_until("it is no client any more", || Ok(!bed.right().reaches(address)))
+}
+
+fn the_first_packet_that_a_machine_gets_out_can_be_answered(subject: Agent) -> Result<()> {
+    let cloud = Cloud::shared()?;
+    let bed = Bed::of(&cloud, subject)?;
+    bed.wait_until_connected()?;
+    // Its peer asks by ARP where to answer, and does not ask again for longer than anybody waits here.
+    bed.right().namespace.set_parameter("net/ipv4/neigh/eth0/retrans_time_ms", "60000")?;
+    let (port, host) = (cloud.port(&bed.network, bed.host(), &json!({}))?, cloud.lab().host(bed.host()));
+    let machine = Machine::off(cloud.world(), "vm-first", &port)?;
+    let waiting = Waiting::prepare(&machine, host, cloud.world().folder(), bed.ports[1].ipv4())?;
+    waiting.connect(host, &bed.network.bridge())?;
+    host.run(&format!("ip {}", waiting.appear()))?;
+    waiting.first_answer().map(drop)
 }

@@ -37,7 +37,20 @@ pub fn wait_for<T>(what: &str, attempt: impl FnMut() -> Result<Option<T>>) -> Re
 ///
 /// # Errors
 /// As for `wait_for`.
-pub fn wait_at_most<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn wait_at_most<T>(limit: Duration, what: &str, attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    wait_with_pauses(INTERVAL, limit, what, attempt)
+}
+
+/// As `wait_at_most`, with longer pauses: where looking costs so much that it disturbs what is looked at.
+///
+/// # Errors
+/// As for `wait_for`.
+pub fn wait_with_pauses<T>(
+    pause: Duration,
+    limit: Duration,
+    what: &str,
+    mut attempt: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let deadline = Instant::now() + limit;
     loop {
         let outcome = attempt();
@@ -48,7 +61,7 @@ pub fn wait_at_most<T>(limit: Duration, what: &str, mut attempt: impl FnMut() ->
                 return Err(error).with_context(|| format!("{what}: not within {limit:?}"));
             }
             // The one pause of tests: between two looks at a condition.
-            Ok(None) | Err(_) => thread::sleep(INTERVAL),
+            Ok(None) | Err(_) => thread::sleep(pause),
         }
     }
 }

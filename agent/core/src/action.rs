@@ -154,7 +154,7 @@ pub enum KernelAction {
         /// Interface name, for people.
         name: String,
     },
-    /// Limit what the machine behind a tap receives.
+    /// Limit what the machine behind a tap receives, or lift the limit ([`Tbf::LIFTED`]).
     SetLimit {
         /// Interface index.
         ifindex: u32,

@@ -264,10 +264,15 @@ fn remove<K: Ord, V>(tables: &mut BTreeMap<u32, BTreeMap<K, V>>, number: u32, ke
 }
 
 impl DatapathState {
-    /// Whether both of a port's programs are in force at its tap, so that it may be connected.
+    /// Whether both of a port's programs are attached to its tap. Until it has an entry in `ports`, they let everything through,
+    /// or nothing where taps are closed by default.
+    pub fn has_both_programs(&self, tap: u32) -> bool {
+        [abi::Hook::FromPort, abi::Hook::ToPort].into_iter().all(|hook| self.attached.contains(&(hook, tap)))
+    }
+
+    /// Whether a port is held to its entry in both directions.
     pub fn is_filtered(&self, tap: u32) -> bool {
-        let is_attached = |hook| self.attached.contains(&(hook, tap));
-        self.ports.contains_key(&tap) && is_attached(abi::Hook::FromPort) && is_attached(abi::Hook::ToPort)
+        self.ports.contains_key(&tap) && self.has_both_programs(tap)
     }
 }
 

@@ -1,7 +1,11 @@
 //! INI files as oslo.config reads them (`oslo_config/iniparser.py` and `cfg.py` in openstack/oslo.config): repeated
-//! options, continuation lines, quotes, `=` or `:`, and `$name` substitution.
+//! options, continuation lines, quotes, `=` or `:`, and `$name` substitution; and the environment variables that win over them
+//! (`oslo_config/sources/_environment.py`).
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use crate::problem::Problem;
 
@@ -11,22 +15,71 @@ const DEFAULT_SECTION: &str = "DEFAULT";
 /// How deep `$a` may refer to `$b` and so on; deeper is taken for a circle.
 const SUBSTITUTION_DEPTH_MAX: usize = 10;
 
-/// One option as it stands in a file.
+/// What the names of environment variables begin with that stand for options: `OS_<SECTION>__<OPTION>`.
+const ENVIRONMENT_PREFIX: &str = "OS_";
+/// What is between section and option in them.
+const ENVIRONMENT_SEPARATOR: &str = "__";
+
+/// One option as it stands in a file or in the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The file.
-    pub file: PathBuf,
-    /// Line of its name, from 1.
-    pub line: usize,
+    /// Where it stands.
+    pub place: Place,
     /// Section, in lower case unless it is `DEFAULT`.
     pub section: String,
     /// Option name, in lower case, with `_` for `-`.
     pub name: String,
-    /// Value without surrounding quotes; continuation lines joined by line feeds.
+    /// Value. In a file, without surrounding quotes, and with continuation lines joined by line feeds.
     pub value: String,
 }
 
-/// The options of several files.
+/// Where an option stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a file.
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// Line of its name, from 1.
+        line: usize,
+    },
+    /// In an environment variable.
+    Variable(String),
+}
+
+impl Place {
+    /// The folder that a relative path in the option begins at; `None`: where the program was started.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Line { file, .. } => file.parent(),
+            Self::Variable(_) => None,
+        }
+    }
+
+    /// A problem at this place.
+    pub fn problem(&self, message: String) -> Problem {
+        match self {
+            Self::Line { file, line } => Problem { file: file.clone(), line: Some(*line), message },
+            Self::Variable(name) => Problem { file: variable(name).into(), line: None, message },
+        }
+    }
+}
+
+/// An environment variable, as messages call it.
+fn variable(name: &str) -> String {
+    format!("environment variable {name}")
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { file, line } => write!(f, "{}:{line}", file.display()),
+            Self::Variable(name) => f.write_str(&variable(name)),
+        }
+    }
+}
+
+/// The options of several files, and of the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     entries: Vec<Entry>,
@@ -40,6 +93,21 @@ impl Settings {
         self.entries.extend(entries);
         self.files.push(file.to_owned());
         problems
+    }
+
+    /// Adds the options of environment variables, which win over those of files. Variables of other names are left alone.
+    /// To be called after the last [`Settings::add_file`].
+    pub fn add_environment<'a>(&mut self, variables: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let option = |(name, value): (&str, &str)| {
+            let (section, option) = name.strip_prefix(ENVIRONMENT_PREFIX)?.split_once(ENVIRONMENT_SEPARATOR)?;
+            Some(Entry {
+                place: Place::Variable(name.to_owned()),
+                section: section_name(section),
+                name: option.to_ascii_lowercase(),
+                value: value.to_owned(),
+            })
+        };
+        self.entries.extend(variables.into_iter().filter_map(option));
     }
 
     /// The option that is in force: the last one.
@@ -130,8 +198,7 @@ fn parse(file: &Path, text: &str) -> (Vec<Entry>, Vec<Problem>) {
         } else if let Some((name, value)) = content.split_once(['=', ':']).filter(|(name, _)| !name.trim().is_empty()) {
             continues = true;
             entries.push(Entry {
-                file: file.to_owned(),
-                line: index + 1,
+                place: Place::Line { file: file.to_owned(), line: index + 1 },
                 section: section.clone(),
                 name: name.trim().to_ascii_lowercase().replace('-', "_"),
                 value: unquote(value.trim()).to_owned(),
@@ -179,6 +246,22 @@ mod tests {
         assert_eq!(value(&settings, "a", "x").as_deref(), Some("2"));
         settings.add_file(Path::new("b.ini"), "[a]\nx = 3\n");
         assert_eq!(value(&settings, "a", "x").as_deref(), Some("3"));
+    }
+
+    #[test]
+    fn environment_variables_win_over_files_and_may_refer_to_them() {
+        let mut settings = settings("host = a\n[vxlan]\nttl = 1\ntos = 2\n");
+        settings.add_environment([
+            ("OS_DEFAULT__HOST", "b"),
+            ("OS_VXLAN__TTL", "$tos"),
+            ("OS_OSLO_MESSAGING_RABBIT__SSL", "True"),
+            ("OS_AUTH_URL", "http://a"),
+            ("HOST", "c"),
+        ]);
+        assert_eq!(value(&settings, "DEFAULT", "host").as_deref(), Some("b"));
+        assert_eq!(value(&settings, "vxlan", "ttl").as_deref(), Some("2"));
+        assert_eq!(value(&settings, "oslo_messaging_rabbit", "ssl").as_deref(), Some("True"));
+        assert_eq!(settings.entries().len(), 6);
     }
 
     #[test]

@@ -95,6 +95,11 @@ const TICKS_MAX: u64 = u32::MAX as u64 / NANOSECONDS_PER_TICK;
 const HEADER: u64 = 18;
 
 impl Tbf {
+    /// What a limit is lifted to, at a rate that no tap reaches (a terabit per second, with a bucket of a millisecond of it): the
+    /// kernel changes a filter without losing a packet, but drops what comes while it exchanges or removes one
+    /// (`dev_deactivate`).
+    pub const LIFTED: Self = Self { rate: 125_000_000_000, buffer: 15_625, limit: 1 << 30 };
+
     /// The filter for a limit, at a device with an MTU of `mtu` bytes.
     ///
     /// As the Linux bridge agent computes it, but that a packet of full size always fits into the bucket: the kernel drops those

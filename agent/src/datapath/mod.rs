@@ -143,20 +143,25 @@ impl Datapath {
     /// [`DatapathError`] when the kernel refuses; what is attached stays then.
     pub fn filter_only(bpffs: &Path, settings: &LoadSettings) -> Result<Kept, DatapathError> {
         let directory = pin_directory(bpffs);
-        let DatapathState { ports, vlan_devices, .. } = match Maps::open_pinned(&directory) {
+        let state = match Maps::open_pinned(&directory) {
             Ok(maps) => maps.observe(&Links::at(&directory), None)?,
             Err(DatapathError::NothingPinned(_)) => return Ok(Kept::default()),
             Err(error) => return Err(error),
         };
+        let DatapathState { ports, vlan_devices, .. } = &state;
         let count = |flag| ports.values().filter(|port| port.flags & flag != 0).count();
-        let is_closed = count(Port::FILTERED) > 0;
-        let kept = Kept { filtered: if is_closed { count(Port::SECURED) } else { 0 }, under_policy: count(Port::QOS) };
+        let is_closed = count(Port::FILTERED) > 0 || !state.security.policies.is_empty();
+        // An agent may have ended before it has opened a port: only its programs may keep it closed.
+        let is_unopened = |ifindex: u32| state.has_both_programs(ifindex) && !ports.contains_key(&ifindex);
+        let unopened = state.attached.iter().filter(|(hook, ifindex)| *hook == Hook::ToPort && is_unopened(*ifindex));
+        let filtered = if is_closed { count(Port::SECURED) + unopened.count() } else { 0 };
+        let kept = Kept { filtered, under_policy: count(Port::QOS) };
         if kept == Kept::default() {
             return Ok(kept);
         }
         let datapath = Self::open(bpffs, &LoadSettings { forwards: false, is_closed, ..settings.clone() })?;
         let has = |flag, ifindex: u32| ports.get(&ifindex).is_some_and(|port| port.flags & flag != 0);
-        let is_secured = |ifindex| is_closed && has(Port::SECURED, ifindex);
+        let is_secured = |ifindex| is_closed && (has(Port::SECURED, ifindex) || is_unopened(ifindex));
         let stays = |hook, ifindex| match hook {
             Hook::FromPort => is_secured(ifindex) || has(Port::QOS, ifindex),
             Hook::ToPort => is_secured(ifindex),

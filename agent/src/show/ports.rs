@@ -18,19 +18,21 @@ use crate::status::Agent;
 /// A port of this host.
 #[derive(Serialize)]
 pub(super) struct PortRow {
-    port_id: PortId,
-    network_id: NetworkId,
+    /// `None` for a tap that the server does not have connected here.
+    port_id: Option<PortId>,
+    network_id: Option<NetworkId>,
     network: String,
     tap: String,
     mac_address: String,
     fixed_ips: Vec<String>,
     device_owner: String,
     /// `active`, `waiting` (for its tap, or for somebody to connect it), `pending` (there is something
-    /// to do), `failing` (that has been tried) or `blocked`.
+    /// to do), `failing` (that has been tried), `blocked`, or `refused` (by the server, for now).
     state: &'static str,
     /// Why the port is not active.
     reason: Option<String>,
-    /// `open`, `addresses` (it is held to its own addresses) or `groups` (and to the rules of its security groups).
+    /// `open`, `addresses` (it is held to its own addresses), `groups` (and to the rules of its security groups),
+    /// or `closed` (nothing passes).
     security: &'static str,
     /// Whether that is in force. A port with groups is closed until then.
     secured: bool,
@@ -67,14 +69,14 @@ impl Row for PortRow {
 
     fn cells(&self) -> Vec<String> {
         vec![
-            self.port_id.to_string(),
+            self.port_id.map(|port| port.to_string()).unwrap_or_default(),
             self.network.clone(),
             self.tap.clone(),
             self.mac_address.clone(),
             self.fixed_ips.join(" "),
             self.state.to_owned(),
             match (self.security, self.secured) {
-                ("open", _) | (_, true) => self.security.to_owned(),
+                ("open" | "closed", _) | (_, true) => self.security.to_owned(),
                 ("groups", false) => "groups (closed)".to_owned(),
                 (security, false) => format!("{security} (not yet)"),
             },
@@ -94,7 +96,42 @@ pub(super) fn ports(view: &View) -> Vec<PortRow> {
     networks
         .flat_map(|(id, network)| network.local_ports.iter().map(move |(port, details)| (id, network, port, details)))
         .map(|(id, network, port, details)| port_row(view, (*id, network), (*port, details)))
+        .chain(
+            view.agent
+                .refused()
+                .filter(|(tap, _)| !is_desired(view, tap))
+                .map(|(tap, why)| refused_row(view, tap, why)),
+        )
         .collect()
+}
+
+fn is_desired(view: &View, tap: &str) -> bool {
+    let mut ports = view.desired.networks.values().flat_map(|network| network.local_ports.keys());
+    ports.any(|port| port.tap_name() == tap)
+}
+
+/// A tap of which the server says nothing that it could be connected by.
+fn refused_row(view: &View, tap: &str, reason: &str) -> PortRow {
+    let ifindex = view.observed.kernel.link_named(tap).map_or(0, |tap| tap.ifindex);
+    PortRow {
+        port_id: None,
+        network_id: None,
+        network: String::new(),
+        tap: tap.to_owned(),
+        mac_address: String::new(),
+        fixed_ips: Vec::new(),
+        device_owner: String::new(),
+        state: "refused",
+        reason: Some(reason.to_owned()),
+        security: if view.desired.closed_by_default { "closed" } else { "open" },
+        secured: view.is_filtered(ifindex),
+        qos: Qos::default(),
+        lane: "kernel",
+        sent: 0,
+        sent_fast: 0,
+        received: 0,
+        dropped: 0,
+    }
 }
 
 fn port_row(
@@ -108,8 +145,8 @@ fn port_row(
     let sent = view.counters(ifindex, Hook::FromPort);
     let fast = [Outcome::Delivered, Outcome::Encapsulated, Outcome::Answered];
     PortRow {
-        port_id,
-        network_id,
+        port_id: Some(port_id),
+        network_id: Some(network_id),
         network: network.name.clone(),
         tap: port_id.tap_name(),
         mac_address: port.mac.to_string(),

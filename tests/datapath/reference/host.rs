@@ -10,7 +10,7 @@ use std::{
 use overlane_abi::{DropReason, Fragment, FragmentKey, Hook, Member, Source, names};
 use overlane_core::{
     action::{Action, DatapathAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
-    config::{ComputeTaps, Config, Control, FastPath, FlowConfig, QosConfig, ServiceConfig},
+    config::{ComputeTaps, Config, Control, FastPath, FlowConfig, LogConfig, QosConfig, ServiceConfig},
     desired::{Desired, LocalPort, Network},
     map_entry::member_key,
     model::{NetworkId, PortId, Segment},
@@ -151,7 +151,8 @@ fn link(ifindex: u32, name: String, kind: LinkKind) -> Link {
 fn config() -> Config {
     Config {
         host: "here".to_owned(),
-        debug: false,
+        log: LogConfig::default(),
+        environment: Vec::new(),
         control: Control::File(Path::new("t.toml").to_owned()),
         physical_networks: BTreeMap::new(),
         vxlan: None,

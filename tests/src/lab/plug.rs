@@ -40,9 +40,12 @@ impl Waiting {
         Ok(Self { device, tap, ping })
     }
 
-    /// What its tap is called until it appears.
-    pub fn device(&self) -> &str {
-        &self.device
+    /// Puts the device into the bridge that its tap will be in, as libvirt does before anybody else sees the tap.
+    ///
+    /// # Errors
+    /// When there is no such bridge.
+    pub fn connect(&self, host: &Host, bridge: &str) -> Result<()> {
+        host.run(&format!("ip link set {} master {bridge}", self.device)).map(drop)
     }
 
     /// A line for `ip -batch` that makes the tap appear.

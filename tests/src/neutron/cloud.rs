@@ -8,9 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Agent, Broker, CONTROLLER, Container, Node, Server};
+use super::{Agent, Broker, CONTROLLER, Change, Container, Node, Server};
 use crate::{
     lab::{Lab, World},
     wait::wait_at_most,
@@ -139,6 +140,25 @@ impl Cloud {
             ensure!(missing.is_none(), "nobody listens to {missing:?}: {queues}");
             Ok(Some(()))
         })
+    }
+
+    /// Has another server in the place of the cloud's while `work` lasts; afterwards the cloud is as before, whatever became of
+    /// the work.
+    ///
+    /// # Errors
+    /// Those of `work`, or when a server does not start.
+    pub fn with_changed_server<T>(&self, change: &Change, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.server.stop(Signal::SIGTERM)?;
+        self.server.start_changed(change)?;
+        let result = self.wait_for_server().and_then(|()| work());
+        // It may have ended by itself.
+        let stopped = self.server.stop(Signal::SIGTERM);
+        self.server.start_again()?;
+        self.wait_for_server()?;
+        for (name, node) in &self.nodes {
+            node.running().into_iter().try_for_each(|agent| self.wait_until_alive(name, agent))?;
+        }
+        stopped.and(result)
     }
 
     /// Waits until the server believes that an agent is alive.

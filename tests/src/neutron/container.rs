@@ -21,6 +21,9 @@ use crate::{
 /// Where programs are looked for.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What the kernel tells user space on every architecture that this runs on (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// Makes the mounts, and then sleeps as process 1 whose children need no burial. The host's `/run` is a folder of the
 /// world's, and contains the world's folder under its own name, so that paths of files are the same everywhere. Neutron's
 /// root sees the same `/dev`, `/proc`, `/run` and `/sys`, and is read-only besides.
@@ -139,6 +142,20 @@ impl Container {
         Ok(own.filter_map(|[_, resident]| resident.parse::<u64>().ok()).sum::<u64>() * 1024)
     }
 
+    /// The CPU time that all that runs here has used so far, in seconds; what has ended does not count.
+    ///
+    /// # Errors
+    /// When the kernel will not say.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let ticks = self.inside(|| {
+            let processes = fs::read_dir("/proc").context("listing processes")?.filter_map(Result::ok);
+            // One that has ended meanwhile has no times any more.
+            let times = processes.filter_map(|process| fs::read_to_string(process.path().join("stat")).ok());
+            Ok(times.filter_map(|stat| ticks_of(&stat)).sum::<u64>())
+        })?;
+        Ok(ticks as f64 / TICKS_PER_SECOND)
+    }
+
     /// Calls `work` on a thread that is inside, except that its own process id is of the outside.
     ///
     /// # Errors
@@ -167,6 +184,12 @@ impl Container {
             Err(panic) => std::panic::resume_unwind(panic),
         })
     }
+}
+
+/// User and system time of a process (`proc_pid_stat(5)`, fields 14 and 15), in ticks. Its name may hold anything.
+fn ticks_of(stat: &str) -> Option<u64> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
 }
 
 /// A folder for what the programs of one host say. It outlasts the host: when a test fails, it is what there is to read.

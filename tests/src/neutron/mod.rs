@@ -22,7 +22,7 @@ pub use files::PHYSICAL_NETWORK;
 pub use node::{Agent, Node};
 pub use peer::Peer;
 pub use resources::Network;
-pub use server::Server;
+pub use server::{Change, Server};
 
 /// The underlay address of the controller: hosts reach server and broker by the wire that carries their tunnels.
 pub const CONTROLLER: &str = "10.10.10.1";

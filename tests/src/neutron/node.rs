@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::Path,
     process::Command,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use super::{
     container::{Container, in_root},
@@ -97,7 +99,17 @@ impl Node {
     /// # Errors
     /// When it cannot be started.
     pub fn start_agent(&self, agent: Agent) -> Result<()> {
-        let process = self.container.start_program(agent.program(), &mut agent.command(self.container.folder()))?;
+        self.start_agent_with(agent, &[])
+    }
+
+    /// As `start_agent`, with more in its environment.
+    ///
+    /// # Errors
+    /// As for `start_agent`.
+    pub fn start_agent_with(&self, agent: Agent, environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = agent.command(self.container.folder());
+        command.envs(environment.iter().copied());
+        let process = self.container.start_program(agent.program(), &mut command)?;
         self.agents().insert(agent, process);
         Ok(())
     }
@@ -119,6 +131,11 @@ impl Node {
         self.agents().get(&agent).with_context(|| format!("{agent:?} does not run"))?.output()
     }
 
+    /// The agents that run.
+    pub fn running(&self) -> Vec<Agent> {
+        self.agents().keys().copied().collect()
+    }
+
     /// Fails when an agent has ended by itself.
     ///
     /// # Errors
@@ -130,6 +147,35 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// Replaces a text in one of the agents' files, which has to be there, and returns the file as it was.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or lacks the text.
+    pub fn edit(&self, file: &str, from: &str, to: &str) -> Result<String> {
+        let path = self.container.folder().join(file);
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {file}"))?;
+        ensure!(text.contains(from), "{file} lacks {from:?}: {text}");
+        fs::write(&path, text.replace(from, to)).with_context(|| format!("writing {file}"))?;
+        Ok(text)
+    }
+
+    /// Puts a file back that was replaced by `edit`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn restore(&self, file: &str, text: &str) -> Result<()> {
+        fs::write(self.container.folder().join(file), text).with_context(|| format!("writing {file}"))
+    }
+
+    /// What `overlane show ports` says of a tap.
+    ///
+    /// # Errors
+    /// When it fails, or says nothing.
+    pub fn shown_port(&self, tap: &str) -> Result<Value> {
+        let rows: Vec<Value> = serde_json::from_str(&self.overlane("show ports --output json")?)?;
+        rows.into_iter().find(|row| row["tap"] == tap).with_context(|| format!("{tap} is not shown"))
     }
 
     /// Runs `overlane` with `words`, and the configuration files of this host, and returns what it prints.

@@ -1,6 +1,10 @@
 //! The server: the database, and `neutron-server` on it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -10,6 +14,19 @@ use super::{
     files, root,
 };
 use crate::{lab::Process, wait::wait_until};
+
+/// Runs a change when the module that it is for has been loaded.
+const CHANGE_HOOK: &str = include_str!("change.py");
+
+/// What makes a server an older or newer one, or one with broken data or a wrong clock: Python that is run in the real server,
+/// and knows the module that it changes as `module`.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// The module's full name.
+    pub module: &'static str,
+    /// The code.
+    pub code: &'static str,
+}
 
 /// `neutron-server`, and the database that it keeps everything in.
 pub struct Server {
@@ -27,7 +44,7 @@ impl Server {
         files::write_common(host.folder(), host.name())?;
         files::write_server(host.folder())?;
         let database = start_database(host)?;
-        Ok(Self { process: Mutex::new(spawn(host)?), host: host.clone(), _database: database })
+        Ok(Self { process: Mutex::new(spawn(host, None)?), host: host.clone(), _database: database })
     }
 
     /// What it has logged since it was started.
@@ -61,7 +78,22 @@ impl Server {
     /// # Errors
     /// When it cannot be started.
     pub fn start_again(&self) -> Result<()> {
-        *self.process() = spawn(&self.host)?;
+        *self.process() = spawn(&self.host, None)?;
+        Ok(())
+    }
+
+    /// As `start_again`, as a server of another kind.
+    ///
+    /// # Errors
+    /// As for `start_again`.
+    pub fn start_changed(&self, change: &Change) -> Result<()> {
+        let folder = self.host.folder().join("change");
+        fs::create_dir_all(&folder).context("making a folder for a change")?;
+        let hook = CHANGE_HOOK.replace("MODULE", change.module);
+        for (name, text) in [("sitecustomize.py", hook.as_str()), ("change.py", change.code)] {
+            fs::write(folder.join(name), text).with_context(|| format!("writing {name}"))?;
+        }
+        *self.process() = spawn(&self.host, Some(&folder))?;
         Ok(())
     }
 
@@ -70,8 +102,9 @@ impl Server {
     }
 }
 
-fn spawn(host: &Container) -> Result<Process> {
+fn spawn(host: &Container, modules: Option<&Path>) -> Result<Process> {
     let mut command = in_root("neutron-server");
+    command.envs(modules.map(|folder| ("PYTHONPATH", folder)));
     for file in ["neutron.conf", "ml2_conf.ini", "server.conf"] {
         command.arg("--config-file").arg(host.folder().join(file));
     }

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::{Action, DatapathAction, KernelAction, Tagging, VlanSpec};
-use crate::observed::{FdbEntry, FdbTable};
+use crate::{
+    observed::{FdbEntry, FdbTable},
+    qos::Tbf,
+};
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,6 +49,9 @@ impl fmt::Display for KernelAction {
             Self::RemoveGuard => write!(f, "remove the guard of closed taps"),
             Self::Release { name, .. } => write!(f, "let the guard release {name}"),
             Self::Close { name, .. } => write!(f, "let the guard close {name}"),
+            Self::SetLimit { name, tbf: Tbf::LIFTED, .. } => {
+                write!(f, "lift the limit of what is received behind {name}")
+            }
             Self::SetLimit { name, tbf, .. } => {
                 write!(f, "limit what is received behind {name} to {} kbit/s", tbf.rate * 8 / 1000)
             }

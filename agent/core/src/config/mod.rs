@@ -1,7 +1,9 @@
 //! The configuration: oslo.config entries in, a validated [`Config`] or every problem out.
 
 mod dhcp;
+mod environment;
 mod flows;
+mod log;
 mod mappings;
 mod metadata;
 mod multicast;
@@ -17,8 +19,9 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration
 pub use dhcp::DhcpConfig;
 pub(crate) use dhcp::is_domain_name;
 pub use flows::FlowConfig;
+pub use log::LogConfig;
 pub use multicast::MulticastGroups;
-pub use neutron::NeutronConfig;
+pub use neutron::{Extensions, NeutronConfig};
 pub use physical::{PhysicalDevice, PhysicalNetwork};
 pub use qos::QosConfig;
 pub use read::SystemDefaults;
@@ -27,15 +30,20 @@ pub use transport::{
     Broker, ConnectionConfig, LoginMethod, QueueConfig, QuorumConfig, Secret, TlsConfig, TransportConfig, TransportUrl,
 };
 
-use crate::model::{NetworkId, Segment, vxlan_name};
+use crate::{
+    model::{NetworkId, Segment, vxlan_name},
+    oslo_ini::Place,
+};
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// This host's name in the control plane (`[DEFAULT] host`; the system's host name when unset).
     pub host: String,
-    /// Log more (`[DEFAULT] debug`).
-    pub debug: bool,
+    /// How much is logged, and where to.
+    pub log: LogConfig,
+    /// The environment variables that count, by name.
+    pub environment: Vec<String>,
     /// Where what is desired comes from (`[overlane] control`).
     pub control: Control,
     /// The devices behind each physical network, by label.
@@ -121,17 +129,15 @@ pub enum Dscp {
 /// Something about the configuration that is worth knowing but wrong in no way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// The file.
-    pub file: PathBuf,
-    /// Line, from 1.
-    pub line: usize,
+    /// What it is about.
+    pub place: Place,
     /// What is worth knowing.
     pub message: String,
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file.display(), self.line, self.message)
+        write!(f, "{}: {}", self.place, self.message)
     }
 }
 

@@ -9,6 +9,8 @@ pub(super) const VXLAN_PORT: u16 = 8472;
 const REPORT_INTERVAL: f64 = 30.0;
 /// What the Linux bridge agent asks about at once.
 const SLICE: usize = 20;
+/// The extension that carries out QoS policies.
+const QOS: &str = "qos";
 
 /// How to be an agent of a Neutron server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,17 @@ pub struct NeutronConfig {
     pub has_groups: bool,
     /// Whether QoS policies are carried out (`qos` in `[agent] extensions`).
     pub has_qos: bool,
+    /// What else the agent is asked to do.
+    pub extensions: Extensions,
+}
+
+/// `[agent] extensions`, in the order in which they stand there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extensions {
+    /// Those that are carried out.
+    pub used: Vec<String>,
+    /// All others.
+    pub unused: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -40,12 +53,13 @@ impl Reader<'_> {
             self.problem("DEFAULT", "transport_url", "missing: it says where the server's message broker is");
         }
         let transport = self.transport();
-        let (has_groups, has_qos) = (self.has_groups(), self.lists("agent", "extensions", "qos"));
+        let (has_groups, has_qos) = (self.has_groups(), self.lists("agent", "extensions", QOS));
+        let extensions = self.extensions();
         if self.lists("DEFAULT", "service_plugins", "trunk") {
             let message = "[DEFAULT] service_plugins: trunks are not carried out by this version";
             self.note("DEFAULT", "service_plugins", message.to_owned());
         }
-        Some(NeutronConfig { transport: transport?, report_interval, slice, has_groups, has_qos })
+        Some(NeutronConfig { transport: transport?, report_interval, slice, has_groups, has_qos, extensions })
     }
 
     /// As in the Linux bridge agent, nothing is filtered unless a driver is named.
@@ -72,10 +86,24 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether a comma-separated option has a word, or a class whose name ends with it.
+    fn extensions(&mut self) -> Extensions {
+        let (used, unused): (Vec<String>, _) =
+            self.list("agent", "extensions").into_iter().partition(|name| name == QOS);
+        if !unused.is_empty() {
+            let names = unused.join(", ");
+            self.note("agent", "extensions", format!("[agent] extensions: {names}: not carried out by this version"));
+        }
+        Extensions { used, unused }
+    }
+
+    /// Whether a comma-separated option has a word.
     fn lists(&self, section: &str, name: &str, word: &str) -> bool {
+        self.list(section, name).iter().any(|item| item == word)
+    }
+
+    fn list(&self, section: &str, name: &str) -> Vec<String> {
         let list = self.text(section, name).unwrap_or_default();
-        list.split(',').map(str::trim).any(|item| item == word)
+        list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 }
 
@@ -123,6 +151,10 @@ mod tests {
             "[agent]\nextensions = fdb, qos\nreport_interval = 1.5\n[DEFAULT]\nservice_plugins = router,trunk\n",
         );
         assert!(neutron.has_qos);
+        assert_eq!(
+            (neutron.extensions.used.concat(), neutron.extensions.unused.concat()),
+            ("qos".into(), "fdb".into())
+        );
         assert_eq!(neutron.report_interval, Duration::from_millis(1500));
     }
 

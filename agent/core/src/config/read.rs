@@ -4,7 +4,7 @@ use std::{fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration
 
 use crate::{
     config::{
-        ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig, dhcp, metadata, neutron, qos, transport,
+        ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig, dhcp, log, metadata, neutron, qos, transport,
     },
     oslo_ini::{Entry, Settings},
     problem::{Problem, Problems},
@@ -17,8 +17,9 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf/overlane";
 
 /// Every option that is used. What else a file says is ignored, except in Overlane's own section.
-const KNOWN: [(&str, &[&str]); 11] = [
-    ("DEFAULT", &["host", "debug", "rpc_resources_processing_step", "service_plugins"]),
+const KNOWN: [(&str, &[&str]); 12] = [
+    ("DEFAULT", &["host", "rpc_resources_processing_step", "service_plugins"]),
+    ("DEFAULT", log::OPTIONS),
     ("DEFAULT", metadata::OPTIONS),
     ("DEFAULT", transport::DEFAULT_OPTIONS),
     ("DEFAULT", dhcp::OPTIONS),
@@ -75,7 +76,7 @@ impl Config {
     pub fn from_settings(settings: &Settings, system: &SystemDefaults) -> Result<(Self, Vec<Note>), Problems> {
         let mut reader = Reader::new(settings);
         let host = reader.text("DEFAULT", "host").unwrap_or_else(|| system.host_name.clone());
-        let debug = reader.boolean("DEFAULT", "debug", false);
+        let log = reader.log();
         let control = reader.control();
         let physical_networks = reader.physical_networks();
         let enable_vxlan = reader.boolean("vxlan", "enable_vxlan", true);
@@ -102,7 +103,8 @@ impl Config {
             Some(control) if reader.problems.is_empty() => Ok((
                 Self {
                     host,
-                    debug,
+                    log,
+                    environment: reader.environment(),
                     control,
                     physical_networks,
                     vxlan,
@@ -123,7 +125,7 @@ impl Config {
 }
 
 pub(super) struct Reader<'a> {
-    settings: &'a Settings,
+    pub(super) settings: &'a Settings,
     pub(super) problems: Vec<Problem>,
     notes: Vec<Note>,
 }
@@ -155,17 +157,16 @@ impl<'a> Reader<'a> {
 
     fn add_problem(&mut self, section: &str, name: &str, message: String) {
         let entry = self.entry(section, name);
-        self.problems.push(Problem {
-            file: entry.map_or_else(|| self.settings.last_file(), |entry| entry.file.clone()),
-            line: entry.map(|entry| entry.line),
-            message,
+        self.problems.push(match entry {
+            Some(entry) => entry.place.problem(message),
+            None => Problem { file: self.settings.last_file(), line: None, message },
         });
     }
 
     /// Something worth knowing about an option that is there.
     pub(super) fn note(&mut self, section: &str, name: &str, message: String) {
         if let Some(entry) = self.entry(section, name) {
-            self.notes.push(Note { file: entry.file.clone(), line: entry.line, message });
+            self.notes.push(Note { place: entry.place.clone(), message });
         }
     }
 
@@ -219,7 +220,7 @@ impl<'a> Reader<'a> {
             return None;
         };
         // Relative to the file that names it, wherever the agent is started from.
-        let folder = self.entry("overlane", "topology").and_then(|entry| entry.file.parent());
+        let folder = self.entry("overlane", "topology").and_then(|entry| entry.place.folder());
         Some(Control::File(folder.map_or_else(|| topology.clone(), |folder| folder.join(&topology))))
     }
 
@@ -298,25 +299,21 @@ impl<'a> Reader<'a> {
         for entry in self.settings.entries().iter().filter(|entry| entry.section == "overlane" && !is_known(entry)) {
             let known =
                 KNOWN.iter().find(|(section, _)| *section == "overlane").map_or("".into(), |(_, n)| n.join(", "));
-            self.problems.push(Problem {
-                file: entry.file.clone(),
-                line: Some(entry.line),
-                message: format!("[overlane] {}: no such option; there are {known}", entry.name),
-            });
+            let message = format!("[overlane] {}: no such option; there are {known}", entry.name);
+            self.problems.push(entry.place.problem(message));
         }
     }
 
     fn note_what_is_not_used(&mut self) {
         let ignored = self.settings.entries().iter().filter(|entry| entry.section != "overlane" && !is_known(entry));
         self.notes.extend(ignored.map(|entry| Note {
-            file: entry.file.clone(),
-            line: entry.line,
+            place: entry.place.clone(),
             message: format!("[{}] {} is not used", entry.section, entry.name),
         }));
     }
 }
 
-fn is_known(entry: &Entry) -> bool {
+pub(super) fn is_known(entry: &Entry) -> bool {
     KNOWN.iter().any(|(section, names)| *section == entry.section && names.contains(&entry.name.as_str()))
 }
 

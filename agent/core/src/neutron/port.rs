@@ -15,6 +15,9 @@ const ROUTER_OWNERS: &str = "network:router";
 /// Owners whose ports are bound to one host at a time.
 const COMPUTE_OWNERS: &str = "compute:";
 
+/// How ports are bound that no driver of the server would bind.
+const BINDING_FAILED: &str = "binding_failed";
+
 /// What the server says of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
@@ -79,6 +82,8 @@ pub enum Binding {
     Here(Box<Port>),
     /// It is bound to no segment, or works on another host.
     Elsewhere,
+    /// The server has tried to bind it to this host, and could not.
+    Refused,
 }
 
 impl Binding {
@@ -87,6 +92,10 @@ impl Binding {
     /// # Errors
     /// [`MessageError`] when this agent cannot carry its segment.
     pub fn on(host: &str, object: &objects::Port) -> Result<Self, MessageError> {
+        let is_refused = |binding: &objects::PortBinding| binding.host == host && binding.vif_type == BINDING_FAILED;
+        if object.bindings.iter().any(|binding| is_refused(&binding.data)) {
+            return Ok(Self::Refused);
+        }
         let is_bound_here =
             object.bindings.iter().any(|binding| binding.data.host == host && binding.data.status == "ACTIVE");
         if object.device_owner.starts_with(COMPUTE_OWNERS) && !is_bound_here {

@@ -1,6 +1,6 @@
 //! Attachments and the maps that describe this host: what they should hold, and the difference to what they do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use overlane_abi as abi;
 
@@ -142,12 +142,13 @@ fn connects(target: &DatapathState, hook: abi::Hook, ifindex: u32) -> bool {
     hook == abi::Hook::ToVlan || (hook == abi::Hook::FromUplink && is_nic())
 }
 
-/// Plans the difference: entries before the programs that read them, programs gone before the entries they need.
+/// Plans the difference: entries before the programs that read them, programs gone before the entries they need. Ports whose taps
+/// are `closed` are the exception: they are opened by their entries.
 pub(super) fn plan(
     desired: &Desired,
     kernel: &KernelState,
     (current, target): (&DatapathState, &DatapathState),
-    mut entries: entries::Changes,
+    (mut entries, closed): (entries::Changes, &BTreeSet<u32>),
     plan: &mut Plan,
 ) {
     let complete = desired.complete;
@@ -156,17 +157,22 @@ pub(super) fn plan(
     plan.actions.extend(entries.take_sets());
     security::plan_before_ports(complete, kernel, &current.security, &target.security, plan);
     put(plan, &current.qos, &target.qos, MapEntry::Qos);
-    put(plan, &current.ports, &target.ports, MapEntry::Port);
+    let mut ports = target.ports.clone();
+    ports.retain(|tap, _| !closed.contains(tap));
+    put(plan, &current.ports, &ports, MapEntry::Port);
     put(plan, &current.vlans, &target.vlans, MapEntry::Vlan);
     put(plan, &current.vlan_devices, &target.vlan_devices, MapEntry::VlanDevice);
     if complete {
         security::plan_departures(&current.security, &target.security, plan);
     }
-    // Attaching is slow: what connects machines that need no filter comes first, in this plan and in the next one, which is
-    // made once the devices of this one are there.
+    // Attaching is slow. What connects machines that need no filter comes first, in this plan and in the next one, which is
+    // made once the devices of this one are there; then what closed ports wait for, one after the other.
     if !plan.creates_devices() {
         let mut missing: Vec<_> = target.attached.difference(&current.attached).collect();
-        missing.sort_by_key(|(hook, ifindex)| !connects(target, *hook, *ifindex));
+        missing.sort_by_key(|(hook, ifindex)| {
+            let closed = closed.get(ifindex);
+            (!connects(target, *hook, *ifindex), closed.is_none(), closed)
+        });
         for (hook, ifindex) in missing {
             plan.action(DatapathAction::Attach { hook: *hook, ifindex: *ifindex });
         }

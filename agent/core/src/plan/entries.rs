@@ -16,7 +16,7 @@ use crate::{
     desired::{Desired, EntryKey, Network},
     model::{Mac, NetworkId, PortId},
     observed::{DatapathState, FdbEntry, FdbTable, KernelState, Observed},
-    plan::devices::NetworkDevices,
+    plan::{devices::NetworkDevices, opening},
 };
 
 /// Where the entries of a network go.
@@ -36,7 +36,7 @@ struct Device {
     ifindex: u32,
     /// The bridge's table takes entries only for devices that are its ports already.
     is_in_bridge: bool,
-    /// Other ports reach a tap past the bridge, and past its guard, once it is in the map: not before it is filtered.
+    /// Other ports reach a tap past the bridge, and past its guard, once it is in the map: not before its programs are attached.
     is_open: bool,
 }
 
@@ -77,20 +77,23 @@ impl Changes {
 
 impl Placement {
     pub(super) fn new(
-        network: &Network,
+        (desired, id): (&Desired, NetworkId),
         devices: &NetworkDevices,
         index: Option<u32>,
         observed: &Observed,
         multicast: Option<&MulticastGroups>,
     ) -> Self {
+        let network = &desired.networks[&id];
         let device = |ifindex: u32| {
             let master = observed.kernel.links.get(&ifindex).and_then(|link| link.master);
             Device { ifindex, is_in_bridge: devices.bridge.is_some() && master == devices.bridge, is_open: true }
         };
-        let is_filtered = |tap| observed.datapath.as_ref().is_some_and(|maps| maps.is_filtered(tap));
         let tap = |port: &PortId, tap: u32| {
             let port = &network.local_ports[port];
-            (port.mac, Device { is_open: !port.security.has_rules() || is_filtered(tap), ..device(tap) })
+            (
+                port.mac,
+                Device { is_open: opening::may_begin(desired, observed.datapath.as_ref(), port, tap), ..device(tap) },
+            )
         };
         let vni = network.segment.vni();
         Self {

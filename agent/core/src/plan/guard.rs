@@ -1,5 +1,5 @@
 //! The guard that keeps taps closed until their filters are in force: it closes a tap before anything is taken from it, and
-//! lets one through in the pass that finds its filters in place.
+//! lets one through in the pass that finds its programs attached.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::{
     desired::{Desired, LocalPort},
     model::PortId,
     observed::{Link, LinkKind, Observed},
-    plan::{Plan, Subject},
+    plan::{Plan, Subject, opening},
 };
 
 /// Plans the guard, and which taps it lets through.
@@ -64,8 +64,7 @@ fn taps<'a>(
             }
             continue;
         };
-        let is_filtered = || observed.datapath.as_ref().is_some_and(|datapath| datapath.is_filtered(tap.ifindex));
-        if !port.security.has_rules() || is_filtered() {
+        if opening::may_begin(desired, observed.datapath.as_ref(), port, tap.ifindex) {
             ready.insert(tap.ifindex, tap);
         } else {
             unfiltered.insert(tap.ifindex, (tap, *id));

@@ -7,10 +7,11 @@ use crate::{
     desired::{Desired, Network},
     model::{NetworkId, PortId, Segment, vlan_name, vxlan_name},
     observed::{Link, LinkKind, Observed},
+    plan::qos,
 };
 
 /// Ports whose taps are in their network's bridge, together with what leads to the other hosts, and held to what they should be
-/// held to. One that is switched off may be down.
+/// held to: their groups' rules and their QoS policy. One that is switched off may be down.
 pub fn ports_in_place(desired: &Desired, observed: &Observed, config: &Config) -> BTreeSet<PortId> {
     let links: BTreeMap<&str, &Link> = observed.kernel.links.values().map(|link| (link.name.as_str(), link)).collect();
     let mut in_place = BTreeSet::new();
@@ -22,7 +23,8 @@ pub fn ports_in_place(desired: &Desired, observed: &Observed, config: &Config) -
                 let datapath = observed.datapath.as_ref();
                 !local.security.has_rules() || datapath.is_some_and(|datapath| datapath.is_filtered(tap.ifindex))
             };
-            if tap.master == Some(bridge) && tap.up == local.admin_state_up && is_held() {
+            let is_connected = tap.master == Some(bridge) && tap.up == local.admin_state_up;
+            if is_connected && is_held() && qos::is_in_force(&local.qos, tap, observed, config) {
                 in_place.insert(*port);
             }
         }

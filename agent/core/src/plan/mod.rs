@@ -10,6 +10,7 @@ mod entries;
 mod guard;
 pub mod header;
 mod in_place;
+mod opening;
 mod qos;
 mod security;
 mod vteps;
@@ -89,8 +90,12 @@ pub fn plan(desired: &Desired, observed: &Observed, config: &Config) -> Plan {
 pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scope: Scope) -> Plan {
     let mut plan = Plan::default();
     guard::plan(desired, observed, config, &mut plan);
+    // The kernel drops what is sent to a tap while it puts a limit there: better before the tap is connected.
+    let guarded = plan.actions.len();
     let devices = devices::plan(desired, observed, config, &mut plan);
+    let connecting = plan.actions.split_off(guarded);
     qos::plan(desired, observed, &devices, config, &mut plan);
+    plan.actions.extend(connecting);
     let vteps = match &config.vxlan {
         Some(vxlan) => vteps::plan(desired, &observed.kernel, vxlan, &mut plan),
         None => Vteps::default(),
@@ -103,14 +108,15 @@ pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scop
             // What is only filtered needs no entries in maps.
             let index = index.filter(|_| config.fast_path == FastPath::Auto);
             let multicast = config.multicast.as_ref();
-            (*id, Placement::new(&desired.networks[id], devices, index, observed, multicast))
+            (*id, Placement::new((desired, *id), devices, index, observed, multicast))
         })
         .collect();
     let entries = entries::plan(desired, observed, &plan.placements, scope);
     match (&observed.datapath, indices) {
         (Some(maps), Some(indices)) => {
             let target = datapath::target(desired, observed, maps, (&devices, &indices), &vteps, config, &mut plan);
-            datapath::plan(desired, &observed.kernel, (maps, &target), entries, &mut plan);
+            let closed = opening::closed(desired, observed, &devices);
+            datapath::plan(desired, &observed.kernel, (maps, &target), (entries, &closed), &mut plan);
         }
         _ => plan.actions.extend(entries.into_actions()),
     }

@@ -28,6 +28,24 @@ pub(super) fn entry(qos: &Qos) -> Option<abi::Qos> {
     (entry.flags != 0).then_some(entry)
 }
 
+/// Whether a port is held to its policy, whichever lane its packets take.
+pub(super) fn is_in_force(qos: &Qos, tap: &Link, observed: &Observed, config: &Config) -> bool {
+    let is_told = |entry: abi::Qos| {
+        observed.datapath.as_ref().is_some_and(|datapath| {
+            let knows = datapath.ports.get(&tap.ifindex).is_some_and(|port| port.flags & abi::Port::QOS != 0);
+            let is_attached = datapath.attached.contains(&(abi::Hook::FromPort, tap.ifindex));
+            knows && is_attached && datapath.qos.get(&tap.ifindex) == Some(&entry)
+        })
+    };
+    let is_limited = |limit| is_limit(observed.kernel.qdiscs.get(&tap.ifindex), Tbf::new(limit, tap.mtu, &config.qos));
+    entry(qos).is_none_or(is_told) && qos.ingress.as_ref().is_none_or(is_limited)
+}
+
+/// Whether a queueing discipline is ours, and holds to a limit.
+fn is_limit(qdisc: Option<&Qdisc>, tbf: Tbf) -> bool {
+    qdisc == Some(&Qdisc { handle: Qdisc::OURS, kind: QdiscKind::Tbf(tbf) })
+}
+
 /// Plans the limits of taps.
 pub(super) fn plan(
     desired: &Desired,
@@ -49,19 +67,19 @@ pub(super) fn plan(
         }
     }
     if desired.complete {
-        let ports = desired.networks.values().flat_map(|network| &network.local_ports);
-        let limited: BTreeSet<String> =
-            ports.filter(|(_, port)| port.qos.ingress.is_some()).map(|(id, _)| id.tap_name()).collect();
+        let ports = desired.networks.values().flat_map(|network| network.local_ports.keys());
+        let taps: BTreeSet<String> = ports.map(|id| id.tap_name()).collect();
         for (ifindex, qdisc) in kernel.qdiscs.iter().filter(|(_, qdisc)| qdisc.is_ours()) {
             let Some(link) = kernel.links.get(ifindex) else { continue };
-            if !limited.contains(&link.name) {
+            if !taps.contains(&link.name) {
                 remove(link, qdisc, plan);
             }
         }
     }
 }
 
-/// Plans the limit of a tap, in the place of the Linux bridge agent's, and of nobody else's.
+/// Plans the limit of a tap, in the place of the Linux bridge agent's, and of nobody else's. One that ends is lifted, and its filter
+/// stays for as long as the tap: removing it would lose packets, and so would making it once more.
 fn limit(
     id: PortId,
     port: &LocalPort,
@@ -80,14 +98,20 @@ fn limit(
         }
         (Some(limit), qdisc) => {
             let tbf = Tbf::new(limit, tap.mtu, &config.qos);
-            if qdisc != Some(&Qdisc { handle: Qdisc::OURS, kind: QdiscKind::Tbf(tbf) }) {
-                let (ifindex, name) = (tap.ifindex, tap.name.clone());
-                plan.action(KernelAction::SetLimit { ifindex, name, tbf });
+            if !is_limit(qdisc, tbf) {
+                set(tap, tbf, plan);
             }
+        }
+        (None, Some(former)) if is_complete && former.is_ours() && !is_limit(qdisc, Tbf::LIFTED) => {
+            set(tap, Tbf::LIFTED, plan);
         }
         (None, Some(left)) if is_complete && left.is_linux_bridge_agents() => remove(tap, left, plan),
         (None, _) => (),
     }
+}
+
+fn set(link: &Link, tbf: Tbf, plan: &mut Plan) {
+    plan.action(KernelAction::SetLimit { ifindex: link.ifindex, name: link.name.clone(), tbf });
 }
 
 /// Plans the end of a limit.

@@ -41,12 +41,33 @@ fn a_new_tap_is_asked_about_connected_and_reported_up_in_this_order() {
     world.ports.insert(port(3), SimulatedPort::new(3, 1));
     world.plug(port(3));
     let asked = world.settle();
-    let [Question::Details(taps), Question::Security(secured), Question::Status(status)] = &asked[..] else {
+    let [Question::Security(taps), Question::Ports(ports), Question::Status(status)] = &asked[..] else {
         panic!("{asked:?}")
     };
-    assert_eq!((&taps[..], &secured[..]), (&[port(3).tap_name()][..], &[port(3).tap_name()][..]));
+    assert_eq!((&taps[..], &ports[..]), (&[port(3).tap_name()][..], &[port(3)][..]));
     assert_eq!((&status.up[..], status.refresh), (&[port(3)][..], false));
     assert!(world.desired.networks[&network(1)].local_ports.contains_key(&port(3)));
+}
+
+#[test]
+fn the_tap_of_a_port_that_nothing_filters_is_asked_about_in_detail() {
+    let mut world = running();
+    world.ports.insert(port(3), SimulatedPort { owner: "network:dhcp", ..SimulatedPort::new(3, 1) });
+    world.plug(port(3));
+    let asked = world.settle();
+    assert_eq!(details_of(&asked), [&port(3).tap_name()]);
+    assert_eq!(world.ports[&port(3)].status, "ACTIVE");
+}
+
+#[test]
+fn a_tap_that_goes_and_comes_back_at_once_is_reported_up() {
+    let mut world = running();
+    world.taps.remove(&port(2).tap_name());
+    world.host_follows();
+    world.plug(port(2));
+    world.settle();
+    assert_eq!(world.ports[&port(2)].status, "ACTIVE");
+    assert!(world.desired.networks[&network(1)].local_ports.contains_key(&port(2)));
 }
 
 #[test]
@@ -131,6 +152,40 @@ fn a_port_that_the_server_stumbles_over_holds_back_no_other() {
 }
 
 #[test]
+fn a_change_of_a_port_that_the_server_stumbles_over_holds_back_no_other_change() {
+    let mut world = running();
+    world.broken.insert(port(1));
+    for number in [1, 2] {
+        world.ports.get_mut(&port(number)).expect("a port").admin_state_up = false;
+        world.notify("port_update", json!({ "port": { "id": port(number) } }), false);
+    }
+    world.settle();
+    let is_up = |world: &World, number| world.desired.networks[&network(1)].local_ports[&port(number)].admin_state_up;
+    assert_eq!((is_up(&world, 1), is_up(&world, 2)), (true, false));
+    assert!(world.controller.reasons()[port(1).tap_name().as_str()].contains("the server failed on its port"));
+    world.broken.clear();
+    world.pass(Duration::from_secs(40));
+    assert!(!is_up(&world, 1) && world.controller.reasons().is_empty());
+}
+
+#[test]
+fn a_server_of_another_age_is_named_as_the_reason_and_asked_again() {
+    let mut world = World::new();
+    world.ports.insert(port(1), SimulatedPort::new(1, 1));
+    world.plug(port(1));
+    world.is_of_another_age = true;
+    world.connect();
+    world.settle();
+    world.pass(Duration::from_secs(5));
+    let reasons = world.controller.reasons();
+    assert!(reasons[port(1).tap_name().as_str()].contains("older or newer than this agent"), "{reasons:?}");
+    world.is_of_another_age = false;
+    world.pass(Duration::from_secs(40));
+    assert!(world.controller.reasons().is_empty());
+    assert_eq!(world.ports[&port(1)].status, "ACTIVE");
+}
+
+#[test]
 fn a_tap_that_comes_before_its_port_is_bound_is_connected_once_it_is() {
     let mut world = World::new();
     world.ports.insert(port(1), SimulatedPort { host: "host2", ..SimulatedPort::new(1, 1) });
@@ -157,7 +212,7 @@ fn a_port_whose_tap_goes_is_reported_down() {
     world.taps.remove(&port(2).tap_name());
     world.settle();
     assert_eq!(world.ports[&port(2)].status, "DOWN");
-    assert!(world.news.contains(&News::Down { port: port(2) }));
+    assert!(world.news.contains(&News::Down { port: port(2), network: Some(network(1)) }));
     assert_eq!(world.desired.networks[&network(1)].local_ports.len(), 1);
 }
 
@@ -178,6 +233,7 @@ fn a_port_that_is_switched_off_and_on_is_reported_so() {
         world.notify("port_update", json!({ "port": { "id": port(1) } }), false);
         let asked = world.settle();
         assert_eq!(details_of(&asked), Vec::<&String>::new());
+        assert!(world.news.contains(&News::Changed { port: port(1), network: network(1) }));
         assert_eq!(world.ports[&port(1)].status, status);
         assert_eq!(world.desired.networks[&network(1)].local_ports[&port(1)].admin_state_up, admin_state_up);
     }

@@ -71,6 +71,8 @@ pub(crate) struct World {
     pub(crate) ports: BTreeMap<PortId, SimulatedPort>,
     /// Ports that the server fails on whenever it is asked about them.
     pub(crate) broken: BTreeSet<PortId>,
+    /// Whether the server knows none of the questions.
+    pub(crate) is_of_another_age: bool,
     /// Whether the server knows how to be asked without side effects.
     pub(crate) can_pull: bool,
     /// QoS policies.
@@ -98,6 +100,7 @@ impl World {
         Self {
             ports: BTreeMap::new(),
             broken: BTreeSet::new(),
+            is_of_another_age: false,
             can_pull: true,
             policies: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
@@ -165,7 +168,7 @@ impl World {
     }
 
     /// The host becomes what is desired.
-    fn host_follows(&mut self) {
+    pub(crate) fn host_follows(&mut self) {
         let desired: BTreeSet<PortId> =
             self.desired.networks.values().flat_map(|network| network.local_ports.keys().copied()).collect();
         let in_place: BTreeSet<PortId> =
@@ -205,9 +208,13 @@ impl World {
         };
         let unsupported = || Failure::Unsupported("no such method".to_owned());
         match question {
+            _ if self.is_of_another_age => Err(unsupported()),
             Question::List if self.can_pull => {
                 let ours = self.ports.iter().filter(|(_, port)| port.host == HOST);
                 Ok(Answer::List(understood(ours.map(|(id, port)| api_port(*id, port)).collect())))
+            }
+            Question::Ports(ids) if ids.iter().any(|id| self.broken.contains(id)) => {
+                Err(Failure::Other("ValueError".to_owned()))
             }
             Question::Ports(ids) if self.can_pull => {
                 let known = ids.iter().filter_map(|id| Some((*id, self.ports.get(id)?)));
@@ -264,7 +271,8 @@ impl World {
     fn security(&self, taps: &[String]) -> Value {
         let mut devices = serde_json::Map::new();
         let (mut groups, mut members) = (serde_json::Map::new(), serde_json::Map::new());
-        for (id, port) in taps.iter().filter_map(|tap| self.named(tap)) {
+        let named = taps.iter().filter_map(|tap| self.named(tap));
+        for (id, port) in named.filter(|(_, port)| !port.owner.starts_with("network:")) {
             devices.insert(
                 id.to_string(),
                 json!({ "network_id": port.network, "mac_address": port.mac(), "device_owner": port.owner,

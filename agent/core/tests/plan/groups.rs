@@ -23,7 +23,7 @@ use overlane_core::{
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::simulated::{config, link, local_ip, reconcile};
+use crate::simulated::{apply, config, link, local_ip, reconcile};
 
 /// What is to be asked of the ports of a host.
 #[derive(Clone, Debug)]
@@ -166,6 +166,89 @@ fn a_tap_with_groups_is_neither_connected_nor_reachable_nor_released_before_its_
         assert_eq!(host.kernel.released, Some([TAP].into()));
         assert_eq!(host.datapath.expect("on").fdb.len(), 1);
     }
+}
+
+/// Whether what its machine sends gets out, and what is for it gets in. Programs are loaded so that a port without an entry is
+/// closed.
+fn passes(host: &Observed) -> (bool, bool) {
+    let maps = host.datapath.as_ref().expect("on");
+    let through = |hook| !maps.attached.contains(&(hook, TAP)) || maps.ports.contains_key(&TAP);
+    let tap = &host.kernel.links[&TAP];
+    let is_released = host.kernel.released.as_ref().is_none_or(|released| released.contains(&TAP));
+    let by_bridge = tap.master.is_some() && is_released;
+    // What a program forwards never meets bridge and guard.
+    let is_fast = maps.attached.contains(&(abi::Hook::FromPort, TAP)) && maps.ports.contains_key(&TAP);
+    (is_fast || (by_bridge && through(abi::Hook::FromPort)), by_bridge && through(abi::Hook::ToPort))
+}
+
+/// Takes the steps to what is desired one by one, and looks after each of them.
+fn step_by_step(desired: &Desired, host: &mut Observed, look: impl Fn(&Observed, &Action)) {
+    for _ in 0..4 {
+        for action in actions(desired, host) {
+            apply(host, &action);
+            look(host, &action);
+        }
+    }
+    assert_eq!(actions(desired, host), []);
+}
+
+#[test]
+fn a_machine_with_groups_is_not_heard_before_it_can_be_answered_nor_without_its_filters() {
+    let desired = desired(TOPOLOGY);
+    // Connected by us, or by libvirt; with a guard, or on a host that is about to get one.
+    for (bridge, guard) in [(None, Some(BTreeSet::new())), (Some(3), Some(BTreeSet::new())), (None, None)] {
+        let mut host = host(bridge);
+        host.kernel.released = guard;
+        step_by_step(&desired, &mut host, |host, action| {
+            let (sends, receives) = passes(host);
+            assert!(!sends || receives, "{bridge:?}: it could be heard only, after: {action}");
+            let is_filtered = host.datapath.as_ref().expect("on").is_filtered(TAP);
+            assert!(is_filtered || !(sends || receives), "{bridge:?}: it was open after: {action}");
+        });
+        assert_eq!(passes(&host), (true, true));
+    }
+}
+
+#[test]
+fn a_machine_that_is_heard_already_is_heard_and_answered_at_every_step_on_its_way_to_its_filters() {
+    let desired = desired(TOPOLOGY);
+    // The host had no guard so far, or an older agent's, whose maps are not ours to read.
+    for guard in [None, Some([TAP].into())] {
+        let mut host = host(Some(3));
+        host.kernel.released = guard;
+        assert_eq!(passes(&host), (true, true));
+        step_by_step(&desired, &mut host, |host, action| assert_eq!(passes(host), (true, true), "{action}"));
+        assert!(host.datapath.expect("on").is_filtered(TAP));
+    }
+}
+
+#[test]
+fn a_port_held_to_no_rule_of_a_topology_without_groups_has_its_entry_before_its_programs() {
+    let (networks, ports) = TOPOLOGY.split_once("[[security_groups]]").expect("its groups");
+    let ports =
+        ports.split_once("[[ports]]").expect("its port").1.replace("fixed_ips", "security_groups = []\nfixed_ips");
+    let desired = desired(&format!("{networks}[[ports]]{ports}"));
+    assert!(!desired.closed_by_default);
+    let mut host = Observed { kernel: KernelState { released: None, ..host(None).kernel }, ..host(None) };
+    step_by_step(&desired, &mut host, |host, action| {
+        let maps = host.datapath.as_ref().expect("on");
+        assert!(maps.attached.is_empty() || maps.ports.contains_key(&TAP), "{action}");
+        assert!(host.kernel.links[&TAP].master.is_none() || maps.is_filtered(TAP), "{action}");
+    });
+}
+
+#[test]
+fn of_many_ports_each_is_complete_before_the_programs_of_the_next_are_attached() {
+    let second = TOPOLOGY.split_once("[[ports]]").expect("its port").1.replace("b1eaae00", "b1eaae01");
+    let desired =
+        desired(&format!("{TOPOLOGY}[[ports]]{}", second.replace("1b:37", "1b:38").replace("0.0.1", "0.0.2")));
+    let mut host = host(Some(3));
+    host.kernel.links.insert(6, Link { master: Some(3), ..link(6, "tapb1eaae01-e5", LinkKind::Other(String::new())) });
+    let attached = actions(&desired, &host).into_iter().filter_map(|action| match action {
+        Action::Datapath(DatapathAction::Attach { ifindex, .. }) => Some(ifindex),
+        _ => None,
+    });
+    assert_eq!(attached.take(4).collect::<Vec<u32>>(), [TAP, TAP, 6, 6]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is planned for QoS policies: limits of taps, and what the programs are told.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use overlane_abi as abi;
 use overlane_core::{
@@ -75,16 +75,33 @@ fn a_policy_comes_goes_and_changes_in_an_order_in_which_programs_find_what_they_
     assert_eq!(host.datapath.as_ref().expect("on").qos, [(TAP, expected)].into());
     assert_eq!(plan(ALL, &host).actions, []);
     assert_eq!(lines(&plan(&ALL[..2], &host)), ["set qos[interface 5]"]);
+    let lifted = plan(&[], &host);
     assert_eq!(
-        lines(&plan(&[], &host)),
+        lines(&lifted),
         [
-            "remove the limit of what is received behind tapb1eaae00-e5",
+            "lift the limit of what is received behind tapb1eaae00-e5",
             "set ports[interface 5]",
             "delete qos[interface 5]",
         ]
     );
+    let mut former = host.clone();
+    lifted.actions.iter().for_each(|action| apply(&mut former, action));
+    assert_eq!(plan(&[], &former).actions, []);
+    assert_eq!(lines(&plan(ALL, &former))[0], "limit what is received behind tapb1eaae00-e5 to 20000 kbit/s");
+    let nobodys = Desired { networks: BTreeMap::new(), ..desired(&[]) };
+    let removed = lines(&plan::plan(&nobodys, &former, &config()));
+    assert_eq!(removed[0], "remove the limit of what is received behind tapb1eaae00-e5");
     let unheard = Desired { complete: false, ..Desired::default() };
     assert_eq!(plan::plan(&unheard, &host, &config()).actions, [], "nothing is known to be stale yet");
+}
+
+#[test]
+fn a_new_taps_limit_is_there_before_anything_is_sent_to_it() {
+    let mut host = host(&[]);
+    host.kernel.links.get_mut(&TAP).expect("a tap").master = None;
+    let steps = lines(&plan(ALL, &host));
+    let place = |wanted: &str| steps.iter().position(|step| step.starts_with(wanted)).expect("planned");
+    assert!(place("limit what is received") < place("add tapb1eaae00-e5 to bridge"), "{steps:?}");
 }
 
 #[test]
@@ -122,6 +139,32 @@ fn where_there_is_no_ebpf_an_obstacle_says_so_and_what_a_machine_receives_is_lim
     let [obstacle] = &planned.obstacles[..] else { panic!("{planned:?}") };
     assert!(obstacle.to_string().starts_with("port b1eaae00-e504-41f8-93a4-643687155bea: tapb1eaae00-e5: what its"));
     assert_eq!(plan(&ALL[1..2], &host).obstacles, [], "that does not need it");
+}
+
+#[test]
+fn a_port_is_in_place_once_its_policy_is_in_force_in_both_directions() {
+    let is_in_place =
+        |rules: &[&str], host: &Observed| !plan::ports_in_place(&desired(rules), host, &config()).is_empty();
+    let mut host = host(&[]);
+    assert!(is_in_place(&[], &host));
+    let steps = plan(ALL, &host).actions;
+    for (step, rules) in steps.iter().zip([&ALL[1..2], ALL, ALL]) {
+        assert!(!is_in_place(rules, &host), "not yet able to {step}");
+        apply(&mut host, step);
+        assert_eq!(is_in_place(ALL, &host), step == steps.last().expect("some"), "{step}");
+        assert!(is_in_place(&ALL[1..2], &host), "nothing is to be sent more slowly");
+    }
+    // Another policy than the one that is in force.
+    assert!(!is_in_place(&["type = \"dscp_marking\"\ndscp_mark = 10"], &host));
+    assert!(!is_in_place(&["type = \"bandwidth_limit\"\nmax_kbps = 30000\ndirection = \"ingress\""], &host));
+    // The program is gone, or somebody has put something else in the place of the limit.
+    let mut undone = host.clone();
+    undone.datapath.as_mut().expect("on").attached.remove(&(abi::Hook::FromPort, TAP));
+    assert!(!is_in_place(ALL, &undone) && is_in_place(&ALL[1..2], &undone));
+    host.kernel.qdiscs.insert(TAP, tbf());
+    assert!(!is_in_place(ALL, &host) && is_in_place(&[ALL[0], ALL[2]], &host));
+    host.datapath = None;
+    assert!(!is_in_place(ALL, &host) && is_in_place(&[], &host));
 }
 
 #[test]

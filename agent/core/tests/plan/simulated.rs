@@ -6,7 +6,7 @@ use overlane_abi as abi;
 use overlane_core::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey, Tagging},
     config::{
-        ComputeTaps, Config, Control, Dscp, FastPath, FlowConfig, PhysicalNetwork, QosConfig, ServiceConfig,
+        ComputeTaps, Config, Control, Dscp, FastPath, FlowConfig, LogConfig, PhysicalNetwork, QosConfig, ServiceConfig,
         VxlanConfig,
     },
     desired::Desired,
@@ -35,7 +35,8 @@ pub(crate) fn config() -> Config {
     let interface = PhysicalNetwork { interface: Some("ens224".to_owned()), bridge: None };
     Config {
         host: "here".to_owned(),
-        debug: false,
+        log: LogConfig::default(),
+        environment: Vec::new(),
         control: Control::File("t.toml".into()),
         physical_networks: [("provider".to_owned(), interface)].into(),
         vxlan: Some(vxlan),

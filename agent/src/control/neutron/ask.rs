@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use overlane_core::{
     config::{Config, NeutronConfig},
+    model::PortId,
     neutron::{
-        controller::{Answer, Failure, Question},
+        controller::{Answer, Failure, Question, Status},
         messages::{
             Call,
             devices::{
-                DetailsAndFailures, GetDevicesDetailsList, GetDevicesDetailsListAndFailedDevices, UpdateDeviceList,
+                DetailsAndFailures, DeviceListUpdated, GetDevicesDetailsList, GetDevicesDetailsListAndFailedDevices,
+                UpdateDeviceDown, UpdateDeviceList, UpdateDeviceUp,
             },
             ports::GetPortsByVnicTypeAndHost,
             resources::{BulkPull, KINDS, Pull, Resource},
@@ -19,7 +21,10 @@ use overlane_core::{
 };
 use serde::Serialize;
 
-use super::messaging::{CallError, Messaging};
+use super::{
+    events::Cause,
+    messaging::{CallError, Messaging},
+};
 
 /// How ports are plugged that bridges connect.
 const NORMAL: &str = "normal";
@@ -27,6 +32,10 @@ const NORMAL: &str = "normal";
 const TAP: &str = "tap";
 
 const POLICY: &str = "QosPolicy";
+
+/// The oldest version of the plugin's interface that has the calls which older servers are asked with, in the form that they have
+/// here.
+const OLDEST: &str = "1.3";
 
 /// The version of a kind of objects that this agent understands.
 fn version_of(kind: &str) -> &'static str {
@@ -47,6 +56,11 @@ impl Asker {
         // The server writes it into its log, nothing more.
         let agent_id = format!("overlane-{}", config.host);
         Self { messaging, host: config.host.clone(), agent_id, patience: neutron.transport.response_timeout }
+    }
+
+    /// One that asks under a request's id.
+    pub(super) fn for_request(&self, cause: &Cause) -> Self {
+        Self { messaging: self.messaging.for_request(cause.request_id.clone()), ..self.clone() }
     }
 
     /// Asks one question.
@@ -74,18 +88,48 @@ impl Asker {
                 });
                 Ok(Answer::Policy(policy))
             }
-            Question::Status(status) => {
-                let names = |ports: &[overlane_core::model::PortId]| ports.iter().map(ToString::to_string).collect();
-                let update = UpdateDeviceList {
-                    devices_up: names(&status.up),
-                    devices_down: names(&status.down),
-                    agent_id: self.agent_id.clone(),
-                    host: self.host.clone(),
-                    refresh_tunnels: status.refresh.then_some(true),
-                };
-                self.call(&update).await.map(Answer::Status)
+            Question::Status(status) => self.tell(status).await.map(Answer::Status),
+        }
+    }
+
+    /// Old servers are told of one port after the other.
+    async fn tell(&self, status: &Status) -> Result<DeviceListUpdated, Failure> {
+        let names = |ports: &[PortId]| ports.iter().map(ToString::to_string).collect();
+        let update = UpdateDeviceList {
+            devices_up: names(&status.up),
+            devices_down: names(&status.down),
+            agent_id: self.agent_id.clone(),
+            host: self.host.clone(),
+            refresh_tunnels: status.refresh.then_some(true),
+        };
+        match self.call(&update).await {
+            Err(Failure::Unsupported(_)) => self.tell_one_by_one(update).await,
+            result => result,
+        }
+    }
+
+    async fn tell_one_by_one(&self, update: UpdateDeviceList) -> Result<DeviceListUpdated, Failure> {
+        let mut updated = DeviceListUpdated::default();
+        let UpdateDeviceList { devices_up, devices_down, agent_id, host, refresh_tunnels } = update;
+        for device in devices_up {
+            let (agent_id, host) = (agent_id.clone(), host.clone());
+            let up = UpdateDeviceUp { device: device.clone(), agent_id, host, refresh_tunnels };
+            match self.call_at(&up, OLDEST).await {
+                Ok(()) => updated.devices_up.push(device),
+                Err(Failure::Other(_)) => updated.failed_devices_up.push(device),
+                Err(failure) => return Err(failure),
             }
         }
+        for device in devices_down {
+            let (agent_id, host) = (agent_id.clone(), host.clone());
+            let down = UpdateDeviceDown { device: device.clone(), agent_id, host };
+            match self.call_at(&down, OLDEST).await {
+                Ok(down) => updated.devices_down.good.push(down),
+                Err(Failure::Other(_)) => updated.failed_devices_down.push(device),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(updated)
     }
 
     /// Old servers know only the call that fails as a whole. The other one takes the beginning of an id for a name, but no tap's
@@ -96,7 +140,7 @@ impl Asker {
         let list = GetDevicesDetailsList { devices, agent_id, host };
         let mut details = match self.call(&GetDevicesDetailsListAndFailedDevices(list.clone())).await {
             Err(Failure::Unsupported(_)) => {
-                let devices = self.call(&list).await?;
+                let devices = self.call_at(&list, OLDEST).await?;
                 DetailsAndFailures { devices, failed_devices: Vec::new() }
             }
             result => result?,
@@ -112,7 +156,12 @@ impl Asker {
     }
 
     async fn call<C: Call>(&self, question: &C) -> Result<C::Reply, Failure> {
-        self.messaging.ask(question, self.patience).await.map_err(|error| {
+        self.call_at(question, C::VERSION).await
+    }
+
+    /// As `call`, of a version that older servers have.
+    async fn call_at<C: Call>(&self, question: &C, version: &str) -> Result<C::Reply, Failure> {
+        self.messaging.ask_at(question, version, self.patience).await.map_err(|error| {
             let is_unsupported = error.is_unsupported_version() || error.is_no_such_method();
             let is_lost = matches!(error, CallError::Disconnected { .. });
             let reason = format!("{:#}", anyhow::Error::from(error));

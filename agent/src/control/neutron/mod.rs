@@ -5,6 +5,7 @@
 //! reporting, and the server takes it for dead.
 
 mod ask;
+mod events;
 pub mod messaging;
 mod report;
 
@@ -13,16 +14,20 @@ use std::{future::pending, time::Instant};
 use overlane_core::{
     config::{Config, NeutronConfig},
     neutron::{
-        controller::{Answer, Controller, Failure, HostView, News, Question, Settings},
-        messages::{report::ReportOutcome, resources},
+        controller::{Answer, Controller, Failure, HostView, Question, Settings},
+        messages::{notification::Notification, report::ReportOutcome, resources},
     },
     update::Update,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::status::Status;
+use events::{Cause, Events};
 use messaging::{CallError, Incoming, Messaging, Subscriptions};
 use report::Reporter;
+
+/// A question, what it was asked under, and what came of it.
+type Answered = (Question, Cause, Result<Answer, Failure>);
 
 /// The agent's side of a Neutron server.
 pub struct Neutron {
@@ -30,7 +35,8 @@ pub struct Neutron {
     messaging: Messaging,
     incoming: mpsc::Receiver<Incoming>,
     asker: ask::Asker,
-    answers: JoinSet<(Question, Result<Answer, Failure>)>,
+    answers: JoinSet<Answered>,
+    events: Events,
     reporter: Reporter,
     reports: JoinSet<Result<ReportOutcome, CallError>>,
     /// The broker that there is a connection to.
@@ -65,6 +71,7 @@ impl Neutron {
             reporter: Reporter::new(neutron, config, l2_population),
             asker,
             answers: JoinSet::new(),
+            events: Events::default(),
             reports: JoinSet::new(),
             broker: None,
         }
@@ -76,13 +83,14 @@ impl Neutron {
             let now = Instant::now();
             let update = self.controller.update(now);
             for question in self.controller.questions(now) {
-                let asker = self.asker.clone();
+                let cause = Cause::of_our_own(now);
+                let asker = self.asker.for_request(&cause);
                 self.answers.spawn(async move {
                     let answer = asker.ask(&question).await;
-                    (question, answer)
+                    (question, cause, answer)
                 });
             }
-            self.controller.take_news().iter().for_each(log);
+            self.events.log(&self.controller.take_news(), None, now);
             if let Some(update) = update {
                 return update;
             }
@@ -125,17 +133,29 @@ impl Neutron {
                 self.broker = None;
                 self.controller.lost();
             }
-            Incoming::Notification { notification, is_directed, .. } => {
+            Incoming::Notification { notification, is_directed, request_id } => {
+                let cause = Cause { request_id, since: now };
+                if let Notification::PortUpdate(port) = &notification
+                    && self.controller.has(port.id)
+                {
+                    self.events.expect(port.id, cause.clone());
+                }
                 self.controller.notified(notification, is_directed, now);
+                self.events.log(&self.controller.take_news(), Some(&cause), now);
             }
         }
     }
 
-    fn take_answer(&mut self, answered: Result<(Question, Result<Answer, Failure>), tokio::task::JoinError>) {
+    fn take_answer(&mut self, answered: Result<Answered, tokio::task::JoinError>) {
         let now = Instant::now();
         match answered {
-            Ok((question, Ok(answer))) => self.controller.answered(question, answer, now),
-            Ok((question, Err(failure))) => self.controller.failed(question, failure, now),
+            Ok((question, cause, result)) => {
+                match result {
+                    Ok(answer) => self.controller.answered(question, answer, now),
+                    Err(failure) => self.controller.failed(question, failure, now),
+                }
+                self.events.log(&self.controller.take_news(), Some(&cause), now);
+            }
             // A question that ended in a panic is asked again with everything else.
             Err(error) => {
                 tracing::error!(%error, "a question to the server was not completed");
@@ -163,6 +183,9 @@ impl Neutron {
             (None, Some(trouble)) => format!("no connection to the message broker: {trouble}"),
             (None, None) => "connecting to the message broker".to_owned(),
         };
+        if let Some(trouble) = self.reporter.trouble().filter(|_| self.broker.is_some()) {
+            status.control = format!("{}; {trouble}", status.control);
+        }
         let reasons = self.controller.reasons().into_iter();
         status.not_here = reasons.map(|(tap, reason)| (tap.to_owned(), reason.to_owned())).collect();
     }
@@ -182,14 +205,6 @@ fn pushed_kinds(neutron: &NeutronConfig) -> impl Iterator<Item = (&'static str, 
         _ => false,
     };
     resources::KINDS.into_iter().filter(move |(kind, _)| is_wanted(kind))
-}
-
-fn log(news: &News) {
-    if news.is_trouble() {
-        tracing::warn!("{news}");
-    } else {
-        tracing::info!("{news}");
-    }
 }
 
 async fn sleep_until(when: Option<Instant>) {

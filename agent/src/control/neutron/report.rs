@@ -27,6 +27,8 @@ pub(super) struct Reporter {
     next: Instant,
     /// Whether no report has succeeded yet.
     is_first: bool,
+    /// Whether the server has ignored the last one.
+    was_ignored: bool,
     /// What was wrong with the last one; each thing is said once.
     trouble: Option<String>,
 }
@@ -52,6 +54,7 @@ impl Reporter {
             interval: neutron.report_interval,
             next: Instant::now(),
             is_first: true,
+            was_ignored: false,
             trouble: None,
         }
     }
@@ -62,6 +65,11 @@ impl Reporter {
 
     pub(super) const fn interval(&self) -> Duration {
         self.interval
+    }
+
+    /// What was wrong with the last report.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// The connection was made: the server may not have heard of this agent for long.
@@ -87,6 +95,12 @@ impl Reporter {
 
     /// Takes in what came of a report, and says whether the server had given this agent up.
     pub(super) fn take_outcome(&mut self, outcome: &Result<ReportOutcome, CallError>) -> bool {
+        let was_ignored = std::mem::replace(&mut self.was_ignored, matches!(outcome, Ok(ReportOutcome::Ignored)));
+        if self.was_ignored && !was_ignored {
+            // A report that has waited for a server to start is older than it, too.
+            self.next = self.next.min(Instant::now() + SOON);
+            return false;
+        }
         let trouble = match outcome {
             Ok(ReportOutcome::New | ReportOutcome::Alive | ReportOutcome::Revived | ReportOutcome::Other(_)) => None,
             Ok(ReportOutcome::Ignored) => Some(

@@ -29,8 +29,14 @@ const BRIDGE: &str = "bridge";
 
 const UNKNOWN: &str = "the server knows no port of this name that is bound to this host; if it should: \
                        openstack port show, and look at binding_vif_type and binding_host_id";
+const BINDING_REFUSED: &str = "the server could not bind its port to this host (binding_failed): its log says why; look at \
+                               openstack network agent list, and at the physical networks that this agent reports";
 const NO_ACTIVE_BINDING: &str = "its port works on another host: it is migrating, or is bound there";
 const STUMBLED: &str = "the server failed on its port, and its log says why";
+const NOT_UNDERSTOOD: &str = "what the server says of its port is not understood";
+/// Neutron's plugin interface 1.3 is that of 2014; the major version has never changed.
+const STRANGE_SERVER: &str = "the server does not know the question: it is older or newer than this agent, which needs version 1.3 \
+                              of Neutron's plugin interface or a later 1.x; look at the versions of both";
 
 impl Controller {
     /// Takes in an answer.
@@ -60,14 +66,21 @@ impl Controller {
         let reason = match failure {
             // Once there is a connection, everything is asked anyway, but for what was to be told.
             Failure::Lost => return self.ask_again(question),
-            Failure::Unsupported(reason) => {
+            Failure::Unsupported(reason) if question.has_substitute() => {
                 self.cannot_pull(&question);
                 reason
             }
+            Failure::Unsupported(reason) => {
+                // Only another server will answer it, however much it is about.
+                for tap in question.taps() {
+                    self.mark(&tap, &format!("{STRANGE_SERVER}: {reason}"));
+                }
+                self.retry.question_failed(kind, 1, now);
+                self.ask_again(question.clone());
+                format!("{STRANGE_SERVER}: {reason}")
+            }
             Failure::Other(reason) => {
-                if let Question::Details(taps) | Question::Security(taps) = &question
-                    && let [tap] = &taps[..]
-                {
+                if let [tap] = &question.taps()[..] {
                     // It waits alone.
                     self.mark(tap, &format!("{STUMBLED}: {reason}"));
                     self.retry.tap_failed(tap, now);
@@ -161,7 +174,7 @@ impl Controller {
         for bad in &details.devices.bad {
             if let Some(tap) = taps.iter().find(|tap| **tap == bad.name) {
                 rest.remove(tap);
-                self.mark(tap, &format!("what the server says of its port is not understood: {}", bad.error));
+                self.mark(tap, &format!("{NOT_UNDERSTOOD}: {}", bad.error));
                 self.retry.tap_failed(tap, now);
             }
         }
@@ -198,6 +211,7 @@ impl Controller {
             }
         };
         self.put(tap, bound.port_id, port);
+        self.take_awaited(tap);
         if let Some(network) = self.cloud.networks.get_mut(&bound.network_id) {
             (network.is_known, network.mtu) = (true, bound.mtu.and_then(|mtu| u16::try_from(mtu).ok()));
             network.qos_policy = bound.qos_network_policy_id;
@@ -210,9 +224,14 @@ impl Controller {
     fn put(&mut self, tap: &str, id: PortId, port: Port) {
         let Some(known) = self.taps.get_mut(tap) else { return };
         self.retry.tap_is_fresh(tap);
+        // Of a tap that has gone and come back, only that counts which is now.
+        self.due.downs.remove(&id);
         known.reason = None;
-        if known.port.replace(id) != Some(id) || !self.cloud.ports.contains_key(&id) {
-            self.news.push(News::Known { tap: tap.to_owned(), port: id, network: port.network });
+        let is_known = known.port.replace(id) == Some(id);
+        match self.cloud.ports.get(&id).filter(|_| is_known) {
+            None => self.news.push(News::Known { tap: tap.to_owned(), port: id, network: port.network }),
+            Some(former) if *former != port => self.news.push(News::Changed { port: id, network: port.network }),
+            Some(_) => (),
         }
         if !self.cloud.networks.contains_key(&port.network) {
             self.due.lists.insert(port.network);
@@ -234,10 +253,12 @@ impl Controller {
                 self.read_port(&port, now);
             }
         }
-        let is_bad = |port: &PortId| objects.bad.iter().any(|bad| bad.name == port.to_string());
-        for port in rest.into_iter().filter(|port| !is_bad(port)) {
+        for port in rest {
             let tap = port.tap_name();
-            self.disown(&tap, UNKNOWN);
+            match objects.bad.iter().find(|bad| bad.name == port.to_string()) {
+                Some(bad) => self.mark(&tap, &format!("{NOT_UNDERSTOOD}: {}", bad.error)),
+                None => self.disown(&tap, UNKNOWN),
+            }
             self.retry.tap_failed(&tap, now);
         }
     }
@@ -248,7 +269,14 @@ impl Controller {
             return;
         }
         match Binding::on(&self.settings.host, object) {
-            Err(error) => self.mark(&tap, &error.to_string()),
+            Err(error) => {
+                self.mark(&tap, &error.to_string());
+                self.retry.tap_failed(&tap, now);
+            }
+            Ok(Binding::Refused) => {
+                self.disown(&tap, BINDING_REFUSED);
+                self.retry.tap_failed(&tap, now);
+            }
             Ok(Binding::Elsewhere) => {
                 self.disown(&tap, NO_ACTIVE_BINDING);
                 self.retry.tap_failed(&tap, now);
@@ -259,13 +287,17 @@ impl Controller {
                 self.put(&tap, object.id, *port);
                 self.cloud.groups.assign(object.id, object.security_group_ids.iter().copied().collect());
                 if self.cloud.unknown_groups().any(|unknown| unknown == object.id) {
-                    self.due.security.insert(tap);
+                    self.due.security.insert(tap.clone());
                 }
                 if !self.cloud.networks.get(&network).is_some_and(|network| network.is_known) {
                     self.due.networks.insert(network);
                 }
                 match (object.admin_state_up, object.status == ACTIVE) {
-                    (true, false) => _ = self.due.ups.insert(object.id),
+                    (true, true) if self.take_awaited(&tap) => _ = self.due.details.insert(tap),
+                    (true, false) => {
+                        self.take_awaited(&tap);
+                        self.due.ups.insert(object.id);
+                    }
                     (false, true) => _ = self.due.downs.insert(object.id),
                     _ => (),
                 }
@@ -297,14 +329,7 @@ impl Controller {
         let bad = self.cloud.groups.learn(info);
         self.not_understood(&bad);
         self.is_dirty = true;
-        for tap in taps {
-            let Some(port) = self.taps.get(tap).and_then(|known| known.port) else { continue };
-            if self.cloud.unknown_groups().any(|unknown| unknown == port) {
-                // It stays as it was, a new one closed.
-                self.retry.tap_failed(tap, now);
-                self.due.security.insert(tap.clone());
-            }
-        }
+        self.identified(taps, info, now);
     }
 
     fn told(&mut self, status: &Status, updated: &DeviceListUpdated, now: Instant) {
@@ -323,7 +348,10 @@ impl Controller {
                 network.members.answered(now);
             }
         }
-        self.news.extend(status.down.iter().map(|port| News::Down { port: *port }));
+        for port in &status.down {
+            let network = self.left.remove(port).or_else(|| Some(self.cloud.ports.get(port)?.network));
+            self.news.push(News::Down { port: *port, network });
+        }
     }
 
     fn not_understood(&mut self, bad: &[BadEntry]) {

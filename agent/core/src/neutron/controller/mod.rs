@@ -5,6 +5,7 @@
 
 mod answers;
 mod due;
+mod newcomers;
 mod news;
 mod notifications;
 mod questions;
@@ -24,7 +25,7 @@ use crate::{
 
 use due::{Due, Retry};
 pub use news::News;
-pub use questions::{Answer, Failure, Question};
+pub use questions::{Answer, Failure, Question, Status};
 
 /// A server that does not know a tap yet may know it a moment later.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -54,7 +55,7 @@ pub struct Settings {
 pub struct HostView {
     /// Taps by name.
     pub taps: BTreeMap<String, Tap>,
-    /// Ports that forward as they should, and are filtered if they are to be.
+    /// Ports that forward as they should, and are held to their groups' rules and their QoS policy.
     pub in_place: BTreeSet<PortId>,
 }
 
@@ -76,6 +77,8 @@ struct KnownTap {
     since: Instant,
     /// Its port, once the server has told.
     port: Option<PortId>,
+    /// Whether whoever made it waits to be told that it works.
+    is_awaited: bool,
     /// Why it is not connected.
     reason: Option<String>,
 }
@@ -93,6 +96,8 @@ pub struct Controller {
     is_listed: bool,
     /// Whether servers can be asked without side effects; old ones cannot.
     can_pull: bool,
+    /// Networks of ports whose taps have gone, until the server has been told.
+    left: BTreeMap<PortId, NetworkId>,
     /// The version of each port that was last read.
     revisions: BTreeMap<PortId, u64>,
     due: Due,
@@ -117,6 +122,7 @@ impl Controller {
             connected: None,
             is_listed: false,
             can_pull: true,
+            left: BTreeMap::new(),
             revisions: BTreeMap::new(),
             due: Due::default(),
             retry: Retry::default(),
@@ -143,7 +149,7 @@ impl Controller {
                     self.ask_about(name);
                 }
                 None => {
-                    let known = KnownTap { tap: *tap, since: now, port: None, reason: None };
+                    let known = KnownTap { tap: *tap, since: now, port: None, is_awaited: false, reason: None };
                     self.taps.insert(name.clone(), known);
                     if self.is_listed {
                         self.ask_about(name);
@@ -158,17 +164,11 @@ impl Controller {
         let Some(KnownTap { port, .. }) = self.taps.remove(name) else { return };
         self.due.forget_tap(name);
         if let Some(port) = port {
+            let network = self.cloud.ports.get(&port).map(|port| port.network);
             self.remove_port(port);
             self.due.downs.insert(port);
-            self.news.push(News::TapGone { tap: name.to_owned(), port });
-        }
-    }
-
-    /// Asks everything about a tap, at the price that the server takes its port for being built.
-    fn ask_about(&mut self, tap: &str) {
-        self.due.details.insert(tap.to_owned());
-        if self.settings.has_groups {
-            self.due.security.insert(tap.to_owned());
+            self.left.extend(network.map(|network| (port, network)));
+            self.news.push(News::TapGone { tap: name.to_owned(), port, network });
         }
     }
 
@@ -212,6 +212,8 @@ impl Controller {
     /// The server has given this host up, or messages may have been lost: asks for everything again.
     pub fn resync(&mut self) {
         self.is_listed = false;
+        // It may be another server now.
+        self.can_pull = true;
         self.due.list = true;
         for network in self.cloud.networks.values_mut() {
             network.members.forget_question();
@@ -297,6 +299,11 @@ impl Controller {
     /// Why taps are not connected, as far as the server is the reason.
     pub fn reasons(&self) -> BTreeMap<&str, &str> {
         self.taps.iter().filter_map(|(name, known)| Some((name.as_str(), known.reason.as_deref()?))).collect()
+    }
+
+    /// Whether a port is one of this host.
+    pub fn has(&self, port: PortId) -> bool {
+        self.taps.contains_key(&port.tap_name())
     }
 
     /// How many taps there are.

@@ -29,6 +29,8 @@ pub enum News {
     Down {
         /// The port.
         port: PortId,
+        /// Its network, as far as it is known.
+        network: Option<NetworkId>,
     },
     /// A tap has gone.
     TapGone {
@@ -36,6 +38,15 @@ pub enum News {
         tap: String,
         /// Its port.
         port: PortId,
+        /// Its network, as far as it is known.
+        network: Option<NetworkId>,
+    },
+    /// A port is asked to be something else than before.
+    Changed {
+        /// The port.
+        port: PortId,
+        /// Its network.
+        network: NetworkId,
     },
     /// A tap is not connected.
     NotHere {
@@ -63,6 +74,32 @@ impl News {
     pub const fn is_trouble(&self) -> bool {
         matches!(self, Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. })
     }
+
+    /// Whether another line says the same later, or more.
+    pub const fn is_detail(&self) -> bool {
+        matches!(self, Self::Known { .. })
+    }
+
+    /// The port that it is about.
+    pub const fn port(&self) -> Option<PortId> {
+        match self {
+            Self::Known { port, .. }
+            | Self::Up { port, .. }
+            | Self::Down { port, .. }
+            | Self::TapGone { port, .. }
+            | Self::Changed { port, .. } => Some(*port),
+            Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. } => None,
+        }
+    }
+}
+
+/// The end of a sentence about a port.
+struct InNetwork(Option<NetworkId>);
+
+impl fmt::Display for InNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |network| write!(f, ", in network {network}"))
+    }
 }
 
 impl fmt::Display for News {
@@ -70,17 +107,17 @@ impl fmt::Display for News {
         match self {
             Self::Known { tap, port, network } => write!(f, "{tap} is port {port} of network {network}"),
             Self::Up { port, network, after } => {
-                write!(f, "port {port} is up")?;
-                if let Some(network) = network {
-                    write!(f, ", in network {network}")?;
-                }
+                write!(f, "port {port} is up{}", InNetwork(*network))?;
                 match after {
                     Some(after) => write!(f, ", {} ms after its tap appeared", after.as_millis()),
                     None => Ok(()),
                 }
             }
-            Self::Down { port } => write!(f, "port {port} is down"),
-            Self::TapGone { tap, port } => write!(f, "{tap} has gone, and with it port {port}"),
+            Self::Down { port, network } => write!(f, "port {port} is down{}", InNetwork(*network)),
+            Self::TapGone { tap, port, network } => {
+                write!(f, "{tap} has gone, and with it port {port}{}", InNetwork(*network))
+            }
+            Self::Changed { port, network } => write!(f, "port {port} is different now{}", InNetwork(Some(*network))),
             Self::NotHere { tap, reason } => write!(f, "{tap} is not connected: {reason}"),
             Self::NotUnderstood { what } => write!(f, "the server says something that is not understood: {what}"),
             Self::Failed { question, reason } => write!(f, "could not {question}, will try again: {reason}"),

@@ -99,6 +99,22 @@ impl Question {
     }
 }
 
+impl Question {
+    /// The taps that it is about, as far as it is about what they are.
+    pub(super) fn taps(&self) -> Vec<String> {
+        match self {
+            Self::Details(taps) | Self::Security(taps) => taps.clone(),
+            Self::Ports(ports) => ports.iter().map(PortId::tap_name).collect(),
+            Self::List | Self::Networks(_) | Self::Policy(_) | Self::Status(_) => Vec::new(),
+        }
+    }
+
+    /// Whether there is another question, of older servers, for the same.
+    pub(super) const fn has_substitute(&self) -> bool {
+        matches!(self, Self::List | Self::Ports(_) | Self::Networks(_))
+    }
+}
+
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |names: &[String]| match names {
@@ -142,7 +158,8 @@ impl Controller {
             questions.extend(self.statuses(now));
         }
         if let Some(size) = self.room(Kind::Ports, BULK, now) {
-            let ports = take(&mut self.due.ports, size, |_| true);
+            let retry = &self.retry;
+            let ports = take(&mut self.due.ports, size, |port| retry.may_ask(&port.tap_name(), now));
             questions.extend((!ports.is_empty()).then_some(Question::Ports(ports)));
         }
         if let Some(size) = self.room(Kind::Networks, BULK, now) {

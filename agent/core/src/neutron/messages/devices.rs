@@ -240,7 +240,7 @@ impl Call for UpdateDeviceList {
 }
 
 /// What came of [`UpdateDeviceList`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceListUpdated {
     /// Names of those that are up.
     #[serde(default)]

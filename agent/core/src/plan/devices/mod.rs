@@ -16,6 +16,7 @@ use crate::{
     plan::{
         Obstacle, Plan, Subject,
         claims::{self, Refused},
+        opening,
     },
 };
 
@@ -294,10 +295,9 @@ impl<'a> NetworkPlan<'a, '_> {
         Some(tap.ifindex)
     }
 
-    /// A port with security groups is connected once its filters are in force.
+    /// A port with security groups is connected once its programs are attached.
     fn may_be_connected(&self, port: PortId, tap: &Link) -> bool {
-        let needs_filter = self.network.local_ports[&port].security.has_rules();
-        !needs_filter || self.datapath.is_some_and(|datapath| datapath.is_filtered(tap.ifindex))
+        opening::may_begin(self.desired, self.datapath, &self.network.local_ports[&port], tap.ifindex)
     }
 
     /// Whether `link` is, or will be, a port of `bridge`: a link that is already part of something else stays there.

@@ -197,7 +197,15 @@ impl Messaging {
     /// # Errors
     /// [`CallError`].
     pub async fn ask<C: Call>(&self, call: &C, limit: Duration) -> Result<C::Reply, CallError> {
-        let answer = self.call(C::TOPIC, C::METHOD, C::VERSION, C::NAMESPACE, call.args(), limit).await?;
+        self.ask_at(call, C::VERSION, limit).await
+    }
+
+    /// As [`Messaging::ask`], of another version of the server's interface.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn ask_at<C: Call>(&self, call: &C, version: &str, limit: Duration) -> Result<C::Reply, CallError> {
+        let answer = self.call(C::TOPIC, C::METHOD, version, C::NAMESPACE, call.args(), limit).await?;
         parse(answer).map_err(|error| CallError::Malformed { method: C::METHOD.to_owned(), error })
     }
 
