@@ -41,11 +41,14 @@ struct Tool {
     why: &'static str,
 }
 
-const RUN_TOOLS: [Tool; 11] = [
+const RUN_TOOLS: [Tool; 14] = [
     Tool { program: "ip", package: "iproute2", why: "the demo and the lab lay out hosts and machines with it" },
     Tool { program: "nsenter", package: "util-linux", why: "programs are started inside hosts and machines" },
     Tool { program: "curl", package: "curl", why: "machines fetch their metadata" },
     Tool { program: "ping", package: "iputils-ping", why: "machines ping each other" },
+    Tool { program: "busybox", package: "busybox", why: "machines ask for their addresses by its DHCP client" },
+    Tool { program: "dnsmasq", package: "dnsmasq-base", why: "network nodes have it as DHCP server" },
+    Tool { program: "radvd", package: "radvd", why: "routers advertise themselves by it" },
     Tool { program: "iperf3", package: "iperf3", why: "machines measure their throughput" },
     Tool { program: "ethtool", package: "ethtool", why: "offloads are switched on and off" },
     Tool { program: "nft", package: "nftables", why: "the lab looks at the guard of closed taps, and takes it away" },

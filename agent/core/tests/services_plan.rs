@@ -10,7 +10,8 @@ use overlane_core::{
     model::{Mac, PortId},
     services::{
         FileSpec, LinkSpec, NamespaceSpec, NextHop, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices,
-        OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, ServiceAction as Action, Services, plan::plan,
+        OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, ServiceAction as Action, Services, Translations,
+        plan::plan,
     },
 };
 use proptest::{collection::btree_map, prelude::*, sample::select};
@@ -25,13 +26,15 @@ fn any_link() -> impl Strategy<Value = LinkSpec> {
         addresses: addresses.into_iter().map(|address| address.parse().expect("valid")).collect(),
         announces: true,
         has_moving_addresses: false,
+        finishes_checksums: false,
     })
 }
 
 fn any_process(program: &'static str) -> impl Strategy<Value = ProcessSpec> {
     let text = select(vec!["one", "two"]);
     let on_change = select(vec![OnChange::Reload, OnChange::Restart, OnChange::Nothing, OnChange::Keep]);
-    let file = (text, on_change).prop_map(|(text, on_change)| FileSpec { text: text.to_owned(), on_change });
+    let file =
+        (text, on_change).prop_map(|(text, on_change)| FileSpec { text: text.to_owned(), on_change, is_secret: false });
     let files = btree_map(select(vec!["host".to_owned(), "opts".to_owned()]), file, 0..3);
     (files, select(vec!["-a", "-b"])).prop_map(move |(files, arg)| ProcessSpec {
         program: program.to_owned(),
@@ -56,9 +59,14 @@ fn any_namespace(name: &'static str) -> impl Strategy<Value = NamespaceSpec> {
             NamespaceSpec {
                 sysctls: [("net/ipv4/ip_forward".to_owned(), sysctl.to_owned())].into(),
                 routes,
-                ruleset: ruleset.map(|json| Ruleset { table: "overlane".to_owned(), json: json.to_owned() }),
+                ruleset: ruleset.map(|json| Ruleset {
+                    table: "overlane".to_owned(),
+                    json: json.to_owned(),
+                    translations: Translations::default(),
+                }),
                 processes: process.map(|spec| (name(&spec), spec)).into_iter().collect(),
                 links,
+                reservations: None,
             }
         },
     )
@@ -89,7 +97,7 @@ fn apply(found: &mut ObservedServices, namespace: Option<&String>, action: &Acti
             assert_eq!(earlier, None, "made twice");
         }
         Action::DeleteNamespace => drop(found.namespaces.remove(namespace.expect("named"))),
-        Action::WriteFile { path, text } => drop(found.files.insert(path.clone(), text.clone())),
+        Action::WriteFile { path, text, .. } => drop(found.files.insert(path.clone(), text.clone())),
         Action::Start { name, spec } => {
             let process =
                 ObservedProcess { pid: NEXT_PID.fetch_add(1, Ordering::Relaxed), fingerprint: spec.fingerprint() };

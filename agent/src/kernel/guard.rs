@@ -8,7 +8,8 @@ use std::{collections::BTreeSet, io};
 
 use super::{
     Kernel, KernelError,
-    nftables::{APPEND, Attributes, CREATE, Nftables, Request, find, values},
+    netfilter::{Attributes, NFPROTO_BRIDGE, find, values},
+    nftables::{APPEND, CREATE, Nftables, Request},
 };
 
 pub(super) const TABLE: &str = "overlane";
@@ -73,11 +74,11 @@ const EPROTONOSUPPORT: i32 = nix::errno::Errno::EPROTONOSUPPORT as i32;
 const EINVAL: i32 = nix::errno::Errno::EINVAL as i32;
 
 fn transact(requests: &[(Request, u16, Attributes)]) -> io::Result<()> {
-    Nftables::connect()?.transact(requests)
+    Nftables::connect(NFPROTO_BRIDGE)?.transact(requests)
 }
 
 fn released() -> io::Result<BTreeSet<u32>> {
-    let nftables = Nftables::connect()?;
+    let nftables = Nftables::connect(NFPROTO_BRIDGE)?;
     // A table that somebody has taken rules out of guards nothing.
     let rules = nftables.list(Request::GetRule, &table(1))?;
     if rules.len() != CHAINS.len() {

@@ -13,7 +13,7 @@ use overlane_core::{
     services::{LinkSpec, NextHop, ObservedLink, RouteSpec},
 };
 use rtnetlink::{
-    packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
+    packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
@@ -187,14 +187,7 @@ impl Kernel {
             message.header.destination_prefix_length = destination.prefix_len();
             message.header.table = RouteHeader::RT_TABLE_MAIN;
             message.attributes.push(RouteAttribute::Destination(route_address(destination.addr())));
-            let Some(route) = route else {
-                message.header.scope = RouteScope::NoWhere;
-                let deleted = self.change(RouteNetlinkMessage::DelRoute(message), 0).await;
-                // ESRCH: there is no such route.
-                let is_gone =
-                    deleted.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32));
-                return if is_gone { Ok(()) } else { deleted };
-            };
+            let Some(route) = route else { return self.delete_static_routes(message).await };
             message.header.kind = RouteType::Unicast;
             message.header.protocol = RouteProtocol::Static;
             let is_on_link = route.next_hops.iter().all(|hop| hop.via.is_none());
@@ -213,9 +206,29 @@ impl Kernel {
                 }
                 _ => message.attributes.push(RouteAttribute::MultiPath(hops)),
             }
-            self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE).await
+            if !is_on_link {
+                return self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE).await;
+            }
+            // The kernel may have made a route to the same destination of an address of another link, which must stay.
+            self.delete_static_routes(message.clone()).await?;
+            self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_APPEND).await
         };
         change().await.map_err(KernelError::request("changing the route to", &destination))
+    }
+
+    /// Deletes what somebody, Overlane or else, has set for the destination of `message`; gone-already is success.
+    async fn delete_static_routes(&self, mut message: RouteMessage) -> io::Result<()> {
+        message.header.scope = RouteScope::NoWhere;
+        message.attributes.retain(|attribute| matches!(attribute, RouteAttribute::Destination(_)));
+        for protocol in [RouteProtocol::Static, RouteProtocol::Boot] {
+            message.header.protocol = protocol;
+            let deleted = self.change(RouteNetlinkMessage::DelRoute(message.clone()), 0).await;
+            // ESRCH: there is no such route.
+            if !deleted.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)) {
+                deleted?;
+            }
+        }
+        Ok(())
     }
 
     async fn is_marked(&self) -> Result<bool, KernelError> {

@@ -2,6 +2,7 @@
 //! `/proc/sys`; everything happens in the network namespace that the process is in.
 
 mod address;
+mod conntrack;
 mod error;
 mod fdb;
 mod guard;
@@ -10,10 +11,12 @@ mod layer3;
 mod link;
 mod monitor;
 mod namespace;
+mod netfilter;
 mod nftables;
 mod path;
 mod qdisc;
 mod sysctl;
+mod table;
 mod vlan;
 
 use std::collections::BTreeSet;
@@ -33,12 +36,14 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
+pub use conntrack::cut;
 pub use error::KernelError;
 pub use fdb::FdbChange;
 pub use inner::Inner;
 pub use monitor::{Changes, Monitor};
 pub use namespace::{NAMESPACES, Namespace};
 pub use sysctl::local_port_range;
+pub use table::{TableSeen, look_at_table, seal_table, version_chain};
 
 use error::io_error;
 

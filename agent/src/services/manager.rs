@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File, Permissions},
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -15,7 +17,12 @@ use overlane_core::{
 };
 use tokio::sync::mpsc;
 
-use super::{process::Processes, room::Room, ruleset};
+use super::{
+    announce::{Announcement, announce},
+    process::Processes,
+    room::Room,
+    ruleset,
+};
 use crate::{
     folder_watch::FolderWatch,
     kernel::{Kernel, Monitor, NAMESPACES, Namespace},
@@ -59,6 +66,8 @@ pub(super) struct Manager {
     files: BTreeMap<PathBuf, String>,
     /// Namespaces in which a step has failed; `None` stands for the host's own.
     failed: BTreeMap<Option<String>, Failed>,
+    /// Addresses that have come in the namespace where steps are being taken.
+    announcements: Vec<Announcement>,
     said: BTreeSet<String>,
     was_settled: bool,
 }
@@ -73,7 +82,7 @@ impl Manager {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let (kernel, monitor) = Kernel::connect().context("connecting to the kernel by netlink")?;
         let state_path = config.services.state_path.clone();
-        let processes = Processes::of(&state_path);
+        let processes = Processes::of(&state_path)?;
         Ok(Self {
             state_path,
             kernel,
@@ -85,6 +94,7 @@ impl Manager {
             processes,
             files: BTreeMap::new(),
             failed: BTreeMap::new(),
+            announcements: Vec::new(),
             said: BTreeSet::new(),
             was_settled: false,
         })
@@ -224,6 +234,21 @@ impl Manager {
 
     /// Takes the steps in one namespace until one fails, and says whether any was taken.
     async fn take(&mut self, namespace: Option<&str>, steps: &[Action]) -> bool {
+        let has_taken = self.take_all(namespace, steps).await;
+        self.announce(namespace);
+        has_taken
+    }
+
+    /// Tells the neighbours of what they should know of a namespace, once it is ready for what they send.
+    fn announce(&mut self, namespace: Option<&str>) {
+        let announcements = std::mem::take(&mut self.announcements);
+        let room = namespace.and_then(|name| self.rooms.get(name)).filter(|_| !announcements.is_empty());
+        if let Some(Err(error)) = room.map(|room| announce(&room.namespace, &announcements)) {
+            tracing::warn!(namespace, error = format!("{error:#}"), "the neighbours are not told of new addresses");
+        }
+    }
+
+    async fn take_all(&mut self, namespace: Option<&str>, steps: &[Action]) -> bool {
         let (key, now) = (namespace.map(str::to_owned), Instant::now());
         if self.failed.get(&key).is_some_and(|failed| failed.next_try > now) {
             return false;
@@ -262,7 +287,7 @@ impl Manager {
                 self.rooms.remove(name);
                 return Namespace::delete(name).context("the kernel refuses");
             }
-            Action::WriteFile { path, text } => return self.write(path, text),
+            Action::WriteFile { path, text, is_secret } => return self.write(path, text, *is_secret),
             Action::RemoveFolder { folder } => {
                 return fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()));
             }
@@ -284,8 +309,11 @@ impl Manager {
                 self.kernel.set_inner_mtu(tap, *mtu).await?;
                 room.kernel.set_inner_mtu(name, *mtu).await?;
             }
-            Action::AddAddress { link, address, .. } => {
+            Action::AddAddress { link, address, announce } => {
                 room.kernel.change_inner_address(link, *address, true).await?;
+                if *announce {
+                    self.announcements.push(Announcement { link: link.clone(), address: address.addr() });
+                }
             }
             Action::DeleteAddress { link, address } => room.kernel.change_inner_address(link, *address, false).await?,
             Action::SetRoute { destination, route } => {
@@ -307,11 +335,16 @@ impl Manager {
     }
 
     /// Writes a file in one step, so that its reader never sees half of it.
-    fn write(&mut self, path: &Path, text: &str) -> anyhow::Result<()> {
+    fn write(&mut self, path: &Path, text: &str, is_secret: bool) -> anyhow::Result<()> {
         let folder = path.parent().context("a file without a folder")?;
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let partial = path.with_extension("partial");
-        fs::write(&partial, text).with_context(|| format!("writing {}", partial.display()))?;
+        // Programs give their privileges up, and must be able to read what is no secret whatever the umask is.
+        let mode = if is_secret { 0o600 } else { 0o644 };
+        let mut file = File::create(&partial).with_context(|| format!("creating {}", partial.display()))?;
+        file.set_permissions(Permissions::from_mode(mode))
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .with_context(|| format!("writing {}", partial.display()))?;
         fs::rename(&partial, path).with_context(|| format!("replacing {}", path.display()))?;
         self.files.insert(path.to_owned(), text.to_owned());
         Ok(())

@@ -4,6 +4,7 @@
 //! They have a thread of their own: it enters namespaces, waits for programs, and never keeps a tap waiting. What it has started
 //! goes on when the agent ends, and is found again by the next one.
 
+mod announce;
 mod manager;
 pub mod metadata;
 mod process;

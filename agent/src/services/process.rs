@@ -2,17 +2,18 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     fs::{self, File},
     io,
     os::fd::{AsFd as _, OwnedFd},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use overlane_core::services::{ObservedProcess, ProcessName, ProcessSpec};
+use overlane_core::services::{OWN_PROGRAM, ObservedProcess, ProcessName, ProcessSpec};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -36,8 +37,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The programs of one agent.
 pub(super) struct Processes {
-    /// Whose they are: several agents may share a machine.
-    owner: PathBuf,
+    /// Whose they are: several agents may share a machine, each in a network namespace of its own.
+    owner: String,
     running: BTreeMap<u32, Running>,
     ends: (mpsc::UnboundedSender<u32>, mpsc::UnboundedReceiver<u32>),
     deaths: BTreeMap<ProcessName, Death>,
@@ -62,13 +63,16 @@ struct Death {
 }
 
 impl Processes {
-    pub(super) fn of(owner: &Path) -> Self {
-        Self {
-            owner: owner.to_owned(),
+    /// Those of the agent with this `state_path` in the network namespace that the calling thread is in.
+    pub(super) fn of(state_path: &Path) -> anyhow::Result<Self> {
+        let network =
+            fs::metadata("/proc/thread-self/ns/net").context("finding out which network namespace this is")?;
+        Ok(Self {
+            owner: format!("{} {}", network.ino(), state_path.display()),
             running: BTreeMap::new(),
             ends: mpsc::unbounded_channel(),
             deaths: BTreeMap::new(),
-        }
+        })
     }
 
     /// Looks for programs that an earlier agent has started.
@@ -119,8 +123,12 @@ impl Processes {
         let log = spec.folder.join(LOG);
         let log = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         let errors = log.try_clone().context("sharing a log")?;
-        let mark = format!("{}\n{}\n{fingerprint}\n{}", name.program, name.of, self.owner.display());
-        let mut command = Command::new(&spec.program);
+        let mark = format!("{}\n{}\n{fingerprint}\n{}", name.program, name.of, self.owner);
+        let program = match spec.program.as_str() {
+            OWN_PROGRAM => env::current_exe().context("finding this program")?,
+            other => other.into(),
+        };
+        let mut command = Command::new(program);
         // Away from the terminal's Ctrl-C.
         command.args(&spec.args).env(MARK, mark).current_dir(&spec.folder).process_group(0);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
@@ -216,7 +224,7 @@ impl Processes {
         let mut parts = mark.splitn(4, '\n');
         let (program, of, fingerprint, owner) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let name = ProcessName { program: program.to_owned(), of: of.to_owned() };
-        (Path::new(owner) == self.owner).then(|| (name, fingerprint.to_owned()))
+        (owner == self.owner).then(|| (name, fingerprint.to_owned()))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use overlane_abi::{DropReason, Fragment, FragmentKey, Hook, Member, Source, names};
 use overlane_core::{
     action::{Action, DatapathAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
-    config::{ComputeTaps, Config, Control, FastPath, FlowConfig, QosConfig},
+    config::{ComputeTaps, Config, Control, FastPath, FlowConfig, QosConfig, ServiceConfig},
     desired::{Desired, LocalPort, Network},
     map_entry::member_key,
     model::{NetworkId, PortId, Segment},
@@ -161,6 +161,7 @@ fn config() -> Config {
         fast_path: FastPath::Auto,
         flows: FlowConfig::default(),
         qos: QosConfig::default(),
+        services: ServiceConfig::default(),
         bpffs: "/sys/fs/bpf".into(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod compare;
 mod deployment;
+mod network_node;
 mod picture;
 mod plug;
 mod report;
@@ -23,8 +24,8 @@ const EXIT_INTERRUPTED: i32 = 130;
 
 static STORY_HAS_ENDED: AtomicBool = AtomicBool::new(false);
 
-/// Runs three hosts, each with an agent, and two VXLAN networks on them; pings, measures, and checks which lane has carried
-/// what. Everything is in network namespaces and is gone when the demo ends, however it ends.
+/// Runs three hosts, each with an agent, two VXLAN networks on them, and a network node with DHCP, a router, a floating IP and
+/// metadata; pings, measures, and checks which lane has carried what. Everything is in network namespaces and is gone when the demo ends, however it ends.
 #[derive(Clone, Copy, Parser)]
 #[command(name = "cargo xtask demo --", version)]
 struct Options {

@@ -51,8 +51,5 @@ fn networks(deployment: &Deployment, host: &Host) -> Result<Vec<String>> {
 /// What is behind a port.
 fn inside(deployment: &Deployment, port_id: &str) -> String {
     let machine = deployment.machines.iter().find(|machine| machine.port.id == port_id);
-    let name = machine.map_or("qrouter", |machine| machine.namespace.name());
-    // A whole network id would hide the rest of the line.
-    let name = name.find("qdhcp-").map_or(name, |start| &name[start..start + "qdhcp".len()]);
-    name.to_owned()
+    machine.map_or_else(|| deployment.network_owner(port_id), |machine| machine.namespace.name().to_owned())
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result};
 use overlane_tests::{
-    lab::{Host, Machine, UPLINK, World},
+    lab::{Host, Namespace, UPLINK, World},
     wait::wait_until,
 };
 use serde_json::Value;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     compare::{self, average_micros},
     deployment::{CONTROLLER_BRIDGES, Deployment, OUTSIDE},
-    picture, plug,
+    network_node, picture, plug,
     report::Report,
     teardown,
 };
@@ -37,17 +37,20 @@ const PINGED: [(&str, &str, &str); 9] = [
 
 /// Tells the whole story.
 pub(crate) fn tell(keep: bool, report: &mut Report) -> Result<()> {
-    report.title("Three hosts, an agent on each; then the machines appear");
+    report.title("Three hosts, an agent on each; then the machines appear, and ask for their addresses");
     let world = if keep { World::shared(teardown::PREFIX, Path::new(teardown::FOLDER))? } else { World::private()? };
     let mut deployment = Deployment::new(world)?;
     settle(&deployment)?;
     report.say(&picture::draw(&deployment)?);
 
     report.check_result("bridges of the controller", bridges_are_the_reference_ones(&deployment));
+    network_node::inspect(&deployment, report);
     report.title("Pings");
     for (from, name, address) in PINGED {
-        report.check_result(format!("ping {from} to {name}"), ping(deployment.machine(from), address));
+        report.check_result(format!("ping {from} to {name}"), ping(&deployment.machine(from).namespace, address));
     }
+    report.title("Out, in, and what a machine is told about itself");
+    network_node::try_out(&deployment, report);
     report.title("Which lane has carried a ping");
     fast_lane_carries_pings(&deployment, report)?;
     report.title("Questions for addresses are answered at the port");
@@ -94,7 +97,7 @@ fn bridges_are_the_reference_ones(deployment: &Deployment) -> Result<(bool, Stri
     Ok((true, "three bridges, with the ports of the reference deployment".to_owned()))
 }
 
-fn ping(from: &Machine, address: &str) -> Result<(bool, String)> {
+pub(crate) fn ping(from: &Namespace, address: &str) -> Result<(bool, String)> {
     let output = from.run(&format!("ping -n -c {PINGS} -i 0.01 -W 2 {address}"))?;
     let received = output.contains(&format!(" {PINGS} received"));
     Ok((received, format!("{PINGS} answers, {:.0} µs on average", average_micros(&output)?)))
@@ -128,7 +131,7 @@ fn fast_lane_carries_pings(deployment: &Deployment, report: &mut Report) -> Resu
     let (from, to) = (deployment.machine("app1"), deployment.machine("app2"));
     let (sender, receiver) = (deployment.host_of(from), deployment.host_of(to));
     let before = (Counters::read(sender)?, Counters::read(receiver)?);
-    ping(from, to.port.ipv4())?;
+    ping(&from.namespace, to.port.ipv4())?;
     let after = (Counters::read(sender)?, Counters::read(receiver)?);
     let encapsulated = after.0.since(&before.0, "from_port", &from.port.tap(), "encapsulated");
     let decapsulated = after.1.since(&before.1, "from_uplink", UPLINK, "decapsulated");

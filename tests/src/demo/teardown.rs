@@ -17,7 +17,10 @@ use nix::{
 use overlane_abi::ABI_VERSION;
 use overlane_tests::wait::wait_until;
 
-use crate::{deployment::HOSTS, report::Report};
+use crate::{
+    deployment::{HOSTS, NAMESPACES, ROUTER},
+    report::Report,
+};
 
 /// Begins the names of everything that is kept.
 pub(crate) const PREFIX: &str = "demo-";
@@ -30,6 +33,7 @@ pub(crate) fn explain(report: &Report) {
     report.say(&format!(
         "machines:  ip netns exec {PREFIX}app1 ping 10.0.0.22          (also {PREFIX}app2, {PREFIX}web1, {PREFIX}web2)\n\
          hosts:     nsenter --net=/run/netns/{PREFIX}compute1 brctl show   (also {PREFIX}compute2, {PREFIX}controller)\n\
+         services:  ip netns exec {ROUTER} ip route   (also the qdhcp-… of ip netns)\n\
          Overlane:  nsenter --net=/run/netns/{PREFIX}compute1 target/release/overlane show ports \
          --config-file {FOLDER}/compute1/overlane.conf\n\
          maps:      bpftool map dump pinned /sys/fs/bpf/{PREFIX}compute1/v{ABI_VERSION}/fdb\n\
@@ -80,7 +84,8 @@ fn namespaces() -> Result<Vec<String>> {
     let names = String::from_utf8_lossy(&output.stdout);
     // Each line is a name, with an id behind it if there is one.
     let names = names.lines().filter_map(|line| line.split_whitespace().next());
-    Ok(names.filter(|name| name.starts_with(PREFIX)).map(str::to_owned).collect())
+    let is_ours = |name: &&str| name.starts_with(PREFIX) || NAMESPACES.contains(name);
+    Ok(names.filter(is_ours).map(str::to_owned).collect())
 }
 
 fn processes(namespace: &str) -> Result<Vec<Pid>> {

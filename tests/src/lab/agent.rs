@@ -32,15 +32,18 @@ pub enum Lanes {
 impl Lanes {
     /// The configuration file of a host.
     pub(super) fn render(self, host: &Host, topology: &Path) -> String {
-        let (topology, bpffs) = (topology.display(), host.bpffs().display());
+        let (topology, bpffs, state) = (topology.display(), host.bpffs().display(), host.folder().join("state"));
         let fast_path = match self {
             Self::Both => "auto",
             Self::KernelOnly => "off",
         };
         format!(
             "[DEFAULT]\nhost = {}\n\n[vxlan]\nlocal_ip = {}\n\n\
-             [overlane]\ncontrol = file\ntopology = {topology}\nfast_path = {fast_path}\nbpffs = {bpffs}\n",
-            host.name, host.local_ip
+             [overlane]\ncontrol = file\ntopology = {topology}\nfast_path = {fast_path}\nbpffs = {bpffs}\n\
+             state_path = {}\n",
+            host.name,
+            host.local_ip,
+            state.display()
         )
     }
 }

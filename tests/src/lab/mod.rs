@@ -1,6 +1,7 @@
 //! Hosts as network namespaces on a common underlay, with real agents and machines.
 
 mod agent;
+mod dhcp_client;
 mod host;
 mod libvirt;
 pub mod linux_bridge;
@@ -10,6 +11,7 @@ mod plug;
 mod process;
 mod qos;
 mod security;
+mod services;
 mod stream;
 mod topology;
 mod world;
@@ -19,6 +21,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 
 pub use agent::{Agent, Lanes, overlane_binary};
+pub use dhcp_client::Lease;
 pub use host::{Host, Machine};
 pub use libvirt::connect_as_libvirt_does;
 pub use namespace::Namespace;
@@ -28,6 +31,7 @@ pub use plug::{Waiting, now, plug_times};
 pub use process::Process;
 pub use qos::{QosPolicy, QosRule};
 pub use security::{Connection, Rule, SecurityGroup, send_udp};
+pub use services::{DhcpOption, FloatingIp, Instance, PortForwarding, Route, Router};
 pub use stream::Stream;
 pub use topology::{AddressPair, Network, Port, Subnet, Topology};
 pub use world::World;

@@ -5,7 +5,11 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::{Host, SecurityGroup, qos::QosPolicy};
+use super::{
+    Host, SecurityGroup,
+    qos::QosPolicy,
+    services::{DhcpOption, FloatingIp, Instance, Route, Router},
+};
 
 /// A topology file.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -18,6 +22,12 @@ pub struct Topology {
     pub security_groups: Vec<SecurityGroup>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub qos_policies: Vec<QosPolicy>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routers: Vec<Router>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub floating_ips: Vec<FloatingIp>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<Instance>,
 }
 
 /// `[[hosts]]`
@@ -26,10 +36,11 @@ pub struct Topology {
 pub struct TopologyHost {
     pub name: String,
     pub local_ip: String,
+    pub network_node: bool,
 }
 
 /// `[[networks]]`
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs)]
 pub struct Network {
     pub id: String,
@@ -43,26 +54,44 @@ pub struct Network {
     pub mtu: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qos_policy_id: Option<String>,
+    #[serde(rename = "router:external")]
+    pub is_external: bool,
     pub subnets: Vec<Subnet>,
 }
 
 /// `[[networks.subnets]]`
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs)]
 pub struct Subnet {
     pub cidr: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway_ip: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_dhcp: Option<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_nameservers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6_address_mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6_ra_mode: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub host_routes: Vec<Route>,
 }
 
 /// `[[ports]]`
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[allow(missing_docs)]
 pub struct Port {
     pub id: String,
     pub network_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
     pub mac_address: String,
     pub fixed_ips: Vec<String>,
     pub device_owner: String,
+    pub device_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port_security_enabled: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +99,8 @@ pub struct Port {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qos_policy_id: Option<String>,
     pub allowed_address_pairs: Vec<AddressPair>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extra_dhcp_opts: Vec<DhcpOption>,
 }
 
 /// One of `allowed_address_pairs`.
@@ -86,7 +117,11 @@ const CROWD_IDS: u32 = 0x8000_0000;
 impl Topology {
     /// A topology that knows `hosts` and nothing else.
     pub fn of(hosts: &[Host]) -> Self {
-        let host = |host: &Host| TopologyHost { name: host.name.clone(), local_ip: host.local_ip.to_string() };
+        let host = |host: &Host| TopologyHost {
+            name: host.name.clone(),
+            local_ip: host.local_ip.to_string(),
+            network_node: false,
+        };
         Self { hosts: hosts.iter().map(host).collect(), ..Self::default() }
     }
 
@@ -128,10 +163,7 @@ impl Topology {
             mac_address: format!("fa:16:3e:00:{net:02x}:{number:02x}"),
             fixed_ips: vec![format!("10.0.{net}.{number}"), format!("fd00:{net}::{number}")],
             device_owner: "compute:nova".to_owned(),
-            port_security_enabled: None,
-            security_groups: None,
-            qos_policy_id: None,
-            allowed_address_pairs: Vec::new(),
+            ..Port::default()
         };
         self.ports.push(port.clone());
         port
@@ -140,7 +172,7 @@ impl Topology {
     /// Adds `count` ports on `host`, with an IPv4 address each: more than `add_port` has numbers for.
     pub fn add_crowd(&mut self, network: &Network, host: &str, count: u32) {
         if let Some(network) = self.networks.iter_mut().find(|known| known.id == network.id) {
-            network.subnets.push(Subnet { cidr: CROWD.to_owned() });
+            network.subnets.push(Subnet::of(CROWD));
         }
         self.ports.extend((0..count).map(|number| {
             let [_, high, middle, low] = number.to_be_bytes();
@@ -151,10 +183,7 @@ impl Topology {
                 mac_address: format!("fa:16:3f:{high:02x}:{middle:02x}:{low:02x}"),
                 fixed_ips: vec![format!("172.{}.{middle}.{low}", 16 + high)],
                 device_owner: "compute:nova".to_owned(),
-                port_security_enabled: None,
-                security_groups: None,
-                qos_policy_id: None,
-                allowed_address_pairs: Vec::new(),
+                ..Port::default()
             }
         }));
     }
@@ -176,11 +205,15 @@ fn network(number: u8, network_type: &str) -> Network {
         id: format!("{number:08x}-0000-4000-8000-000000000000"),
         name: format!("net{number}"),
         network_type: network_type.to_owned(),
-        physical_network: None,
-        segmentation_id: None,
-        mtu: None,
-        qos_policy_id: None,
-        subnets: [format!("10.0.{number}.0/24"), format!("fd00:{number}::/64")].map(|cidr| Subnet { cidr }).into(),
+        subnets: [format!("10.0.{number}.0/24"), format!("fd00:{number}::/64")].map(|cidr| Subnet::of(&cidr)).into(),
+        ..Network::default()
+    }
+}
+
+impl Subnet {
+    /// A subnet that says nothing else.
+    pub fn of(cidr: &str) -> Self {
+        Self { cidr: cidr.to_owned(), ..Self::default() }
     }
 }
 
@@ -191,7 +224,7 @@ impl Network {
     }
 
     /// The number that it was made with.
-    fn number(&self) -> u8 {
+    pub(super) fn number(&self) -> u8 {
         u8::from_str_radix(&self.id[6..8], 16).expect("made by this file")
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -9,7 +10,11 @@ use anyhow::{Context as _, Result};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
-    sys::statfs::{BPF_FS_MAGIC, statfs},
+    sys::{
+        signal::{Signal, kill},
+        statfs::{BPF_FS_MAGIC, statfs},
+    },
+    unistd::Pid,
 };
 
 use super::Namespace;
@@ -24,6 +29,8 @@ pub struct World {
     folder: PathBuf,
     lasts: bool,
     mounts: File,
+    /// Whether what runs in it ends with it.
+    is_private: bool,
 }
 
 impl World {
@@ -43,7 +50,7 @@ impl World {
         }
         let folder = Path::new(RUN).join("overlane-lab");
         fs::create_dir(&folder).context("making a folder")?;
-        Ok(Self { prefix: "", folder, lasts: false, mounts: own_mounts()? })
+        Ok(Self { prefix: "", folder, lasts: false, mounts: own_mounts()?, is_private: true })
     }
 
     /// Moves the calling thread into this world, as the thread that has made it is.
@@ -66,7 +73,7 @@ impl World {
         if statfs(BPFFS).context("looking at the bpffs")?.filesystem_type() != BPF_FS_MAGIC {
             mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).context("mounting the bpffs")?;
         }
-        Ok(Self { prefix, folder: folder.to_owned(), lasts: true, mounts: own_mounts()? })
+        Ok(Self { prefix, folder: folder.to_owned(), lasts: true, mounts: own_mounts()?, is_private: false })
     }
 
     /// A part of this world where `prefix` keeps names apart, so that another lab's hosts may have the same ones. It is there for
@@ -77,7 +84,7 @@ impl World {
     pub fn part(&self, prefix: &'static str) -> Result<Self> {
         let folder = self.folder.join(prefix);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        Ok(Self { prefix, folder, lasts: self.lasts, mounts: own_mounts()? })
+        Ok(Self { prefix, folder, lasts: self.lasts, mounts: own_mounts()?, is_private: false })
     }
 
     /// A new namespace.
@@ -101,6 +108,24 @@ impl World {
     /// Whether what is made here is to stay.
     pub fn lasts(&self) -> bool {
         self.lasts
+    }
+}
+
+/// What agents have started outlives them, but not their world.
+impl Drop for World {
+    fn drop(&mut self) {
+        let Some(own) = self.is_private.then(|| self.mounts.metadata().ok()).flatten() else { return };
+        let entries = fs::read_dir("/proc").into_iter().flatten();
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        for pid in pids.filter(|pid| *pid != std::process::id()) {
+            // Who has ended meanwhile has no mounts any more.
+            let mounts = fs::metadata(format!("/proc/{pid}/ns/mnt"));
+            if mounts.is_ok_and(|mounts| mounts.ino() == own.ino())
+                && let Ok(pid) = pid.try_into()
+            {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
     }
 }
 

@@ -134,10 +134,7 @@ impl Cloud {
             mac_address: text(&made["mac_address"])?,
             fixed_ips: addresses.map(|address| text(&address["ip_address"])).collect::<Result<_>>()?,
             device_owner: text(&made["device_owner"])?,
-            port_security_enabled: None,
-            security_groups: None,
-            qos_policy_id: None,
-            allowed_address_pairs: Vec::new(),
+            ..Port::default()
         })
     }
 

@@ -1,5 +1,6 @@
 //! The configuration: oslo.config entries in, a validated [`Config`] or every problem out.
 
+mod dhcp;
 mod flows;
 mod mappings;
 mod metadata;
@@ -13,6 +14,8 @@ mod transport;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+pub use dhcp::DhcpConfig;
+pub(crate) use dhcp::is_domain_name;
 pub use flows::FlowConfig;
 pub use multicast::MulticastGroups;
 pub use neutron::NeutronConfig;

@@ -3,7 +3,9 @@
 use std::{fmt::Display, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
-    config::{ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig, metadata, neutron, qos, transport},
+    config::{
+        ComputeTaps, Config, Control, Dscp, FastPath, Note, VxlanConfig, dhcp, metadata, neutron, qos, transport,
+    },
     oslo_ini::{Entry, Settings},
     problem::{Problem, Problems},
 };
@@ -15,10 +17,11 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf/overlane";
 
 /// Every option that is used. What else a file says is ignored, except in Overlane's own section.
-const KNOWN: [(&str, &[&str]); 10] = [
+const KNOWN: [(&str, &[&str]); 11] = [
     ("DEFAULT", &["host", "debug", "rpc_resources_processing_step", "service_plugins"]),
     ("DEFAULT", metadata::OPTIONS),
     ("DEFAULT", transport::DEFAULT_OPTIONS),
+    ("DEFAULT", dhcp::OPTIONS),
     ("oslo_messaging_rabbit", transport::RABBIT_OPTIONS),
     ("linux_bridge", &["physical_interface_mappings", "bridge_mappings"]),
     (
@@ -361,7 +364,7 @@ pub(super) mod tests {
                 "/etc/o/a.ini:7: [agent] dscp = 64: expected a DSCP, 0 to 63",
                 "/etc/o/a.ini:10: [overlane] fast_path = sometimes: expected auto or off",
                 "/etc/o/a.ini:12: [overlane] bpffs = here: must be an absolute path",
-                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs, compute_taps, flow_timeouts, flows_max, flow_log_rate",
+                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs, compute_taps, flow_timeouts, flows_max, flow_log_rate, state_path",
             ]
         );
     }

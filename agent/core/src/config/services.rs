@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::read::Reader;
+use super::{dhcp::DhcpConfig, read::Reader};
 use crate::services::metadata::Upstream;
 
 /// Where they keep their files by default.
@@ -15,6 +15,8 @@ pub struct ServiceConfig {
     pub state_path: PathBuf,
     /// Nova's metadata service, where it answers instead of ours (`[DEFAULT] nova_metadata_host`).
     pub nova_metadata: Option<Upstream>,
+    /// How DHCP servers are set up.
+    pub dhcp: DhcpConfig,
 }
 
 impl Reader<'_> {
@@ -25,12 +27,12 @@ impl Reader<'_> {
         if !state_path.is_absolute() {
             self.problem("overlane", "state_path", "must be an absolute path");
         }
-        ServiceConfig { state_path, nova_metadata: self.nova_metadata() }
+        ServiceConfig { state_path, nova_metadata: self.nova_metadata(), dhcp: self.dhcp() }
     }
 }
 
 impl Default for ServiceConfig {
     fn default() -> Self {
-        Self { state_path: DEFAULT_STATE_PATH.into(), nova_metadata: None }
+        Self { state_path: DEFAULT_STATE_PATH.into(), nova_metadata: None, dhcp: DhcpConfig::default() }
     }
 }

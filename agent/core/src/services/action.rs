@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use ipnet::IpNet;
 
-use super::{LinkSpec, ProcessName, ProcessSpec, RouteSpec, Ruleset};
+use super::{LinkSpec, ProcessName, ProcessSpec, Reservations, RouteSpec, Ruleset, dhcp::leases::Lease};
 
 /// One step. Every step is idempotent: made-already and gone-already are success. Links are named, not numbered: within a
 /// namespace nobody else gives names.
@@ -85,6 +85,8 @@ pub enum ServiceAction {
         path: PathBuf,
         /// What.
         text: String,
+        /// Whether nobody else may read it.
+        is_secret: bool,
     },
     /// Start a program.
     Start {
@@ -106,6 +108,13 @@ pub enum ServiceAction {
         name: ProcessName,
         /// Its process id.
         pid: u32,
+    },
+    /// Have a DHCP server forget leases.
+    ReleaseLeases {
+        /// Where it hears its clients, and what it has given out.
+        from: Reservations,
+        /// Which.
+        leases: Vec<Lease>,
     },
     /// Remove what a program has left.
     RemoveFolder {
@@ -134,6 +143,10 @@ impl fmt::Display for ServiceAction {
             Self::Start { name, .. } => write!(f, "start {name}"),
             Self::Reload { name, pid } => write!(f, "have {name} (process {pid}) read its files again"),
             Self::Stop { name, pid } => write!(f, "end {name} (process {pid})"),
+            Self::ReleaseLeases { leases, .. } => {
+                let addresses: Vec<String> = leases.iter().map(|lease| lease.address().to_string()).collect();
+                write!(f, "release the leases of {}", addresses.join(", "))
+            }
             Self::RemoveFolder { folder } => write!(f, "remove {}", folder.display()),
         }
     }

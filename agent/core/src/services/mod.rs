@@ -6,20 +6,31 @@
 //! other plan, [`crate::plan::plan`], as any tap is.
 
 mod action;
-mod dhcp;
+mod announcement;
+pub mod dhcp;
 pub mod metadata;
 mod observed;
 pub mod plan;
 mod router;
 mod spec;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use crate::{config::Config, topology::Topology};
 
 pub use action::ServiceAction;
+pub use announcement::announcement;
 pub use observed::{ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices};
+pub use router::{Connection, Gateway, ROUTER_TABLE, Translations};
 pub use spec::{
-    FileSpec, LinkSpec, NamespaceSpec, NextHop, OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, Services,
+    FileSpec, LinkSpec, NamespaceSpec, NextHop, OWN_PROGRAM, OnChange, ProcessName, ProcessSpec, Reservations,
+    RouteSpec, Ruleset, Services, fingerprint_of,
 };
+
+/// Where machines find the metadata service.
+const METADATA_IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// The same in IPv6, on their own link only.
+const METADATA_IPV6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe);
 
 impl Services {
     /// What a topology asks of the configured host; nothing, when that is no network node.
@@ -28,6 +39,7 @@ impl Services {
         if topology.is_network_node(&config.host) {
             services.namespaces.extend(dhcp::namespaces(topology, config));
             services.namespaces.extend(router::namespaces(topology, config));
+            services.processes.extend(metadata::process(topology, &services.namespaces, config));
         }
         services
     }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices, OnChange, ProcessName,
-    ProcessSpec, ServiceAction as Action, Services,
+    ProcessSpec, Reservations, ServiceAction as Action, Services,
 };
 
 /// What there is to do, and what only somebody else can do.
@@ -117,6 +117,9 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
         processes(&spec.processes, &without, &mut steps);
     } else {
         processes(&spec.processes, found, &mut steps);
+        // A server that is only about to be started does not listen yet.
+        let will_listen = !steps.iter().any(|step| matches!(step, Action::Start { .. }));
+        steps.extend(spec.reservations.as_ref().filter(|_| will_listen).and_then(|from| stale_leases(from, found)));
     }
     plan.add(Some(name), steps);
 }
@@ -177,7 +180,7 @@ fn processes(wanted: &BTreeMap<ProcessName, ProcessSpec>, found: &ObservedServic
                 continue;
             }
             must_reload |= wanted.on_change == OnChange::Reload;
-            steps.push(Action::WriteFile { path, text: wanted.text.clone() });
+            steps.push(Action::WriteFile { path, text: wanted.text.clone(), is_secret: wanted.is_secret });
         }
         let running = found.processes.get(name).map(Vec::as_slice).unwrap_or_default();
         let fingerprint = spec.fingerprint();
@@ -190,6 +193,11 @@ fn processes(wanted: &BTreeMap<ProcessName, ProcessSpec>, found: &ObservedServic
             Some(_) => (),
         }
     }
+}
+
+fn stale_leases(from: &Reservations, found: &ObservedServices) -> Option<Action> {
+    let leases = from.stale(found.files.get(&from.leases)?);
+    (!leases.is_empty()).then(|| Action::ReleaseLeases { from: from.clone(), leases })
 }
 
 fn stop(name: &ProcessName, process: &ObservedProcess) -> Action {

@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
 
 use ipnet::IpNet;
 
+use super::Translations;
 use crate::model::{Mac, PortId};
 
 /// The namespaces that a host should have, and the programs that serve all of them.
@@ -33,6 +34,21 @@ pub struct NamespaceSpec {
     pub ruleset: Option<Ruleset>,
     /// The programs in it.
     pub processes: BTreeMap<ProcessName, ProcessSpec>,
+    /// Who may have a lease of the DHCP server in it.
+    pub reservations: Option<Reservations>,
+}
+
+/// Who may have a lease of a DHCP server, and what is to be known to have it forget those of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservations {
+    /// The link at which it hears its clients.
+    pub link: String,
+    /// Its addresses of IPv4.
+    pub servers: BTreeSet<Ipv4Addr>,
+    /// Its file of leases.
+    pub leases: PathBuf,
+    /// Who may have which address.
+    pub addresses: BTreeSet<(Mac, IpAddr)>,
 }
 
 /// A veth whose other end is a port's tap.
@@ -50,6 +66,9 @@ pub struct LinkSpec {
     pub announces: bool,
     /// Whether its addresses are somebody else's to come and go (keepalived's): then `addresses` are not set and none is removed.
     pub has_moving_addresses: bool,
+    /// Whether packets leave it with complete checksums, whoever is to read them: nobody finishes one on the way through bridges
+    /// of the same host.
+    pub finishes_checksums: bool,
 }
 
 /// A route, by its destination.
@@ -68,13 +87,15 @@ pub struct NextHop {
     pub link: String,
 }
 
-/// A table of nf_tables. It is replaced whole, in one transaction, when it is another one.
+/// A table of nf_tables of the family `inet`. It is replaced whole, in one transaction, when it is another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
     /// The name of the table.
     pub table: String,
     /// What `nft --json` reads: the objects that make the table and all that is in it.
     pub json: String,
+    /// What the table comes to: connections whose addresses are translated in another way are cut.
+    pub translations: Translations,
 }
 
 /// What a program is to whom, unique on the host: it is written into its environment, by which it is found again.
@@ -86,10 +107,13 @@ pub struct ProcessName {
     pub of: String,
 }
 
+/// The program that the agent is, in another role: of the same version.
+pub const OWN_PROGRAM: &str = "overlane";
+
 /// A program that must be running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSpec {
-    /// The program, to be found in `PATH`, or a path.
+    /// The program, to be found in `PATH`, or a path; [`OWN_PROGRAM`] is this one.
     pub program: String,
     /// Its arguments.
     pub args: Vec<String>,
@@ -106,6 +130,8 @@ pub struct FileSpec {
     pub text: String,
     /// What another text means for the program.
     pub on_change: OnChange,
+    /// Whether nobody else may read it.
+    pub is_secret: bool,
 }
 
 /// What another text of a file means for the program that reads it.
@@ -131,6 +157,9 @@ impl ProcessSpec {
             sha.update(&[0]);
         };
         add(&self.program);
+        if self.program == OWN_PROGRAM {
+            add(env!("CARGO_PKG_VERSION"));
+        }
         self.args.iter().for_each(|arg| add(arg));
         for (name, file) in self.files.iter().filter(|(_, file)| file.on_change == OnChange::Restart) {
             add(name);
@@ -143,10 +172,18 @@ impl ProcessSpec {
 impl Ruleset {
     /// By which the table that the kernel has is recognised.
     pub fn fingerprint(&self) -> String {
-        let mut sha = sha1_smol::Sha1::new();
-        sha.update(self.json.as_bytes());
-        short(&sha)
+        fingerprint_of([self.json.as_bytes()])
     }
+}
+
+/// A short hash of several pieces of something, in order.
+pub fn fingerprint_of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut sha = sha1_smol::Sha1::new();
+    for piece in pieces {
+        sha.update(&(piece.len() as u64).to_be_bytes());
+        sha.update(piece);
+    }
+    short(&sha)
 }
 
 /// As much of a hash as tells one version of something from the next.

@@ -8,11 +8,12 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    FloatingIp, Network, Port, Router, Topology,
+    FloatingIp, Network, Port, Router,
     check::Checker,
-    roles::{Role, first_ipv4},
+    joins::{Astray, Joins},
+    roles::Role,
 };
-use crate::model::{PortId, RouterId};
+use crate::model::PortId;
 
 pub(super) fn check(checker: &mut Checker<'_>) {
     let topology = checker.topology;
@@ -35,8 +36,9 @@ pub(super) fn check(checker: &mut Checker<'_>) {
         }
     }
     addresses_used_twice(checker);
+    let joins = Joins::of(topology);
     for floating in &topology.floating_ips {
-        floating_ip(checker, floating);
+        floating_ip(checker, &joins, floating);
     }
 }
 
@@ -161,7 +163,7 @@ fn addresses_used_twice(checker: &mut Checker<'_>) {
     }
 }
 
-fn floating_ip(checker: &mut Checker<'_>, floating: &FloatingIp) {
+fn floating_ip(checker: &mut Checker<'_>, joins: &Joins<'_>, floating: &FloatingIp) {
     let topology = checker.topology;
     let (line, address) = (floating.line, floating.floating_ip_address);
     let Some(network) = topology.networks.iter().find(|network| network.id == floating.floating_network_id) else {
@@ -185,7 +187,7 @@ fn floating_ip(checker: &mut Checker<'_>, floating: &FloatingIp) {
         return;
     }
     if let Some(port) = floating.port_id {
-        target(checker, floating, line, port, floating.fixed_ip_address);
+        target(checker, joins, floating, line, port, floating.fixed_ip_address);
     } else if let Some(fixed) = floating.fixed_ip_address {
         checker.problem(line, format!("fixed_ip_address {fixed} without a port_id"));
     }
@@ -200,40 +202,31 @@ fn floating_ip(checker: &mut Checker<'_>, floating: &FloatingIp) {
             first.insert(key, forwarding.line);
         }
         let (line, port) = (forwarding.line, forwarding.internal_port_id);
-        target(checker, floating, line, port, forwarding.internal_ip_address);
+        target(checker, joins, floating, line, port, forwarding.internal_ip_address);
     }
 }
 
 /// Whether a floating IP can lead to a port.
-fn target(checker: &mut Checker<'_>, floating: &FloatingIp, line: usize, id: PortId, fixed: Option<IpAddr>) {
-    let topology = checker.topology;
-    let Some(port) = topology.ports.iter().find(|port| port.id == id) else {
-        checker
-            .problem(line, format!("port {id} of floating IP {} is not among the ports", floating.floating_ip_address));
-        return;
+fn target(
+    checker: &mut Checker<'_>,
+    joins: &Joins<'_>,
+    floating: &FloatingIp,
+    line: usize,
+    port: PortId,
+    fixed: Option<IpAddr>,
+) {
+    let address = floating.floating_ip_address;
+    let message = match joins.find(floating, port, fixed) {
+        Ok(_) => return,
+        Err(Astray::Port) => format!("port {port} of floating IP {address} is not among the ports"),
+        Err(Astray::Address(fixed)) => format!("{fixed} is no address of port {port}"),
+        Err(Astray::NoAddress) => format!("port {port} has no IPv4 address for a floating IP to lead to"),
+        Err(Astray::Router(fixed)) => format!(
+            "no router joins network {} of floating IP {address} and the subnet of {fixed}",
+            checker.topology.network_name(floating.floating_network_id)
+        ),
     };
-    let fixed = match fixed {
-        Some(fixed) if !port.fixed_ips.contains(&fixed) => {
-            checker.problem(line, format!("{fixed} is no address of port {id}"));
-            return;
-        }
-        Some(fixed) => fixed,
-        None => match first_ipv4(port) {
-            Some(fixed) => fixed,
-            None => {
-                checker.problem(line, format!("port {id} has no IPv4 address for a floating IP to lead to"));
-                return;
-            }
-        },
-    };
-    if topology.router_for(floating, port, fixed).is_none() {
-        let message = format!(
-            "no router joins network {} of floating IP {} and the subnet of {fixed}",
-            topology.network_name(floating.floating_network_id),
-            floating.floating_ip_address
-        );
-        checker.problem(line, message);
-    }
+    checker.problem(line, message);
 }
 
 fn overlap(one: &IpNet, other: &IpNet) -> bool {
@@ -242,28 +235,7 @@ fn overlap(one: &IpNet, other: &IpNet) -> bool {
 
 impl Network {
     /// Whether an address is in one of the subnets.
-    pub(super) fn has_address(&self, address: IpAddr) -> bool {
+    pub(crate) fn has_address(&self, address: IpAddr) -> bool {
         self.subnets.iter().any(|subnet| subnet.cidr.contains(&address))
-    }
-}
-
-impl Topology {
-    /// The router that carries out a floating IP for an address of a port: it has its gateway in the floating IP's network and an
-    /// interface in the port's subnet.
-    pub fn router_for(&self, floating: &FloatingIp, port: &Port, fixed: IpAddr) -> Option<RouterId> {
-        let joins = |router: &&Router| {
-            let mut ports = self.ports_of(router.id);
-            let is_interface = |candidate: &Port| {
-                self.role(candidate) == Role::RouterInterface
-                    && candidate.network_id == port.network_id
-                    && self.subnets_of(candidate).any(|subnet| subnet.cidr.contains(&fixed))
-            };
-            let mut gateways = self.ports_of(router.id);
-            floating.router_id.is_none_or(|id| id == router.id)
-                && gateways
-                    .any(|port| self.role(port) == Role::Gateway && port.network_id == floating.floating_network_id)
-                && ports.any(is_interface)
-        };
-        self.routers.iter().find(joins).map(|router| router.id)
     }
 }

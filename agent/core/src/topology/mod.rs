@@ -4,6 +4,9 @@
 mod check;
 mod check_services;
 mod desired;
+mod dhcp_options;
+mod joins;
+mod mtu;
 mod parse;
 mod qos;
 mod roles;
@@ -20,6 +23,7 @@ use std::{
 
 use ipnet::IpNet;
 
+pub use joins::{Joins, Target};
 pub use roles::{Role, first_ipv4};
 pub use services::{FloatingIp, ForwardedProtocol, Instance, PortForwarding, Route, Router};
 pub use subnet::{ExtraDhcpOption, Ipv6Mode, Subnet};

@@ -11,6 +11,7 @@ use super::{
     table::{Source, Table},
 };
 use crate::{
+    config::is_domain_name,
     model::{Mac, NetworkId, PortId, QosPolicyId, SecurityGroupId, Segment, Vid, Vni},
     problem::Problem,
 };
@@ -100,7 +101,7 @@ fn network(table: Table) -> Option<Network> {
         mtu,
         subnets,
         is_external: table.boolean("router:external", false),
-        dns_domain: table.optional("dns_domain"),
+        dns_domain: table.optional("dns_domain").filter(|domain: &String| is_domain(table, domain)),
         port_security_enabled: table.boolean("port_security_enabled", true),
         qos_policy_id: table.optional("qos_policy_id").map(QosPolicyId),
     })
@@ -208,6 +209,15 @@ fn is_host_name(table: Table, name: &str) -> bool {
         table.problem("dns_name", message);
     }
     is_label
+}
+
+/// Whether a text is a domain name, with or without a dot behind it.
+fn is_domain(table: Table, domain: &str) -> bool {
+    let is_domain = is_domain_name(domain.trim_end_matches('.'));
+    if !is_domain {
+        table.problem("dns_domain", format_args!("dns_domain {domain:?}: expected a domain name"));
+    }
+    is_domain
 }
 
 fn address_pair(table: Table) -> Option<AddressPair> {

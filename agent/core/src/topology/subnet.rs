@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use uuid::Uuid;
 
 use super::{
+    dhcp_options,
     services::{Route, routes},
     table::Table,
 };
@@ -112,20 +113,26 @@ pub(super) fn extra_dhcp_option(table: Table) -> Option<ExtraDhcpOption> {
     // Each becomes a line of a file that dnsmasq reads.
     let opt_name = opt_name.filter(|name: &String| {
         let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if !is_name {
-            table.problem(
-                "opt_name",
-                format_args!("opt_name {name:?}: expected dnsmasq's name of an option, or its number"),
+        let is_known = is_name && dhcp_options::is_known(name, is_ipv6);
+        if !is_known {
+            let message = format_args!(
+                "opt_name {name:?}: expected dnsmasq's name of an option (dnsmasq --help dhcp{}), or its number",
+                if is_ipv6 { "6" } else { "" }
             );
+            table.problem("opt_name", message);
         }
-        is_name
+        is_known
     });
     let opt_value = opt_value.filter(|value| {
         let is_line = !value.chars().any(char::is_control);
+        // This one stands between commas with what else makes a reservation.
+        let is_field = opt_name.as_deref() != Some(dhcp_options::CLIENT_ID) || !value.contains([',', ' ']);
         if !is_line {
             table.problem("opt_value", "opt_value: expected one line");
+        } else if !is_field {
+            table.problem("opt_value", format_args!("opt_value {value:?}: a client-id has no commas and no blanks"));
         }
-        is_line
+        is_line && is_field
     });
     Some(ExtraDhcpOption { opt_name: opt_name?, opt_value: opt_value?, is_ipv6 })
 }

@@ -5,7 +5,10 @@ use std::{net::IpAddr, time::Duration};
 use overlane_abi as abi;
 use overlane_core::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey, Tagging},
-    config::{ComputeTaps, Config, Control, Dscp, FastPath, FlowConfig, PhysicalNetwork, QosConfig, VxlanConfig},
+    config::{
+        ComputeTaps, Config, Control, Dscp, FastPath, FlowConfig, PhysicalNetwork, QosConfig, ServiceConfig,
+        VxlanConfig,
+    },
     desired::Desired,
     model::Mac,
     observed::{Link, LinkKind, Observed, SecurityState, Vlan, Vxlan},
@@ -42,6 +45,7 @@ pub(crate) fn config() -> Config {
         fast_path: FastPath::Auto,
         flows: FlowConfig::default(),
         qos: QosConfig::default(),
+        services: ServiceConfig::default(),
         bpffs: "/sys/fs/bpf".into(),
     }
 }
