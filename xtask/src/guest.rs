@@ -31,8 +31,8 @@ const MODULES: [&str; 8] = [
 
 /// The guest's first process.
 const INIT: &str = include_str!("guest/init.sh");
-/// What a DHCP client of the guest calls.
-const LEASE: &str = include_str!("guest/lease.sh");
+/// What a DHCP client calls, in machines of the lab and here.
+const DHCP_CLIENT: &str = include_str!("../../tests/src/lab/dhcp_client.sh");
 
 /// The root; in it are `kernel` and `initramfs`.
 pub(crate) const NEED: Need = Need { whose: "the guest's", variable: "OVERLANE_GUEST_ROOT", prepare };
@@ -80,7 +80,7 @@ fn pack(root: &Path, folder: &Path) -> Result<()> {
     }
     let names = MODULES.map(|module| module.rsplit('/').next().unwrap_or(module)).join("\n");
     fs::write(folder.join("modules/order"), names + "\n").context("writing the order of modules")?;
-    for (name, text) in [("init", INIT), ("bin/lease", LEASE)] {
+    for (name, text) in [("init", INIT), ("bin/dhcp_client", DHCP_CLIENT)] {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("writing {name}"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).with_context(|| format!("writing {name}"))?;
