@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    packages::{Recipe, Root, remove},
+    packages::{Need, Recipe, Root, remove},
     workspace::Workspace,
 };
 
@@ -31,18 +31,16 @@ const MODULES: [&str; 8] = [
 
 /// The guest's first process.
 const INIT: &str = include_str!("guest/init.sh");
-/// What a DHCP client of the guest calls.
-const LEASE: &str = include_str!("guest/lease.sh");
+/// What a DHCP client calls, in machines of the lab and here.
+const DHCP_CLIENT: &str = include_str!("../../tests/src/lab/dhcp_client.sh");
 
-/// Tells the tests where the root is. In it are `kernel` and `initramfs`.
-pub(crate) const ROOT_VARIABLE: &str = "OVERLANE_GUEST_ROOT";
-/// Whose packages these are.
-pub(crate) const WHOSE: &str = "the guest's";
+/// The root; in it are `kernel` and `initramfs`.
+pub(crate) const NEED: Need = Need { whose: "the guest's", variable: "OVERLANE_GUEST_ROOT", prepare };
 
 /// Makes the root, unless one of the same recipe is there, and the initial file system.
-pub(crate) fn prepare(workspace: &Workspace) -> Result<Root> {
+fn prepare(workspace: &Workspace) -> Result<Root> {
     let rest = MODULES.join("\n");
-    let recipe = Recipe { name: "guest", whose: WHOSE, packages: &PACKAGES, rest: &rest };
+    let recipe = Recipe { name: "guest", whose: NEED.whose, packages: &PACKAGES, rest: &rest };
     let root = recipe.prepare(workspace, keep_the_needed)?;
     if let Root::Ready(root) = &root {
         pack(root, &workspace.target("guest-initramfs"))?;
@@ -82,7 +80,7 @@ fn pack(root: &Path, folder: &Path) -> Result<()> {
     }
     let names = MODULES.map(|module| module.rsplit('/').next().unwrap_or(module)).join("\n");
     fs::write(folder.join("modules/order"), names + "\n").context("writing the order of modules")?;
-    for (name, text) in [("init", INIT), ("bin/lease", LEASE)] {
+    for (name, text) in [("init", INIT), ("bin/dhcp_client", DHCP_CLIENT)] {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("writing {name}"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).with_context(|| format!("writing {name}"))?;

@@ -81,7 +81,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Demo { options } => run_built(&workspace, "overlane-demo", &options, None),
         Command::Bench { options } => {
             let wants_neutron = options.iter().any(|option| option == "neutron");
-            let root = wants_neutron.then(|| neutron::prepare(&workspace)?.require(neutron::WHOSE)).transpose()?;
+            let root = wants_neutron.then(|| neutron::NEED.require(&workspace)).transpose()?;
             run_built(&workspace, "overlane-bench", &options, root.as_deref())
         }
         Command::Test { tier, filter } => test::run(&workspace, tier, filter.as_deref()),
@@ -102,7 +102,7 @@ fn run_built(workspace: &Workspace, program: &str, options: &[String], neutron: 
     build(workspace, "release", &["--package", "overlane", "--package", "overlane-tests", "--bins"])?;
     let error = std::process::Command::new(workspace.target("release").join(program))
         .args(options)
-        .envs(neutron.map(|root| (neutron::ROOT_VARIABLE, root)))
+        .envs(neutron.map(|root| (neutron::NEED.variable, root)))
         .env("OVERLANE_BIN", workspace.target("release/overlane"))
         // It takes over: Ctrl-C and its exit status are its own business.
         .exec();

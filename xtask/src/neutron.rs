@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    packages::{Recipe, Root, remove},
+    packages::{Need, Recipe, Root, remove},
     progress, setup,
     workspace::Workspace,
 };
@@ -53,16 +53,14 @@ const MOUNT_POINTS: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
 const COMPLETE: &str = include_str!("neutron/complete.sh");
 const EBTABLES: &str = include_str!("neutron/ebtables.sh");
 
-/// Tells the tests where the root is.
-pub(crate) const ROOT_VARIABLE: &str = "OVERLANE_NEUTRON_ROOT";
-/// Whose packages these are.
-pub(crate) const WHOSE: &str = "Neutron's";
+/// The root.
+pub(crate) const NEED: Need = Need { whose: "Neutron's", variable: "OVERLANE_NEUTRON_ROOT", prepare };
 
 /// Makes the root, unless one of the same recipe is there.
-pub(crate) fn prepare(workspace: &Workspace) -> Result<Root> {
+fn prepare(workspace: &Workspace) -> Result<Root> {
     remove_old_logs(&workspace.target("neutron-logs"))?;
     let rest = [COMPLETE, EBTABLES].join("\n\n");
-    let recipe = Recipe { name: "neutron", whose: WHOSE, packages: &PACKAGES, rest: &rest };
+    let recipe = Recipe { name: "neutron", whose: NEED.whose, packages: &PACKAGES, rest: &rest };
     recipe.prepare(workspace, |root| {
         furnish(root)?;
         complete(workspace, root)

@@ -27,12 +27,22 @@ pub(crate) enum Root {
     Unavailable(String),
 }
 
-impl Root {
+/// A root that somebody needs.
+pub(crate) struct Need {
+    /// Whose packages it is made of, for people.
+    pub(crate) whose: &'static str,
+    /// What tells the tests where it is.
+    pub(crate) variable: &'static str,
+    /// Makes it, unless it is there.
+    pub(crate) prepare: fn(&Workspace) -> Result<Root>,
+}
+
+impl Need {
     /// The root, for a caller that cannot do without.
-    pub(crate) fn require(self, whose: &str) -> Result<PathBuf> {
-        match self {
-            Self::Ready(root) => Ok(root),
-            Self::Unavailable(reason) => bail!("{whose} packages cannot be had: {reason}"),
+    pub(crate) fn require(&self, workspace: &Workspace) -> Result<PathBuf> {
+        match (self.prepare)(workspace)? {
+            Root::Ready(root) => Ok(root),
+            Root::Unavailable(reason) => bail!("{} packages cannot be had: {reason}", self.whose),
         }
     }
 }

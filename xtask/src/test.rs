@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use crate::{
     ebpf, guest, lint, neutron,
-    packages::Root,
+    packages::{Need, Root},
     setup::{self, Scope},
     workspace::{self, Workspace, is_root},
 };
@@ -36,11 +36,11 @@ pub(crate) enum Tier {
 impl Tier {
     const ALL: [Self; 6] = [Self::Lint, Self::Unit, Self::Datapath, Self::Lab, Self::Guest, Self::Neutron];
 
-    /// The root of Debian packages that it needs: whose they are, the variable that tells the tests where, and how to make it.
-    fn root(self) -> Option<(&'static str, &'static str, fn(&Workspace) -> Result<Root>)> {
+    /// The root of Debian packages that it needs.
+    const fn root(self) -> Option<&'static Need> {
         match self {
-            Self::Guest => Some((guest::WHOSE, guest::ROOT_VARIABLE, guest::prepare)),
-            Self::Neutron => Some((neutron::WHOSE, neutron::ROOT_VARIABLE, neutron::prepare)),
+            Self::Guest => Some(&guest::NEED),
+            Self::Neutron => Some(&neutron::NEED),
             Self::Lint | Self::Unit | Self::Datapath | Self::Lab => None,
         }
     }
@@ -80,14 +80,14 @@ pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str
             continue;
         }
         let mut tests = command(workspace, tier, filter);
-        if let Some((whose, variable, prepare)) = tier.root() {
-            match prepare(workspace)? {
-                Root::Ready(root) => tests.env(variable, root),
+        if let Some(need) = tier.root() {
+            match (need.prepare)(workspace)? {
+                Root::Ready(root) => tests.env(need.variable, root),
                 Root::Unavailable(reason) if only.is_none() && env::var_os("CI").is_none() => {
-                    skipped.push(format!("the tier {tier}, as {whose} packages cannot be had: {reason}"));
+                    skipped.push(format!("the tier {tier}, as {} packages cannot be had: {reason}", need.whose));
                     continue;
                 }
-                unavailable => tests.env(variable, unavailable.require(whose)?),
+                Root::Unavailable(reason) => bail!("{} packages cannot be had: {reason}", need.whose),
             };
         }
         let count = run_tests(&mut tests)?;

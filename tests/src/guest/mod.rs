@@ -90,10 +90,8 @@ impl Guest {
     /// # Errors
     /// When none answers.
     pub fn lease(&self) -> Result<()> {
-        self.run(
-            "ip link set eth0 up && udhcpc -i eth0 -n -q -t 20 -T 1 -s /bin/lease -x hostname:guest -O staticroutes",
-        )
-        .map(drop)
+        let client = "LEASE=/tmp/lease udhcpc -i eth0 -n -q -t 20 -T 1 -s /bin/dhcp_client -O staticroutes";
+        self.run(&format!("ip link set eth0 up && {client}")).map(drop)
     }
 
     /// Waits until `address` answers.

@@ -11,6 +11,7 @@ mod sockets;
 
 use std::{
     fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -44,7 +45,7 @@ async fn run(file: &Path) -> anyhow::Result<()> {
     let edits = FolderWatch::new().context("starting to watch files")?;
     // Watched before it is read: an edit in between is seen twice rather than never.
     anyhow::ensure!(edits.add(folder, EDITS), "watching {}: there is no such folder", folder.display());
-    let mut source = Source { file: file.to_owned(), text: Vec::new() };
+    let mut source = Source { file: file.to_owned(), seen: None };
     let first = source.read()?.unwrap_or_default();
     let (directory, current) = watch::channel(Arc::new(first));
     let mut keeper = Keeper::new(Arc::new(Service::new(current)));
@@ -65,10 +66,10 @@ async fn run(file: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// The file, and what was in it when it was last read.
+/// The file, and the hash of what was in it when it was last read: it can be large.
 struct Source {
     file: PathBuf,
-    text: Vec<u8>,
+    seen: Option<u64>,
 }
 
 impl Source {
@@ -76,12 +77,12 @@ impl Source {
     fn read(&mut self) -> anyhow::Result<Option<Directory>> {
         let doing = || format!("reading {}", self.file.display());
         let text = fs::read(&self.file).with_context(doing)?;
-        if text == self.text {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        if self.seen.replace(hasher.finish()) == Some(hasher.finish()) {
             return Ok(None);
         }
-        let state = State::from_json(&text).with_context(doing);
-        self.text = text;
-        let directory = Directory::new(state?);
+        let directory = Directory::new(State::from_json(&text).with_context(doing)?);
         for (network, address) in directory.clashes() {
             tracing::warn!(%network, %address, "several ports have this address: none of them gets metadata by it");
         }
