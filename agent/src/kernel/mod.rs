@@ -43,7 +43,7 @@ pub use fdb::FdbChange;
 pub use inner::Inner;
 pub use monitor::{Changes, Monitor};
 pub use namespace::{NAMESPACES, Namespace};
-pub use sysctl::local_port_range;
+pub use sysctl::{local_port_range, parameter, set_parameter};
 pub use table::{TableSeen, look_at_table, seal_table, version_chain};
 
 use error::io_error;

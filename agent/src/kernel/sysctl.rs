@@ -1,6 +1,8 @@
 //! Kernel settings that netlink does not offer.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
+
+const PARAMETERS: &str = "/proc/sys";
 
 /// What the kernel starts with.
 const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);
@@ -37,4 +39,19 @@ pub fn local_port_range() -> (u16, u16) {
         (Some(Ok(first)), Some(Ok(last))) => (first, last),
         _ => DEFAULT_PORT_RANGE,
     }
+}
+
+/// A parameter, by its place below `/proc/sys`; `None` where the kernel has none of that name.
+pub fn parameter(name: &str) -> Option<String> {
+    let text = fs::read_to_string(Path::new(PARAMETERS).join(name)).ok()?;
+    // Several numbers are separated by tabs.
+    Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Sets a parameter, by its place below `/proc/sys`.
+///
+/// # Errors
+/// When there is none of that name, or the kernel refuses.
+pub fn set_parameter(name: &str, value: &str) -> io::Result<()> {
+    fs::write(Path::new(PARAMETERS).join(name), value)
 }

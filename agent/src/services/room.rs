@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
-    path::Path,
+    io,
 };
 
 use anyhow::Context as _;
@@ -11,7 +10,7 @@ use overlane_core::services::{NamespaceSpec, ObservedNamespace};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::ruleset;
-use crate::kernel::{Kernel, Namespace};
+use crate::kernel::{self, Kernel, Namespace};
 
 /// A namespace that is watched for as long as this lives.
 pub(super) struct Room {
@@ -64,7 +63,7 @@ impl Room {
         }
         let inner = self.kernel.list_inner(owner).await?;
         let read = || -> anyhow::Result<(BTreeMap<String, String>, Option<String>)> {
-            let sysctls = parameters.iter().filter_map(|name| Some(((*name).clone(), parameter(name)?))).collect();
+            let sysctls = parameters.iter().filter_map(|name| Some(((*name).clone(), kernel::parameter(name)?))).collect();
             Ok((sysctls, ruleset::fingerprint().context("looking at nf_tables")?))
         };
         let (sysctls, ruleset) = self.namespace.inside(read)??;
@@ -76,12 +75,6 @@ impl Room {
 
     /// Sets a kernel parameter.
     pub(super) fn set_parameter(&self, name: &str, value: &str) -> io::Result<()> {
-        self.namespace.inside(|| fs::write(Path::new("/proc/sys").join(name), value))?
+        self.namespace.inside(|| kernel::set_parameter(name, value))?
     }
-}
-
-fn parameter(name: &str) -> Option<String> {
-    let text = fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?;
-    // Several numbers are separated by tabs.
-    Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

@@ -18,7 +18,10 @@ use std::{
 
 use anyhow::Context as _;
 use nix::sys::inotify::AddWatchFlags;
-use overlane_core::services::metadata::{Directory, State};
+use overlane_core::{
+    config::LogConfig,
+    services::metadata::{Directory, State},
+};
 use tokio::sync::watch;
 
 use self::{keeper::Keeper, server::Service};
@@ -32,7 +35,7 @@ const EDITS: AddWatchFlags = AddWatchFlags::IN_MOVED_TO.union(AddWatchFlags::IN_
 /// # Errors
 /// When the file cannot be read or watched.
 pub fn serve(file: &Path) -> anyhow::Result<()> {
-    logs::start(false, None)?;
+    logs::start(&LogConfig::default())?;
     // A connection is a descriptor.
     super::raise_descriptor_limit();
     // One thread is enough for what machines ask when they boot, and keeps the process small.
