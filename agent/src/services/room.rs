@@ -63,7 +63,8 @@ impl Room {
         }
         let inner = self.kernel.list_inner(owner).await?;
         let read = || -> anyhow::Result<(BTreeMap<String, String>, Option<String>)> {
-            let sysctls = parameters.iter().filter_map(|name| Some(((*name).clone(), kernel::parameter(name)?))).collect();
+            let sysctls =
+                parameters.iter().filter_map(|name| Some(((*name).clone(), kernel::parameter(name)?))).collect();
             Ok((sysctls, ruleset::fingerprint().context("looking at nf_tables")?))
         };
         let (sysctls, ruleset) = self.namespace.inside(read)??;

@@ -57,8 +57,9 @@ fn sockets(name: &str, namespace: &NamespaceSpec, networks: &HashMap<PortId, Net
     // Routers have machines behind these links only; what comes by the gateway is not led there.
     let inner: Vec<_> = namespace.links.iter().filter(|(link, _)| link.starts_with("qr-")).collect();
     if !inner.is_empty() {
-        let all = inner.iter().filter_map(|(_, link)| network(link)).collect();
-        sockets.push(socket(Ipv4Addr::UNSPECIFIED.into(), ROUTER_PORT, None, all));
+        // A router may have several interfaces in one.
+        let all: BTreeSet<NetworkId> = inner.iter().filter_map(|(_, link)| network(link)).collect();
+        sockets.push(socket(Ipv4Addr::UNSPECIFIED.into(), ROUTER_PORT, None, all.into_iter().collect()));
         for (link, spec) in &inner {
             let one = network(spec).into_iter().collect();
             sockets.push(socket(Ipv6Addr::UNSPECIFIED.into(), ROUTER_PORT, Some(link), one));
