@@ -59,7 +59,8 @@ fn check_neutron(neutron: &NeutronConfig, out: &mut impl Write) -> io::Result<()
     writeln!(out, "TLS             {}", on_or_off(transport.tls.is_some()))?;
     writeln!(out, "reports         every {} s", neutron.report_interval.as_secs_f64())?;
     writeln!(out, "security groups {}", on_or_off(neutron.has_groups))?;
-    writeln!(out, "QoS             {}", on_or_off(neutron.has_qos))
+    writeln!(out, "QoS             {}", on_or_off(neutron.has_qos))?;
+    writeln!(out, "trunks          {}", on_or_off(neutron.has_trunks))
 }
 
 fn check_vxlan(vxlan: &VxlanConfig, multicast: Option<&MulticastGroups>, out: &mut impl Write) -> io::Result<()> {

@@ -44,7 +44,8 @@ impl Drift {
             Action::Kernel(action) => match action {
                 KernelAction::CreateBridge { name, .. }
                 | KernelAction::CreateVxlan { name, .. }
-                | KernelAction::CreateVlan { name, .. } => known.values().any(|known| known == name),
+                | KernelAction::CreateVlan { name, .. }
+                | KernelAction::CreateSubPort { name, .. } => known.values().any(|known| known == name),
                 KernelAction::SetUp { ifindex, .. }
                 | KernelAction::SetDown { ifindex, .. }
                 | KernelAction::SetMtu { ifindex, .. }
@@ -130,6 +131,7 @@ mod tests {
             mtu: 1500,
             mac: None,
             made_for: None,
+            made_for_trunk: None,
         };
         let bridge = link(3, "brq971ffda2-e5", LinkKind::Bridge, None);
         let tap = link(4, "tapb1eaae00-e5", LinkKind::Other("tun".to_owned()), master);

@@ -12,6 +12,7 @@ mod qos;
 mod security;
 mod stream;
 mod topology;
+mod trunk;
 mod world;
 
 use std::net::IpAddr;
@@ -29,7 +30,8 @@ pub use process::Process;
 pub use qos::{QosPolicy, QosRule};
 pub use security::{Connection, Rule, SecurityGroup, send_udp};
 pub use stream::Stream;
-pub use topology::{AddressPair, Network, Port, Subnet, Topology};
+pub use topology::{AddressPair, Network, Port, SubPort, Subnet, Topology, Trunk};
+pub use trunk::TrunkMachine;
 pub use world::World;
 
 /// The interface of every host that leads to the underlay.

@@ -23,6 +23,8 @@ pub struct NeutronConfig {
     pub has_groups: bool,
     /// Whether QoS policies are carried out (`qos` in `[agent] extensions`).
     pub has_qos: bool,
+    /// Whether trunks are carried out (`trunk` in `[DEFAULT] service_plugins`, which is the server's).
+    pub has_trunks: bool,
 }
 
 impl Reader<'_> {
@@ -41,11 +43,8 @@ impl Reader<'_> {
         }
         let transport = self.transport();
         let (has_groups, has_qos) = (self.has_groups(), self.lists("agent", "extensions", "qos"));
-        if self.lists("DEFAULT", "service_plugins", "trunk") {
-            let message = "[DEFAULT] service_plugins: trunks are not carried out by this version";
-            self.note("DEFAULT", "service_plugins", message.to_owned());
-        }
-        Some(NeutronConfig { transport: transport?, report_interval, slice, has_groups, has_qos })
+        let has_trunks = self.lists("DEFAULT", "service_plugins", "trunk");
+        Some(NeutronConfig { transport: transport?, report_interval, slice, has_groups, has_qos, has_trunks })
     }
 
     /// As in the Linux bridge agent, nothing is filtered unless a driver is named.
@@ -122,7 +121,7 @@ mod tests {
         let neutron = neutron(
             "[agent]\nextensions = fdb, qos\nreport_interval = 1.5\n[DEFAULT]\nservice_plugins = router,trunk\n",
         );
-        assert!(neutron.has_qos);
+        assert!(neutron.has_qos && neutron.has_trunks);
         assert_eq!(neutron.report_interval, Duration::from_millis(1500));
     }
 

@@ -27,6 +27,7 @@ pub(super) fn check(topology: &Topology) -> Vec<Problem> {
     checker.ports();
     checker.security_groups();
     checker.qos_policies();
+    checker.trunks();
     checker.problems.sort_by_key(|problem| problem.line);
     checker.problems
 }
@@ -53,19 +54,19 @@ pub(super) fn segments(topology: &Topology, config: &Config) -> Vec<Problem> {
     checker.problems
 }
 
-struct Checker<'a> {
-    topology: &'a Topology,
+pub(super) struct Checker<'a> {
+    pub(super) topology: &'a Topology,
     problems: Vec<Problem>,
 }
 
 impl<'a> Checker<'a> {
-    fn problem(&mut self, line: usize, message: impl Display) {
+    pub(super) fn problem(&mut self, line: usize, message: impl Display) {
         let file = self.topology.file.clone();
         self.problems.push(Problem { file, line: Some(line), message: message.to_string() });
     }
 
     /// Reports all but the first of those that have the same value.
-    fn distinct<T: Hash + Eq + Display>(&mut self, what: &str, values: impl Iterator<Item = (usize, T)>) {
+    pub(super) fn distinct<T: Hash + Eq + Display>(&mut self, what: &str, values: impl Iterator<Item = (usize, T)>) {
         let mut first: HashMap<T, usize> = HashMap::new();
         for (line, value) in values {
             if let Some(first) = first.get(&value) {

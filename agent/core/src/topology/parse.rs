@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     AddressPair, Host, Network, Port, Subnet, Topology, qos, security,
     table::{Source, Table},
+    trunks,
 };
 use crate::{
     model::{Mac, NetworkId, PortId, QosPolicyId, SecurityGroupId, Segment, Vid, Vni},
@@ -34,11 +35,12 @@ pub(super) fn parse(file: &Path, text: &str) -> (Topology, Vec<Problem>) {
         security_groups: security_groups.into_iter().filter_map(security::security_group).collect(),
         address_groups: address_groups.into_iter().filter_map(security::address_group).collect(),
         qos_policies: qos_policies.into_iter().filter_map(qos::qos_policy).collect(),
+        trunks: root.tables("trunks", "trunk", trunks::TRUNK).into_iter().filter_map(trunks::trunk).collect(),
     };
     (topology, source.into_problems())
 }
 
-const TOPOLOGY: &[&str] = &["hosts", "networks", "ports", "security_groups", "address_groups", "qos_policies"];
+const TOPOLOGY: &[&str] = &["hosts", "networks", "ports", "security_groups", "address_groups", "qos_policies", "trunks"];
 const HOST: &[&str] = &["name", "local_ip"];
 
 fn host(table: Table) -> Option<Host> {

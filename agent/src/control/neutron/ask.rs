@@ -14,6 +14,7 @@ use overlane_core::{
             ports::GetPortsByVnicTypeAndHost,
             resources::{BulkPull, KINDS, Pull, Resource},
             security::SecurityGroupInfoForDevices,
+            trunk::{UpdateSubportBindings, UpdateTrunkStatus},
         },
     },
 };
@@ -27,6 +28,7 @@ const NORMAL: &str = "normal";
 const TAP: &str = "tap";
 
 const POLICY: &str = "QosPolicy";
+const TRUNK: &str = "Trunk";
 
 /// The version of a kind of objects that this agent understands.
 fn version_of(kind: &str) -> &'static str {
@@ -73,6 +75,17 @@ impl Asker {
                     _ => None,
                 });
                 Ok(Answer::Policy(policy))
+            }
+            Question::Trunks(ports) => {
+                let pull = BulkPull::by("port_id", TRUNK, version_of(TRUNK), ports);
+                self.call(&pull).await.map(Answer::Objects)
+            }
+            Question::SubPorts(sub_ports) => {
+                self.call(&UpdateSubportBindings { subports: sub_ports.clone() }).await.map(Answer::SubPorts)
+            }
+            Question::TrunkStatus { trunk, status } => {
+                let update = UpdateTrunkStatus { trunk_id: *trunk, status: (*status).to_owned() };
+                self.call(&update).await.map(|()| Answer::TrunkStatus)
             }
             Question::Status(status) => {
                 let names = |ports: &[overlane_core::model::PortId]| ports.iter().map(ToString::to_string).collect();
