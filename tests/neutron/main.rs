@@ -37,3 +37,5 @@ mod restarts;
 mod routers;
 mod security_groups;
 mod takeover;
+mod trunks;
+mod vlan;
