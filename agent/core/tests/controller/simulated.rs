@@ -1,5 +1,7 @@
 //! A Neutron server and a host, as far as the controller can tell: answers have the form that real ones have.
 
+mod trunks;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -18,6 +20,8 @@ use overlane_core::{
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+pub(crate) use trunks::SimulatedTrunk;
 
 pub(crate) const HOST: &str = "host1";
 pub(crate) const GROUP: &str = "7758f993-c8f9-45b7-b099-da72c790f6ec";
@@ -66,28 +70,6 @@ impl SimulatedPort {
     }
 }
 
-/// A trunk, as the server has it.
-#[derive(Clone, Debug)]
-pub(crate) struct SimulatedTrunk {
-    pub(crate) id: Uuid,
-    pub(crate) status: String,
-    /// Subports with their tags.
-    pub(crate) sub_ports: BTreeMap<PortId, u32>,
-}
-
-impl SimulatedTrunk {
-    fn object(&self, port: PortId) -> Value {
-        let sub_port = |(id, vid): (&PortId, &u32)| {
-            let data =
-                json!({ "port_id": id, "trunk_id": self.id, "segmentation_type": "vlan", "segmentation_id": vid });
-            wrapped("SubPort", &data)
-        };
-        let sub_ports: Vec<Value> = self.sub_ports.iter().map(sub_port).collect();
-        let data = json!({ "id": self.id, "port_id": port, "status": self.status, "sub_ports": sub_ports });
-        wrapped("Trunk", &data)
-    }
-}
-
 /// What happens between a server, the controller and a host.
 pub(crate) struct World {
     pub(crate) ports: BTreeMap<PortId, SimulatedPort>,
@@ -101,6 +83,8 @@ pub(crate) struct World {
     pub(crate) trunks: BTreeMap<PortId, SimulatedTrunk>,
     /// Ports that the server can bind to no host.
     pub(crate) unbindable: BTreeSet<PortId>,
+    /// Whether the server does not get round to binding subports.
+    pub(crate) is_busy: bool,
     /// Members of each network on other hosts, sent as the full list.
     pub(crate) elsewhere: BTreeMap<NetworkId, Value>,
     pub(crate) taps: BTreeMap<String, Tap>,
@@ -142,6 +126,7 @@ impl World {
             policies: BTreeMap::new(),
             trunks: BTreeMap::new(),
             unbindable: BTreeSet::new(),
+            is_busy: false,
             elsewhere: BTreeMap::new(),
             taps: BTreeMap::new(),
             made: BTreeSet::new(),
@@ -214,20 +199,7 @@ impl World {
             self.desired.networks.values().flat_map(|network| network.local_ports.keys().copied()).collect();
         let in_place: BTreeSet<PortId> =
             desired.into_iter().filter(|port| self.taps.contains_key(&port.tap_name())).collect();
-        // A subport's device is made on the tap of its trunk, and goes with it.
-        let sub_ports = self.desired.sub_ports.clone();
-        let made = sub_ports.iter().filter(|(_, sub_port)| self.taps.contains_key(&sub_port.parent.tap_name()));
-        let made: BTreeSet<PortId> = made.map(|(id, _)| *id).filter(|id| !self.blocked.contains(id)).collect();
-        let is_left = |id: &PortId| self.desired.complete && !made.contains(id);
-        for gone in self.made.iter().copied().filter(is_left).collect::<Vec<_>>() {
-            self.taps.remove(&gone.tap_name());
-            self.made.remove(&gone);
-        }
-        for new in made.iter().copied() {
-            if self.made.insert(new) && !self.taps.contains_key(&new.tap_name()) {
-                self.plug(new);
-            }
-        }
+        let made = self.make_sub_ports();
         for port in &in_place {
             if let Some(tap) = self.taps.get_mut(&port.tap_name()) {
                 (tap.is_connected, tap.has_programs) = (true, true);
@@ -285,27 +257,9 @@ impl World {
                 let known = ids.iter().filter_map(|id| Some(self.trunks.get(id)?.object(*id)));
                 Ok(Answer::Objects(understood(known.collect())))
             }
-            Question::SubPorts(sub_ports) => {
-                let mut bound: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-                for sub_port in sub_ports.iter().filter(|sub_port| !self.unbindable.contains(&sub_port.port_id)) {
-                    let port = self.ports.get_mut(&sub_port.port_id).expect("known ports only");
-                    (port.host, port.owner, port.status) = (HOST, "trunk:subport", "DOWN");
-                    let port = api_port(sub_port.port_id, port);
-                    bound.entry(sub_port.trunk_id.to_string()).or_default().push(port);
-                }
-                for trunk in self.trunks.values_mut() {
-                    if sub_ports.iter().any(|sub_port| sub_port.trunk_id == trunk.id) {
-                        let is_whole = sub_ports.iter().all(|sub_port| !self.unbindable.contains(&sub_port.port_id));
-                        trunk.status = if is_whole { "BUILD" } else { "ERROR" }.to_owned();
-                    }
-                }
-                Ok(Answer::SubPorts(understood(json!(bound))))
-            }
-            Question::TrunkStatus { trunk, status } => {
-                let known = self.trunks.values_mut().find(|known| known.id == *trunk).expect("known trunks only");
-                (*status).clone_into(&mut known.status);
-                Ok(Answer::TrunkStatus)
-            }
+            Question::SubPorts(_) if self.is_busy => Err(Failure::Other("no answer".to_owned())),
+            Question::SubPorts(sub_ports) => Ok(self.bind(sub_ports)),
+            Question::TrunkStatus { trunk, status } => Ok(self.take_status(*trunk, status)),
             Question::Security(taps) => Ok(Answer::Security(understood(self.security(taps)))),
             Question::Status(status) => {
                 for id in &status.up {

@@ -186,6 +186,23 @@ fn a_subport_that_cannot_be_connected_makes_the_trunk_degraded_until_it_can() {
 }
 
 #[test]
+fn the_time_that_a_busy_server_takes_to_bind_subports_is_not_counted_as_the_hosts() {
+    let mut world = running();
+    (world.is_busy, world.blocked) = (true, [port(7)].into());
+    add_sub_port(&mut world, 7, 101);
+    trunk_created(&mut world);
+    world.pass(Duration::from_secs(20));
+    assert!(sub_ports(&world).is_empty());
+    world.is_busy = false;
+    while sub_ports(&world).is_empty() {
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!(world.trunks[&port(1)].status, "BUILD");
+    world.pass(Duration::from_secs(11));
+    assert_eq!(world.trunks[&port(1)].status, "DEGRADED");
+}
+
+#[test]
 fn a_subport_that_the_server_cannot_bind_is_named_and_the_others_work() {
     let mut world = running();
     world.unbindable.insert(port(8));

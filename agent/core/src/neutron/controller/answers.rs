@@ -50,7 +50,7 @@ impl Controller {
             }
             (Question::Status(status), Answer::Status(updated)) => self.told(&status, &updated, now),
             (Question::Trunks(ports), Answer::Objects(objects)) => self.read_trunks(&ports, objects, now),
-            (Question::SubPorts(asked), Answer::SubPorts(bound)) => self.sub_ports_bound(&asked, bound),
+            (Question::SubPorts(asked), Answer::SubPorts(bound)) => self.sub_ports_bound(&asked, bound, now),
             (Question::TrunkStatus { trunk, status }, Answer::TrunkStatus) => {
                 self.news.push(News::TrunkStatus { trunk, status });
             }

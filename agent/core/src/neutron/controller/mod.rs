@@ -300,7 +300,7 @@ impl Controller {
         let ticks = self.cloud.networks.values().filter_map(|network| network.members.next_tick());
         let settling = self.connected.filter(|_| !self.is_complete).map(|connected| connected + SETTLING);
         let retries = self.connected.and_then(|_| self.retry.next(now));
-        ticks.chain(settling).chain(retries).chain(self.trunks.next_wake()).filter(|wake| *wake > now).min()
+        ticks.chain(settling).chain(retries).chain(self.trunks.wakes()).filter(|wake| *wake > now).min()
     }
 
     /// What is worth a line in the log.

@@ -60,7 +60,7 @@ struct Trunk {
     sub_ports: BTreeMap<PortId, Vid>,
     /// How it is, as far as the server knows or has just been told.
     status: String,
-    /// When its subports were last different.
+    /// Since when the host has been asked for the devices of its subports.
     since: Instant,
 }
 
@@ -133,10 +133,10 @@ impl Trunks {
         (now >= trunk.since + WIRING).then_some(DEGRADED)
     }
 
-    /// When a trunk has waited for its devices for too long.
-    pub(super) fn next_wake(&self) -> Option<Instant> {
+    /// When trunks have waited for their devices for too long.
+    pub(super) fn wakes(&self) -> impl Iterator<Item = Instant> {
         let is_wired = |trunk: &&Trunk| trunk.sub_ports.keys().all(|port| self.wired.contains(port));
-        self.known.values().filter(|trunk| !is_wired(trunk)).map(|trunk| trunk.since + WIRING).min()
+        self.known.values().filter(move |trunk| !is_wired(trunk)).map(|trunk| trunk.since + WIRING)
     }
 
     fn sub_port(&self, port: PortId) -> Option<objects::SubPort> {
@@ -237,7 +237,12 @@ impl Controller {
     }
 
     /// The server has bound subports; those that it leaves out it cannot bind, and has noted that.
-    pub(super) fn sub_ports_bound(&mut self, asked: &[objects::SubPort], bound: BTreeMap<Uuid, Entries<ApiPort>>) {
+    pub(super) fn sub_ports_bound(
+        &mut self,
+        asked: &[objects::SubPort],
+        bound: BTreeMap<Uuid, Entries<ApiPort>>,
+        now: Instant,
+    ) {
         for ports in bound.into_values() {
             self.not_understood(&ports.bad);
             let here = ports.good.iter().filter(|port| port.host == self.settings.host).map(|port| port.id);
@@ -246,6 +251,7 @@ impl Controller {
         for sub_port in asked {
             if let Some(trunk) = self.trunks.known.values_mut().find(|trunk| trunk.id == sub_port.trunk_id) {
                 BUILD.clone_into(&mut trunk.status);
+                trunk.since = now;
             }
             if !self.trunks.bound.contains(&sub_port.port_id) {
                 let (port, trunk) = (sub_port.port_id, sub_port.trunk_id);
