@@ -96,7 +96,9 @@ fn explain_kernel(view: &View, action: &KernelAction) -> String {
         KernelAction::SetVxlanUnderlay { name, underlay_name, .. } => {
             format!("{name} sends by another link than {underlay_name}, which has the tunnel endpoint's address")
         }
-        KernelAction::DeleteLink { name, .. } => format!("{name} belongs to a network, or is a subport's, that has left this host"),
+        KernelAction::DeleteLink { name, .. } => {
+            format!("{name} belongs to a network, or is a subport's, that has left this host")
+        }
         KernelAction::CreateGuard { .. } => {
             "nothing keeps taps closed until they are filtered: the guard (nf_tables table bridge overlane) is missing"
                 .to_owned()

@@ -244,8 +244,7 @@ fn a_trunk_whose_tap_goes_takes_its_subports_along_and_brings_them_back() -> Res
     drop(machines.trunk);
     wait_until("the subport's device has gone", || Ok(host.run(&format!("ip link show {sub_tap}")).is_err()))?;
     nothing_to_do(host)?;
-    machines.trunk =
-        TrunkMachine::boot(host, world.pair.lab.world(), &world.pair.ports[0], &[(&world.sub_port, VID)])?;
+    machines.trunk = TrunkMachine::boot(host, world.pair.lab.world(), &world.pair.ports[0], &[(&world.sub_port, VID)])?;
     world.settle(&machines)
 }
 
@@ -307,7 +306,8 @@ fn a_subport_receives_with_its_tag_and_the_trunks_own_port_without_one() -> Resu
         from.run(&format!("ip neighbour replace {} lladdr {} dev eth0", to.ipv4(), to.mac_address))?;
         // Nobody answers.
         let _ = from.run(&format!("ping -c 1 -W 1 {}", to.ipv4()));
-        let is_meant = |frame: &overlane_tests::packet::Frame| frame.0[..6] == to.mac() && frame.0[6..12] == from.port.mac();
+        let is_meant =
+            |frame: &overlane_tests::packet::Frame| frame.0[..6] == to.mac() && frame.0[6..12] == from.port.mac();
         let (_, frame) = trunk.receive(is_meant)?;
         ensure!(frame.tags() == tags, "{:?}", frame.tags());
     }

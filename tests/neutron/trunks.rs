@@ -174,7 +174,10 @@ fn machines_behind_a_trunk_do_not_notice_that_the_agent_is_killed(subject: Agent
     // Neither was bound or built anew.
     let after = [cloud.show_port(&trunked.sub_port)?, cloud.show_trunk(&trunked.trunk)?];
     for (before, after) in before.iter().zip(&after) {
-        ensure!((&before["revision_number"], &before["status"]) == (&after["revision_number"], &after["status"]), "{after}");
+        ensure!(
+            (&before["revision_number"], &before["status"]) == (&after["revision_number"], &after["status"]),
+            "{after}"
+        );
     }
     let other = cloud.port(&trunked.network, host, &json!({}))?;
     cloud.boot(&trunked.network, &other).map(drop)

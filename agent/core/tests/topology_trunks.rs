@@ -31,10 +31,7 @@ fn ports() -> String {
 }
 
 fn sub_port(port: u8, vid: &str) -> String {
-    format!(
-        "[[trunks.sub_ports]]\nport_id = \"{}\"\nsegmentation_type = \"vlan\"\nsegmentation_id = {vid}\n",
-        id(port)
-    )
+    format!("[[trunks.sub_ports]]\nport_id = \"{}\"\nsegmentation_type = \"vlan\"\nsegmentation_id = {vid}\n", id(port))
 }
 
 fn trunk(number: u8, port: u8, sub_ports: &[String]) -> String {
@@ -103,7 +100,11 @@ fn what_does_not_fit_together_is_named_with_its_line() {
             format!("subport {} is the port of the trunk in line", id(5)),
         ),
         (others, [trunk(9, 1, &[]), trunk(9, 5, &[])].concat(), format!("trunk id {} is used in line", id(9))),
-        (ports(), [trunk(9, 1, &[]), trunk(8, 1, &[])].concat(), format!("port_id of a trunk, {} is used in line", id(1))),
+        (
+            ports(),
+            [trunk(9, 1, &[]), trunk(8, 1, &[])].concat(),
+            format!("port_id of a trunk, {} is used in line", id(1)),
+        ),
         (
             ports(),
             trunk(9, 1, &[sub_port(2, "101").replace("\"vlan\"", "\"inherit\"")]),

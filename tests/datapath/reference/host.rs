@@ -145,7 +145,18 @@ impl Host {
 
 fn link(ifindex: u32, name: String, kind: LinkKind) -> Link {
     let master = (ifindex == IFINDEX).then_some(2);
-    Link { ifindex, name, kind, master, up: true, promiscuous: false, mtu: 1500, mac: None, made_for: None, made_for_trunk: None }
+    Link {
+        ifindex,
+        name,
+        kind,
+        master,
+        up: true,
+        promiscuous: false,
+        mtu: 1500,
+        mac: None,
+        made_for: None,
+        made_for_trunk: None,
+    }
 }
 
 fn config() -> Config {

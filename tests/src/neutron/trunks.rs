@@ -13,9 +13,8 @@ use crate::{
 };
 
 fn sub_ports(sub_ports: &[(&Port, u16)]) -> Value {
-    let sub_port = |(port, vid): &(&Port, u16)| {
-        json!({"port_id": port.id, "segmentation_type": "vlan", "segmentation_id": vid})
-    };
+    let sub_port =
+        |(port, vid): &(&Port, u16)| json!({"port_id": port.id, "segmentation_type": "vlan", "segmentation_id": vid});
     sub_ports.iter().map(sub_port).collect()
 }
 

@@ -165,13 +165,14 @@ pub fn unused_devices(desired: &Desired, kernel: &KernelState) -> BTreeSet<u32> 
 /// Whether a VLAN network or a subport has no device yet, so that it matters whether the kernel can make one.
 pub fn lacks_vlan_device(desired: &Desired, kernel: &KernelState, config: &Config) -> bool {
     let lacks_sub_port = desired.sub_ports.keys().any(|port| kernel.link_named(&port.tap_name()).is_none());
-    lacks_sub_port || desired.networks.values().any(|network| match &network.segment {
-        Segment::Vlan { physical_network, vid } => {
-            let nic = config.vlan_interface(physical_network);
-            nic.is_some_and(|nic| kernel.link_named(&vlan_name(nic, *vid)).is_none())
-        }
-        Segment::Vxlan(_) | Segment::Flat { .. } | Segment::Local => false,
-    })
+    lacks_sub_port
+        || desired.networks.values().any(|network| match &network.segment {
+            Segment::Vlan { physical_network, vid } => {
+                let nic = config.vlan_interface(physical_network);
+                nic.is_some_and(|nic| kernel.link_named(&vlan_name(nic, *vid)).is_none())
+            }
+            Segment::Vxlan(_) | Segment::Flat { .. } | Segment::Local => false,
+        })
 }
 
 impl Plan {
@@ -181,9 +182,7 @@ impl Plan {
             use KernelAction::{CreateBridge, CreateSubPort, CreateVlan, CreateVxlan};
             matches!(
                 action,
-                Action::Kernel(
-                    CreateBridge { .. } | CreateVxlan { .. } | CreateVlan { .. } | CreateSubPort { .. }
-                )
+                Action::Kernel(CreateBridge { .. } | CreateVxlan { .. } | CreateVlan { .. } | CreateSubPort { .. })
             )
         };
         self.actions.iter().any(creates)

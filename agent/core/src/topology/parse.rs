@@ -40,7 +40,8 @@ pub(super) fn parse(file: &Path, text: &str) -> (Topology, Vec<Problem>) {
     (topology, source.into_problems())
 }
 
-const TOPOLOGY: &[&str] = &["hosts", "networks", "ports", "security_groups", "address_groups", "qos_policies", "trunks"];
+const TOPOLOGY: &[&str] =
+    &["hosts", "networks", "ports", "security_groups", "address_groups", "qos_policies", "trunks"];
 const HOST: &[&str] = &["name", "local_ip"];
 
 fn host(table: Table) -> Option<Host> {

@@ -50,7 +50,8 @@ fn a_new_tap_is_asked_about_connected_and_reported_up_in_this_order() {
     world.ports.insert(port(3), SimulatedPort::new(3, 1));
     world.plug(port(3));
     let asked = world.settle();
-    let [Question::Details(taps), Question::Security(secured), Question::Status(status), Question::Trunks(_)] = &asked[..]
+    let [Question::Details(taps), Question::Security(secured), Question::Status(status), Question::Trunks(_)] =
+        &asked[..]
     else {
         panic!("{asked:?}")
     };

@@ -148,7 +148,10 @@ fn a_restarted_agent_disturbs_neither_trunk_nor_subports() {
     world.connect();
     let asked = world.settle();
     assert_eq!(details_of(&asked), Vec::<&String>::new());
-    assert!(!asked.iter().any(|asked| matches!(asked, Question::SubPorts(_) | Question::TrunkStatus { .. })), "{asked:?}");
+    assert!(
+        !asked.iter().any(|asked| matches!(asked, Question::SubPorts(_) | Question::TrunkStatus { .. })),
+        "{asked:?}"
+    );
     assert_eq!((sub_ports(&world).len(), local_ports(&world)), (2, 2));
     world.pass(Duration::from_secs(6));
     assert!(world.desired.complete);

@@ -142,7 +142,10 @@ fn what_the_linux_bridge_agent_has_made_is_adopted_and_what_it_has_left_goes() {
     let adopted = with(host(true), device(tagged(TAP, 101)));
     let (actions, obstacles) = about_device(&desired(), &adopted);
     assert_eq!(obstacles, [""; 0]);
-    assert!(!actions.iter().any(|action| action.starts_with("create VLAN") || action.starts_with("delete")), "{actions:?}");
+    assert!(
+        !actions.iter().any(|action| action.starts_with("create VLAN") || action.starts_with("delete")),
+        "{actions:?}"
+    );
     for left in [tagged(TAP, 102), tagged(TAP, 101)] {
         let desired = if left == tagged(TAP, 101) { without_trunk() } else { desired() };
         let (actions, _) = about_device(&desired, &with(host(true), device(left)));
@@ -177,7 +180,8 @@ fn a_device_that_is_in_the_way_is_named_and_nobody_touches_it() {
         (ifb(None), "device of kind ifb"),
     ] {
         let (actions, obstacles) = about_device(&desired(), &with(host(true), in_the_way));
-        let need = format!("but the name is needed for the VLAN device of a subport on {PARENT_TAP}: rename or delete it");
+        let need =
+            format!("but the name is needed for the VLAN device of a subport on {PARENT_TAP}: rename or delete it");
         assert_eq!(obstacles, obstacle(&format!("{SUB_TAP} is a {what}, {need}")));
         assert_eq!(actions, [""; 0]);
     }

@@ -90,7 +90,9 @@ impl News {
             Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. } | Self::NotBound { .. } => true,
             // Some of its subports have no device; why, the agent's obstacles say.
             Self::TrunkStatus { status, .. } => !status.eq_ignore_ascii_case("ACTIVE"),
-            Self::Known { .. } | Self::Up { .. } | Self::Down { .. } | Self::TapGone { .. } | Self::Trunk { .. } => false,
+            Self::Known { .. } | Self::Up { .. } | Self::Down { .. } | Self::TapGone { .. } | Self::Trunk { .. } => {
+                false
+            }
         }
     }
 }

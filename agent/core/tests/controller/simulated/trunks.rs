@@ -60,9 +60,8 @@ impl World {
 
     /// Makes the devices of subports on the taps of their trunks, and takes away those that are none any more.
     pub(super) fn make_sub_ports(&mut self) -> BTreeSet<PortId> {
-        let is_possible = |id: &PortId, parent: PortId| {
-            self.taps.contains_key(&parent.tap_name()) && !self.blocked.contains(id)
-        };
+        let is_possible =
+            |id: &PortId, parent: PortId| self.taps.contains_key(&parent.tap_name()) && !self.blocked.contains(id);
         let sub_ports = self.desired.sub_ports.iter();
         let made: BTreeSet<PortId> =
             sub_ports.filter(|(id, sub_port)| is_possible(id, sub_port.parent)).map(|(id, _)| *id).collect();
