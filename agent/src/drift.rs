@@ -127,11 +127,8 @@ mod tests {
             kind,
             master,
             up: true,
-            promiscuous: false,
             mtu: 1500,
-            mac: None,
-            made_for: None,
-            made_for_trunk: None,
+            ..Link::default()
         };
         let bridge = link(3, "brq971ffda2-e5", LinkKind::Bridge, None);
         let tap = link(4, "tapb1eaae00-e5", LinkKind::Other("tun".to_owned()), master);

@@ -55,7 +55,7 @@ pub struct KernelState {
 }
 
 /// A network device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Interface index; a device that is made again under the same name gets another one.
     pub ifindex: u32,
@@ -312,6 +312,12 @@ impl Observed {
             }
             _ => (),
         }
+    }
+}
+
+impl Default for LinkKind {
+    fn default() -> Self {
+        Self::Other(String::new())
     }
 }
 
