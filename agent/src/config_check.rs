@@ -66,6 +66,7 @@ fn check_neutron(neutron: &NeutronConfig, out: &mut impl Write) -> io::Result<()
     writeln!(out, "reports         every {} s", neutron.report_interval.as_secs_f64())?;
     writeln!(out, "security groups {}", on_or_off(neutron.has_groups))?;
     writeln!(out, "QoS             {}", on_or_off(neutron.has_qos))?;
+    writeln!(out, "trunks          {}", on_or_off(neutron.has_trunks))?;
     let names = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     write!(out, "extensions      {}", names(&neutron.extensions.used))?;
     if !neutron.extensions.unused.is_empty() {

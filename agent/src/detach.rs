@@ -34,7 +34,7 @@ pub fn detach(loaded: &Loaded, purge: bool, out: &mut impl Write) -> anyhow::Res
         let kept = Datapath::filter_only(&config.bpffs, &settings).context("leaving only the filters")?;
         if kept != Kept::default() {
             writeln!(out, "No program forwards any more: bridges, vxlan and VLAN devices carry everything.")?;
-            let Kept { filtered, under_policy } = kept;
+            let Kept { filtered, under_policy, sub_ports } = kept;
             if filtered > 0 {
                 writeln!(
                     out,
@@ -45,6 +45,14 @@ pub fn detach(loaded: &Loaded, purge: bool, out: &mut impl Write) -> anyhow::Res
                 writeln!(
                     out,
                     "What {under_policy} ports send stays limited or marked; that ends with: overlane detach --purge"
+                )?;
+            }
+            if !sub_ports.is_empty() {
+                writeln!(
+                    out,
+                    "Subports behind {} are still tagged, as they were made without the kernel's 8021q module; that ends with: \
+                     overlane detach --purge",
+                    sub_ports.join(", ")
                 )?;
             }
             return Ok(());

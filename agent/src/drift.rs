@@ -44,7 +44,8 @@ impl Drift {
             Action::Kernel(action) => match action {
                 KernelAction::CreateBridge { name, .. }
                 | KernelAction::CreateVxlan { name, .. }
-                | KernelAction::CreateVlan { name, .. } => known.values().any(|known| known == name),
+                | KernelAction::CreateVlan { name, .. }
+                | KernelAction::CreateSubPort { name, .. } => known.values().any(|known| known == name),
                 KernelAction::SetUp { ifindex, .. }
                 | KernelAction::SetDown { ifindex, .. }
                 | KernelAction::SetMtu { ifindex, .. }
@@ -126,10 +127,8 @@ mod tests {
             kind,
             master,
             up: true,
-            promiscuous: false,
             mtu: 1500,
-            mac: None,
-            made_for: None,
+            ..Link::default()
         };
         let bridge = link(3, "brq971ffda2-e5", LinkKind::Bridge, None);
         let tap = link(4, "tapb1eaae00-e5", LinkKind::Other("tun".to_owned()), master);

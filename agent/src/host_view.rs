@@ -23,5 +23,6 @@ pub(crate) fn of(desired: &Desired, observed: &Observed, config: &Config) -> Hos
     HostView {
         taps: taps.map(|link| (link.name.clone(), tap(link))).collect(),
         in_place: plan::ports_in_place(desired, observed, config),
+        sub_ports: plan::sub_ports_in_place(desired, &observed.kernel),
     }
 }

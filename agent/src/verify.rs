@@ -79,6 +79,9 @@ fn explain_kernel(view: &View, action: &KernelAction) -> String {
         KernelAction::CreateVlan { name, network, .. } => {
             format!("VLAN device {name} does not exist; {}", why_needed(view, *network))
         }
+        KernelAction::CreateSubPort { name, parent, .. } => {
+            format!("VLAN device {name} does not exist; a subport of the trunk of {} needs it", parent.tap_name())
+        }
         KernelAction::SetPromiscuous { name, .. } => {
             format!("{name} takes the frames for its own MAC address only, not those for ports of its VLANs")
         }
@@ -95,7 +98,9 @@ fn explain_kernel(view: &View, action: &KernelAction) -> String {
         KernelAction::SetVxlanUnderlay { name, underlay_name, .. } => {
             format!("{name} sends by another link than {underlay_name}, which has the tunnel endpoint's address")
         }
-        KernelAction::DeleteLink { name, .. } => format!("{name} belongs to a network that has left this host"),
+        KernelAction::DeleteLink { name, .. } => {
+            format!("{name} belongs to a network, or is a subport's, that has left this host")
+        }
         KernelAction::CreateGuard { .. } => {
             "nothing keeps taps closed until they are filtered: the guard (nf_tables table bridge overlane) is missing"
                 .to_owned()

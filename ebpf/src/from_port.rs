@@ -8,18 +8,24 @@ use crate::{
     parse::{Ethernet, InnerIp},
     qos, respond, security, size,
     skb::Skb,
-    too_big,
+    too_big, trunk,
     verdict::Verdict,
 };
 
 /// Admits, limits and marks, answers, switches locally, encapsulates, or leaves the packet to the bridge.
 #[inline(always)]
 pub fn forward(skb: Skb) -> Verdict {
-    let Some(port) = maps::port(skb.ifindex()) else {
-        return security::at_unknown_port();
-    };
+    let port = maps::port(skb.ifindex());
     let Some(frame) = Ethernet::outermost(skb) else {
-        return Verdict::Pass(Outcome::Malformed);
+        return port.map_or_else(security::at_unknown_port, |_| Verdict::Pass(Outcome::Malformed));
+    };
+    if frame.is_tagged(skb)
+        && let Some(verdict) = trunk::receive(skb, &frame)
+    {
+        return verdict;
+    }
+    let Some(port) = port else {
+        return security::at_unknown_port();
     };
     if port.flags & Port::SECURED != 0
         && let Err(reason) = security::admit_sent(skb, &frame, port)

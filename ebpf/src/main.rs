@@ -24,6 +24,7 @@ mod switch;
 mod to_port;
 mod to_vlan;
 mod too_big;
+mod trunk;
 mod verdict;
 mod vlan;
 

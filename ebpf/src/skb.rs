@@ -17,6 +17,9 @@ use network_types::{
 /// `BPF_CSUM_LEVEL_DEC` of `enum bpf_csum_level` in the kernel's `uapi/linux/bpf.h`.
 const CSUM_LEVEL_DEC: u64 = 2;
 
+/// "Ov" in ASCII: what `tc_index`, of 16 bits, is from a subport's device to its trunk's tap.
+const FROM_SUBPORT: u32 = 0x4f76;
+
 /// Headers that may be read from a packet: any bytes are a valid value, and nothing is assumed about alignment.
 pub trait Wire: Copy {}
 
@@ -120,6 +123,25 @@ impl<'a> Skb<'a> {
     pub fn set_priority(self, priority: u32) {
         // SAFETY: as in `ifindex`, and programs at TC hooks may write this field.
         unsafe { (*self.ctx.skb.skb).priority = priority }
+    }
+
+    /// Notes that this packet comes from the device of a subport. Of the fields that stay with a packet from one interface to
+    /// the next, `tc_index` is the one that nobody on the way reads or writes, and no machine can set.
+    #[inline(always)]
+    pub fn mark_as_subports(self) {
+        // SAFETY: as in `ifindex`, and programs at TC hooks may write this field.
+        unsafe { (*self.ctx.skb.skb).tc_index = FROM_SUBPORT }
+    }
+
+    /// Whether the packet has that mark, which is taken off.
+    #[inline(always)]
+    pub fn take_subports_mark(self) -> bool {
+        // SAFETY: as in `mark_as_subports`.
+        unsafe {
+            let is_marked = (*self.ctx.skb.skb).tc_index == FROM_SUBPORT;
+            (*self.ctx.skb.skb).tc_index = 0;
+            is_marked
+        }
     }
 
     /// The kernel's flow hash, the one that its own tunnels derive source ports from.

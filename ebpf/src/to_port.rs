@@ -2,7 +2,7 @@
 
 use overlane_abi::{Outcome, Port};
 
-use crate::{maps, security, skb::Skb, verdict::Verdict};
+use crate::{maps, security, skb::Skb, trunk, verdict::Verdict};
 
 /// Lets the packet in, or not.
 #[inline(always)]
@@ -10,11 +10,18 @@ pub fn admit(skb: Skb) -> Verdict {
     let Some(port) = maps::port(skb.ifindex()) else {
         return security::at_unknown_port();
     };
-    if port.flags & Port::FILTERED == 0 {
-        return Verdict::Pass(Outcome::Admitted);
+    if port.flags & Port::TRUNK != 0
+        && let Some(verdict) = trunk::admit(skb)
+    {
+        return verdict;
     }
-    match security::admit_received(skb, port) {
-        Ok(()) => Verdict::Pass(Outcome::Admitted),
-        Err(reason) => Verdict::Drop(reason),
+    if port.flags & Port::FILTERED != 0
+        && let Err(reason) = security::admit_received(skb, port)
+    {
+        return Verdict::Drop(reason);
     }
+    if port.flags & Port::SUBPORT != 0 {
+        return trunk::send(skb);
+    }
+    Verdict::Pass(Outcome::Admitted)
 }

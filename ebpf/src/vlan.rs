@@ -43,7 +43,7 @@ pub fn receive(skb: Skb, frame: &Ethernet) -> Verdict {
 
 /// A frame that keeps its tag must not go on: the NIC may be in the bridge of another network.
 #[inline(always)]
-fn pop(skb: Skb, verdict: Verdict) -> Verdict {
+pub fn pop(skb: Skb, verdict: Verdict) -> Verdict {
     match skb.pop_vlan_tag() {
         Ok(()) => verdict,
         Err(_) => Verdict::Drop(DropReason::RewriteFailed),

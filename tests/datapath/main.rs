@@ -11,4 +11,5 @@ mod reference;
 mod respond;
 mod security;
 mod too_big;
+mod trunk;
 mod vlan;

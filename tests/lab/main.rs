@@ -24,6 +24,7 @@ mod security_groups;
 mod service;
 mod takeover;
 mod trouble;
+mod trunks;
 mod underlay;
 mod vlan;
 mod vlan_frames;

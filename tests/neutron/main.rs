@@ -41,3 +41,5 @@ mod routers;
 mod security_groups;
 mod strange_servers;
 mod takeover;
+mod trunks;
+mod vlan;

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read as _, Write as _},
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     time::Instant,
 };
 
@@ -54,6 +54,15 @@ impl Offload {
             place.copy_from_slice(&word.to_ne_bytes());
         }
         bytes
+    }
+
+    /// As it is when what is in front of the checksummed part has become longer by so many bytes, or shorter.
+    fn moved(self, by: i16) -> Self {
+        if !self.needs_checksum && self.kind == Self::SINGLE {
+            return self;
+        }
+        let header_len = self.header_len.saturating_add_signed(by);
+        Self { header_len, checksum_start: self.checksum_start.saturating_add_signed(by), ..self }
     }
 
     fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
@@ -110,6 +119,13 @@ impl Tap {
         Ok(())
     }
 
+    /// The next frame, whatever it is, when `poll` says that there is one.
+    pub(crate) fn take(&mut self, buffer: &mut [u8]) -> Result<(Offload, Frame)> {
+        let length = self.file.read(buffer).context("reading from a tap")?;
+        let (offload, frame) = buffer[..length].split_first_chunk().context("a frame without its header")?;
+        Ok((Offload::from_bytes(*offload), Frame(frame.to_vec())))
+    }
+
     /// The next frame for the guest that `is_meant`; others are thrown away.
     ///
     /// # Errors
@@ -124,14 +140,27 @@ impl Tap {
             if poll(&mut ready, timeout).context("waiting for a tap")? == 0 {
                 bail!("the tap has received nothing that was meant within {PATIENCE:?}");
             }
-            let length = self.file.read(&mut buffer).context("reading from a tap")?;
-            let (offload, frame) = buffer[..length].split_first_chunk().context("a frame without its header")?;
-            let frame = Frame(frame.to_vec());
+            let (offload, frame) = self.take(&mut buffer)?;
             if is_meant(&frame) {
-                return Ok((Offload::from_bytes(*offload), frame));
+                return Ok((offload, frame));
             }
         }
     }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// A frame and its offload with an 802.1Q tag, and without the outermost one, as a guest's own VLAN devices make it.
+pub(crate) fn with_tag(offload: Offload, frame: &Frame, tci: u16) -> (Offload, Frame) {
+    (offload.moved(4), frame.clone().tagged(tci))
+}
+
+pub(crate) fn without_tag(offload: Offload, frame: &Frame) -> (Offload, Frame) {
+    (offload.moved(-4), Frame([&frame.0[..12], &frame.0[16..]].concat()))
 }
 
 fn open(name: &str) -> Result<File> {

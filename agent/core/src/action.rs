@@ -9,7 +9,7 @@ use overlane_abi as abi;
 pub use crate::map_entry::{MapEntry, MapKey, SecurityEntry, SecurityKey};
 
 use crate::{
-    model::{Mac, NetworkId, Vid, Vni},
+    model::{Mac, NetworkId, PortId, Vid, Vni},
     observed::FdbEntry,
     qos::Tbf,
 };
@@ -49,6 +49,15 @@ pub enum KernelAction {
         /// The network it is for, which is written to its alias.
         network: NetworkId,
         /// Everything else.
+        spec: VlanSpec,
+    },
+    /// Make the device of a subport on the tap of its trunk: without IPv6 of its own, down.
+    CreateSubPort {
+        /// Its name.
+        name: String,
+        /// The trunk's port, which is written to its alias.
+        parent: PortId,
+        /// Everything else; the NIC is the trunk's tap.
         spec: VlanSpec,
     },
     /// Set a link administratively up.
@@ -208,7 +217,7 @@ pub struct VxlanSpec {
     pub mtu: u32,
 }
 
-/// Attributes of a `<nic>.<vid>` device to be made.
+/// Attributes of a `<nic>.<vid>` device, or the device of a subport, to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VlanSpec {
     /// Interface index of the NIC.
@@ -303,6 +312,7 @@ impl KernelAction {
             Self::CreateBridge { .. }
             | Self::CreateVxlan { .. }
             | Self::CreateVlan { .. }
+            | Self::CreateSubPort { .. }
             | Self::CreateGuard { .. }
             | Self::RemoveGuard => None,
             Self::SetUp { ifindex, .. }

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Mac, NetworkId, PortId, Segment},
+    model::{Mac, NetworkId, PortId, Segment, Vid},
     qos::Qos,
     security::{Groups, PortSecurity, Rulebook},
 };
@@ -23,6 +23,8 @@ pub struct Desired {
     pub complete: bool,
     /// The networks that have at least one port on this host.
     pub networks: BTreeMap<NetworkId, Network>,
+    /// The subports of trunks whose own port is on this host. Each is in a network as well, once that is known.
+    pub sub_ports: BTreeMap<PortId, SubPort>,
     /// Networks that have been deleted lately: their devices go at once, whoever has made them.
     pub deleted: BTreeSet<NetworkId>,
     /// Tunnel endpoints of all other hosts: VXLAN from anywhere else is dropped.
@@ -88,6 +90,15 @@ pub struct LocalPort {
     pub qos: Qos,
 }
 
+/// What makes a port a subport: its frames go through the tap of another port, with a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubPort {
+    /// The trunk's own port.
+    pub parent: PortId,
+    /// The tag.
+    pub vid: Vid,
+}
+
 /// The owner of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbor {
@@ -110,6 +121,7 @@ impl Desired {
 struct Told {
     complete: bool,
     networks: BTreeMap<NetworkId, Network>,
+    sub_ports: BTreeMap<PortId, SubPort>,
     deleted: BTreeSet<NetworkId>,
     vteps: BTreeSet<IpAddr>,
     groups: Groups,
@@ -118,17 +130,18 @@ struct Told {
 
 impl From<Desired> for Told {
     fn from(desired: Desired) -> Self {
-        let Desired { complete, networks, deleted, vteps, rulebook, closed_by_default } = desired;
-        Self { complete, networks, deleted, vteps, groups: rulebook.groups.clone(), closed_by_default }
+        let Desired { complete, networks, sub_ports, deleted, vteps, rulebook, closed_by_default } = desired;
+        let groups = rulebook.groups.clone();
+        Self { complete, networks, sub_ports, deleted, vteps, groups, closed_by_default }
     }
 }
 
 impl From<Told> for Desired {
     fn from(told: Told) -> Self {
-        let Told { complete, networks, deleted, vteps, groups, closed_by_default } = told;
+        let Told { complete, networks, sub_ports, deleted, vteps, groups, closed_by_default } = told;
         let ports = networks.values().flat_map(|network| network.local_ports.values());
         let of_ports: BTreeSet<_> = ports.filter_map(|port| port.security.filter()?.groups.clone()).collect();
         let rulebook = Arc::new(Rulebook::new(groups, of_ports));
-        Self { complete, networks, deleted, vteps, rulebook, closed_by_default }
+        Self { complete, networks, sub_ports, deleted, vteps, rulebook, closed_by_default }
     }
 }

@@ -10,7 +10,7 @@ use overlane_abi as abi;
 
 use crate::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
-    model::{Mac, NetworkId, Vid, Vni},
+    model::{Mac, NetworkId, PortId, Vid, Vni},
     qos::Qdisc,
     security::compile::Service,
 };
@@ -55,7 +55,7 @@ pub struct KernelState {
 }
 
 /// A network device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Interface index; a device that is made again under the same name gets another one.
     pub ifindex: u32,
@@ -76,6 +76,8 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// The network that Overlane has made it for, as the mark in its `ifalias` says; `None` for what others have made.
     pub made_for: Option<NetworkId>,
+    /// The port of the trunk that Overlane has made it for, as the device of a subport; marked likewise.
+    pub made_for_trunk: Option<PortId>,
 }
 
 /// What a device is, as far as the plan cares.
@@ -315,6 +317,12 @@ impl Observed {
             }
             _ => (),
         }
+    }
+}
+
+impl Default for LinkKind {
+    fn default() -> Self {
+        Self::Other(String::new())
     }
 }
 

@@ -105,9 +105,9 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
 /// The entries that differ, if nothing else does but the rules.
 fn entries_between(old: &Desired, new: &Desired) -> Option<Vec<EntryChange>> {
     // By name, so that a new field is not forgotten here.
-    let Desired { complete, networks, deleted, vteps, rulebook: _, closed_by_default } = new;
-    let is_same = (complete, deleted, vteps, closed_by_default)
-        == (&old.complete, &old.deleted, &old.vteps, &old.closed_by_default);
+    let Desired { complete, networks, sub_ports, deleted, vteps, rulebook: _, closed_by_default } = new;
+    let is_same = (complete, sub_ports, deleted, vteps, closed_by_default)
+        == (&old.complete, &old.sub_ports, &old.deleted, &old.vteps, &old.closed_by_default);
     if !is_same || old.networks.len() != networks.len() {
         return None;
     }

@@ -60,12 +60,14 @@ pub struct LoadSettings {
 }
 
 /// For how many ports programs stay that forward nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// Ports that are held to their rules.
     pub filtered: usize,
     /// Ports whose packets are limited or marked.
     pub under_policy: usize,
+    /// The devices of subports that have nothing else to send by, by name.
+    pub sub_ports: Vec<String>,
 }
 
 /// The loaded programs and their maps.
@@ -136,8 +138,8 @@ impl Datapath {
         }
     }
 
-    /// Leaves programs only where they keep ports to their rules or QoS policies, and has these forward nothing; returns for how many
-    /// ports. None means that nothing was done.
+    /// Leaves programs only where they keep ports to their rules or QoS policies, or connect subports, and has these forward nothing
+    /// else; returns for how many ports. None means that nothing was done.
     ///
     /// # Errors
     /// [`DatapathError`] when the kernel refuses; what is attached stays then.
@@ -154,20 +156,25 @@ impl Datapath {
         // An agent may have ended before it has opened a port: only its programs may keep it closed.
         let is_unopened = |ifindex: u32| state.has_both_programs(ifindex) && !ports.contains_key(&ifindex);
         let unopened = state.attached.iter().filter(|(hook, ifindex)| *hook == Hook::ToPort && is_unopened(*ifindex));
-        let filtered = if is_closed { count(Port::SECURED) + unopened.count() } else { 0 };
-        let kept = Kept { filtered, under_policy: count(Port::QOS) };
+        let has = |flag, ifindex: u32| ports.get(&ifindex).is_some_and(|port| port.flags & flag != 0);
+        let sub_ports = vlan_devices.keys().filter(|device| has(Port::SUBPORT, **device));
+        let kept = Kept {
+            filtered: if is_closed { count(Port::SECURED) + unopened.count() } else { 0 },
+            under_policy: count(Port::QOS),
+            sub_ports: sub_ports.filter_map(|device| if_indextoname(*device).ok()?.into_string().ok()).collect(),
+        };
         if kept == Kept::default() {
             return Ok(kept);
         }
         let datapath = Self::open(bpffs, &LoadSettings { forwards: false, is_closed, ..settings.clone() })?;
-        let has = |flag, ifindex: u32| ports.get(&ifindex).is_some_and(|port| port.flags & flag != 0);
         let is_secured = |ifindex| is_closed && (has(Port::SECURED, ifindex) || is_unopened(ifindex));
+        let carries = |ifindex| vlan_devices.values().any(|vlan| vlan.nic == ifindex);
         let stays = |hook, ifindex| match hook {
-            Hook::FromPort => is_secured(ifindex) || has(Port::QOS, ifindex),
-            Hook::ToPort => is_secured(ifindex),
-            // Nothing else connects these VLANs.
+            // Nothing else connects subports and VLANs without the kernel's 8021q module.
+            Hook::FromPort => is_secured(ifindex) || has(Port::QOS, ifindex) || carries(ifindex),
+            Hook::ToPort => is_secured(ifindex) || vlan_devices.contains_key(&ifindex),
             Hook::ToVlan => true,
-            Hook::FromUplink => vlan_devices.values().any(|vlan| vlan.nic == ifindex),
+            Hook::FromUplink => carries(ifindex),
             Hook::FromOverlay => false,
         };
         for (hook, ifindex) in datapath.links.list()? {

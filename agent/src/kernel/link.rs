@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, net::IpAddr};
 
 use overlane_core::{
     action::VxlanSpec,
-    model::{Mac, NetworkId, Vni},
+    model::{Mac, NetworkId, PortId, Vni},
     observed::{Link, LinkKind, Vxlan},
 };
 use rtnetlink::{
@@ -52,7 +52,7 @@ impl Kernel {
             InfoBridge::StpState(BridgeStpState::Disabled),
             InfoBridge::MulticastSnooping(false),
         ]);
-        self.create(name, network, InfoKind::Bridge, Some(data), Vec::new())
+        self.create(name, InfoKind::Bridge, Some(data), Vec::new(), network_mark(network))
             .await
             .map_err(KernelError::request("creating bridge", name))
     }
@@ -78,19 +78,20 @@ impl Kernel {
         data.extend(spec.source_ports.map(InfoVxlan::PortRange));
         data.extend(spec.ttl.map(InfoVxlan::Ttl));
         data.extend(spec.tos.map(InfoVxlan::Tos));
-        self.create(name, network, InfoKind::Vxlan, Some(InfoData::Vxlan(data)), vec![LinkAttribute::Mtu(spec.mtu)])
+        let mtu = vec![LinkAttribute::Mtu(spec.mtu)];
+        self.create(name, InfoKind::Vxlan, Some(InfoData::Vxlan(data)), mtu, network_mark(network))
             .await
             .map_err(KernelError::request("creating vxlan device", name))
     }
 
-    /// Makes a device, marks it as Overlane's, and sets it up once it has no IPv6 of its own.
+    /// Makes a device and, once it has no IPv6 of its own, marks it as Overlane's and sets it up.
     pub(super) async fn create(
         &self,
         name: &str,
-        network: NetworkId,
         kind: InfoKind,
         data: Option<InfoData>,
         more: Vec<LinkAttribute>,
+        mut mark: LinkMessage,
     ) -> io::Result<()> {
         let mut message = LinkMessage::default();
         let info = std::iter::once(LinkInfo::Kind(kind)).chain(data.map(LinkInfo::Data));
@@ -99,12 +100,8 @@ impl Kernel {
         let created = self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await;
         unless(io::ErrorKind::AlreadyExists, created)?;
         disable_ipv6(name)?;
-        let mut message = LinkMessage::default();
-        message.header.flags = LinkFlags::Up;
-        message.header.change_mask = LinkFlags::Up;
-        message.attributes =
-            vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::IfAlias(format!("{MARK}{network}"))];
-        self.change(RouteNetlinkMessage::SetLink(message), 0).await
+        mark.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.change(RouteNetlinkMessage::SetLink(mark), 0).await
     }
 
     pub(super) async fn set_up(&self, ifindex: u32, name: &str) -> Result<(), KernelError> {
@@ -169,11 +166,29 @@ pub(super) fn is_gone(result: &io::Result<()>) -> bool {
     result.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::errno::Errno::ENODEV as i32))
 }
 
-/// Begins the alias of what Overlane makes; a network's id follows.
-const MARK: &str = "overlane network=";
+/// Begins the alias of what Overlane makes for a network; its id follows.
+const NETWORK_MARK: &str = "overlane network=";
+/// Begins the alias of what Overlane makes for a subport; the id of the trunk's port follows.
+const TRUNK_MARK: &str = "overlane trunk=";
 
-fn parse_mark(alias: &str) -> Option<NetworkId> {
-    alias.strip_prefix(MARK)?.parse().ok().map(NetworkId)
+/// Marks a device as a network's, and sets it up.
+pub(super) fn network_mark(network: NetworkId) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    message.attributes.push(LinkAttribute::IfAlias(format!("{NETWORK_MARK}{network}")));
+    message
+}
+
+/// Marks a device as a subport's.
+pub(super) fn trunk_mark(parent: PortId) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfAlias(format!("{TRUNK_MARK}{parent}")));
+    message
+}
+
+fn parse_mark(alias: &str, mark: &str) -> Option<uuid::Uuid> {
+    alias.strip_prefix(mark)?.parse().ok()
 }
 
 fn parse(message: &LinkMessage) -> Link {
@@ -187,12 +202,16 @@ fn parse(message: &LinkMessage) -> Link {
         mtu: 0,
         mac: None,
         made_for: None,
+        made_for_trunk: None,
     };
     let (mut lower, mut info) = (None, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::IfAlias(alias) => link.made_for = parse_mark(alias),
+            LinkAttribute::IfAlias(alias) => {
+                link.made_for = parse_mark(alias, NETWORK_MARK).map(NetworkId);
+                link.made_for_trunk = parse_mark(alias, TRUNK_MARK).map(PortId);
+            }
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(master) => link.master = Some(*master),
             LinkAttribute::Address(address) if message.header.link_layer_type == LinkLayerType::Ether => {

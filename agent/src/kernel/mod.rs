@@ -122,6 +122,7 @@ impl Kernel {
             KernelAction::CreateBridge { name, network } => self.create_bridge(name, *network).await,
             KernelAction::CreateVxlan { name, network, spec } => self.create_vxlan(name, *network, spec).await,
             KernelAction::CreateVlan { name, network, spec } => self.create_vlan(name, *network, spec).await,
+            KernelAction::CreateSubPort { name, parent, spec } => self.create_sub_port(name, *parent, spec).await,
             KernelAction::SetPromiscuous { ifindex, name } => self.set_promiscuous(*ifindex, name).await,
             KernelAction::SetUp { ifindex, name } => self.set_up(*ifindex, name).await,
             KernelAction::SetDown { ifindex, name } => self.set_down(*ifindex, name).await,

@@ -1,8 +1,8 @@
-//! `<nic>.<vid>` devices: the 8021q module's, or what stands in for them.
+//! `<nic>.<vid>` devices, and those of subports: the 8021q module's, or what stands in for them.
 
 use overlane_core::{
     action::{Tagging, VlanSpec},
-    model::{Mac, NetworkId, Vid},
+    model::{Mac, NetworkId, PortId, Vid},
     observed::{LinkKind, Vlan},
 };
 use rtnetlink::{
@@ -15,7 +15,10 @@ use rtnetlink::{
     },
 };
 
-use super::{Kernel, KernelError};
+use super::{
+    Kernel, KernelError,
+    link::{network_mark, trunk_mark},
+};
 
 /// The priorities that a tag has room for besides 0, which is what the kernel takes for everything that is not mapped.
 const PRIORITIES: std::ops::RangeInclusive<u32> = 1..=7;
@@ -32,6 +35,14 @@ impl Kernel {
     }
 
     pub(super) async fn create_vlan(&self, name: &str, network: NetworkId, spec: &VlanSpec) -> Result<(), KernelError> {
+        self.create_tagged(name, spec, network_mark(network)).await
+    }
+
+    pub(super) async fn create_sub_port(&self, name: &str, parent: PortId, spec: &VlanSpec) -> Result<(), KernelError> {
+        self.create_tagged(name, spec, trunk_mark(parent)).await
+    }
+
+    async fn create_tagged(&self, name: &str, spec: &VlanSpec, mark: LinkMessage) -> Result<(), KernelError> {
         let mut attributes = vec![LinkAttribute::Mtu(spec.mtu)];
         let (kind, data) = match spec.tagging {
             Tagging::Kernel => {
@@ -55,7 +66,7 @@ impl Kernel {
             Tagging::Kernel => "creating VLAN device",
             Tagging::Programs => "creating, as an ifb, VLAN device",
         };
-        let created = self.create(name, network, kind, data, attributes).await;
+        let created = self.create(name, kind, data, attributes, mark).await;
         created.map_err(KernelError::request(request, name))
     }
 

@@ -41,4 +41,8 @@ impl Port {
     pub const LOG_DROPS: u16 = 32;
     /// What it sends is limited or marked: `qos` says how.
     pub const QOS: u16 = 64;
+    /// Frames with certain tags are not its own, but those of subports: `vlans` has the tags.
+    pub const TRUNK: u16 = 128;
+    /// It is behind the tap of another port, with a tag: `vlan_devices` has it, unless the kernel's 8021q module adds it.
+    pub const SUBPORT: u16 = 256;
 }

@@ -3,10 +3,10 @@
 use crate::map_types;
 
 map_types! {
-    /// A VLAN on a NIC: key of the `vlans` map, and value of `vlan_devices`, whose key is the interface index of a
-    /// `<nic>.<vid>` device that the programs tag for.
+    /// A VLAN on a NIC, or a subport on the tap of its trunk: key of the `vlans` map, and value of `vlan_devices`, whose key is
+    /// the interface index of a device that the programs tag for.
     pub struct VlanId: 8 {
-        /// Interface index of the NIC.
+        /// Interface index of the NIC or tap.
         pub nic: u32,
         /// VLAN identifier, 1 to 4094.
         pub vid: u16,
@@ -16,10 +16,10 @@ map_types! {
 
     /// Value of the `vlans` map.
     pub struct Vlan: 8 {
-        /// Local network index.
+        /// Local network index; 0 for a subport, whose device has an entry in `ports`.
         pub network: u32,
-        /// The `<nic>.<vid>` device that frames enter, without their tag, when they are not for a port of this host; 0 where
-        /// the kernel's 8021q module takes them there.
+        /// The device that frames enter without their tag: those from a NIC when they are not for a port of this host, those
+        /// from a tap always. 0 where the kernel's 8021q module takes them there.
         pub device: u32,
     }
 }

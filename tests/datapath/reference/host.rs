@@ -145,7 +145,7 @@ impl Host {
 
 fn link(ifindex: u32, name: String, kind: LinkKind) -> Link {
     let master = (ifindex == IFINDEX).then_some(2);
-    Link { ifindex, name, kind, master, up: true, promiscuous: false, mtu: 1500, mac: None, made_for: None }
+    Link { ifindex, name, kind, master, up: true, mtu: 1500, ..Link::default() }
 }
 
 fn config() -> Config {

@@ -15,6 +15,7 @@ mod security;
 mod services;
 mod stream;
 mod topology;
+mod trunk;
 mod world;
 
 use std::net::IpAddr;
@@ -35,7 +36,8 @@ pub use routed::Routed;
 pub use security::{Connection, Rule, SecurityGroup, send_udp};
 pub use services::{DhcpOption, FloatingIp, Instance, PortForwarding, Route, Router};
 pub use stream::Stream;
-pub use topology::{AddressPair, Network, Port, Subnet, Topology};
+pub use topology::{AddressPair, Network, Port, SubPort, Subnet, Topology, Trunk};
+pub use trunk::TrunkMachine;
 pub use world::World;
 
 /// The interface of every host that leads to the underlay.

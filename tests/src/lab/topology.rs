@@ -28,6 +28,8 @@ pub struct Topology {
     pub floating_ips: Vec<FloatingIp>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub instances: Vec<Instance>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trunks: Vec<Trunk>,
 }
 
 /// `[[hosts]]`
@@ -103,6 +105,24 @@ pub struct Port {
     pub extra_dhcp_opts: Vec<DhcpOption>,
 }
 
+/// `[[trunks]]`
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Trunk {
+    pub id: String,
+    pub port_id: String,
+    pub sub_ports: Vec<SubPort>,
+}
+
+/// `[[trunks.sub_ports]]`
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct SubPort {
+    pub port_id: String,
+    pub segmentation_type: String,
+    pub segmentation_id: u16,
+}
+
 /// One of `allowed_address_pairs`.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)]
@@ -167,6 +187,17 @@ impl Topology {
         };
         self.ports.push(port.clone());
         port
+    }
+
+    /// Gives a port a trunk with these subports, each with its tag.
+    pub fn add_trunk(&mut self, port: &Port, sub_ports: &[(&Port, u16)]) {
+        let sub_port = |(port, vid): &(&Port, u16)| SubPort {
+            port_id: port.id.clone(),
+            segmentation_type: "vlan".to_owned(),
+            segmentation_id: *vid,
+        };
+        let sub_ports = sub_ports.iter().map(sub_port).collect();
+        self.trunks.push(Trunk { id: port.id.replacen("1111", "3333", 1), port_id: port.id.clone(), sub_ports });
     }
 
     /// Adds `count` ports on `host`, with an IPv4 address each: more than `add_port` has numbers for.

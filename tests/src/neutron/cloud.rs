@@ -24,11 +24,12 @@ const START: Duration = Duration::from_secs(180);
 const CONTROLLER_NAME: &str = "controller";
 
 /// The hosts of the shared cloud, and what runs on them.
-const SHARED_HOSTS: [(&str, &[Agent]); 5] = [
+const SHARED_HOSTS: [(&str, &[Agent]); 6] = [
     ("bridge1", &[Agent::LinuxBridge]),
     ("bridge2", &[Agent::LinuxBridge]),
     ("network", &[Agent::LinuxBridge, Agent::Dhcp, Agent::L3]),
     ("lane1", &[Agent::Overlane]),
+    ("lane2", &[Agent::Overlane]),
     // For tests that change the agent.
     ("spare", &[]),
 ];

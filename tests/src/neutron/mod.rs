@@ -11,6 +11,7 @@ mod node;
 mod peer;
 mod resources;
 mod server;
+mod trunks;
 
 use std::{env, path::PathBuf};
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Agent, Cloud};
 use crate::{
-    lab::{Machine, Port, connect_as_libvirt_does},
+    lab::{Host, Machine, Port, connect_as_libvirt_does},
     wait::{PATIENCE, wait_at_most},
 };
 
@@ -42,12 +42,12 @@ impl Network {
 }
 
 /// Takes the only field of an answer, whatever it is called.
-fn content(answer: Value) -> Result<Value> {
+pub(super) fn content(answer: Value) -> Result<Value> {
     let Value::Object(fields) = answer else { anyhow::bail!("not an object: {answer}") };
     fields.into_iter().next().map(|(_, value)| value).context("an empty answer")
 }
 
-fn text(value: &Value) -> Result<String> {
+pub(super) fn text(value: &Value) -> Result<String> {
     Ok(value.as_str().with_context(|| format!("not a string: {value}"))?.to_owned())
 }
 
@@ -57,6 +57,32 @@ fn merged(mut defaults: Value, more: &Value) -> Value {
         defaults[name] = value.clone();
     }
     defaults
+}
+
+/// Makes the bridge of a network as Nova does. It is there when the host has another port of the network.
+pub(super) fn make_bridge(network: &Network, host: &Host) -> Result<()> {
+    let bridge = network.bridge();
+    if host.run(&format!("ip link show {bridge}")).is_err() {
+        let settings = "type bridge forward_delay 0 stp_state 0 mcast_snooping 0";
+        host.run(&format!("ip link add name {bridge} {settings}"))?;
+        host.namespace.set_parameter(&format!("net/ipv6/conf/{bridge}/disable_ipv6"), "1")?;
+        host.run(&format!("ip link set {bridge} up"))?;
+    }
+    Ok(())
+}
+
+/// A port, as Neutron made it for a host.
+fn described(made: &Value, host: &str) -> Result<Port> {
+    let addresses = made["fixed_ips"].as_array().context("fixed_ips")?.iter();
+    Ok(Port {
+        id: text(&made["id"])?,
+        network_id: text(&made["network_id"])?,
+        host: host.to_owned(),
+        mac_address: text(&made["mac_address"])?,
+        fixed_ips: addresses.map(|address| text(&address["ip_address"])).collect::<Result<_>>()?,
+        device_owner: text(&made["device_owner"])?,
+        ..Port::default()
+    })
 }
 
 impl Cloud {
@@ -126,16 +152,16 @@ impl Cloud {
         });
         let made = content(self.post("/ports", &json!({"port": merged(body, more)}))?)?;
         ensure!(made["binding:vif_type"] == "bridge", "the port is not bound: {made}");
-        let addresses = made["fixed_ips"].as_array().context("fixed_ips")?.iter();
-        Ok(Port {
-            id: text(&made["id"])?,
-            network_id: network.id.clone(),
-            host: host.to_owned(),
-            mac_address: text(&made["mac_address"])?,
-            fixed_ips: addresses.map(|address| text(&address["ip_address"])).collect::<Result<_>>()?,
-            device_owner: text(&made["device_owner"])?,
-            ..Port::default()
-        })
+        described(&made, host)
+    }
+
+    /// Makes a port that nobody has bound yet, and that is to be on `host` in the end.
+    ///
+    /// # Errors
+    /// When Neutron refuses.
+    pub fn unbound_port(&self, network: &Network, host: &str, more: &Value) -> Result<Port> {
+        let body = merged(json!({"network_id": network.id, "project_id": "lab"}), more);
+        described(&content(self.post("/ports", &json!({ "port": body }))?)?, host)
     }
 
     /// What Neutron says of a port.
@@ -191,17 +217,11 @@ impl Cloud {
     /// When the devices cannot be made.
     pub fn plug(&self, network: &Network, port: &Port) -> Result<Machine> {
         let machine = Machine::off(self.world(), &format!("{}-{}", &port.id[..11], port.host), port)?;
-        let (host, bridge) = (self.lab().host(&port.host), network.bridge());
-        // The bridge is there when the host has another port of the network.
-        if host.run(&format!("ip link show {bridge}")).is_err() {
-            let settings = "type bridge forward_delay 0 stp_state 0 mcast_snooping 0";
-            host.run(&format!("ip link add name {bridge} {settings}"))?;
-            host.namespace.set_parameter(&format!("net/ipv6/conf/{bridge}/disable_ipv6"), "1")?;
-            host.run(&format!("ip link set {bridge} up"))?;
-        }
+        let host = self.lab().host(&port.host);
+        make_bridge(network, host)?;
         host.make_tap(&machine.namespace, port, "eth0")?;
         machine.run(&format!("ip link set eth0 mtu {}", network.mtu))?;
-        connect_as_libvirt_does(host, &port.tap(), &bridge)?;
+        connect_as_libvirt_does(host, &port.tap(), &network.bridge())?;
         Ok(machine)
     }
 

@@ -25,12 +25,9 @@ impl fmt::Display for KernelAction {
                 write!(f, "create vxlan device {name}: local {} port {} mtu {}", spec.local, spec.port, spec.mtu)?;
                 spec.group.map_or(Ok(()), |group| write!(f, " group {group}"))
             }
-            Self::CreateVlan { name, spec: VlanSpec { vid, mtu, tagging, .. }, .. } => {
-                let by = match tagging {
-                    Tagging::Kernel => "",
-                    Tagging::Programs => ", tagged by eBPF because the kernel has no 8021q module",
-                };
-                write!(f, "create VLAN device {name}: VID {vid} mtu {mtu}{by}")
+            Self::CreateVlan { name, spec, .. } => write!(f, "create VLAN device {name}: {spec}"),
+            Self::CreateSubPort { name, parent, spec } => {
+                write!(f, "create VLAN device {name} on {}, for a subport: {spec}", parent.tap_name())
             }
             Self::SetPromiscuous { name, .. } => write!(f, "have {name} take the frames for all MAC addresses"),
             Self::SetUp { name, .. } => write!(f, "set {name} up"),
@@ -60,6 +57,16 @@ impl fmt::Display for KernelAction {
             Self::DeleteFdb(entry) => write!(f, "delete FDB entry {entry}"),
             Self::ResolveNeighbor { uplink, address } => write!(f, "resolve next hop {address} on interface {uplink}"),
         }
+    }
+}
+
+impl fmt::Display for VlanSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = match self.tagging {
+            Tagging::Kernel => "",
+            Tagging::Programs => ", tagged by eBPF because the kernel has no 8021q module",
+        };
+        write!(f, "VID {} mtu {}{by}", self.vid, self.mtu)
     }
 }
 

@@ -25,6 +25,8 @@ pub struct NeutronConfig {
     pub has_groups: bool,
     /// Whether QoS policies are carried out (`qos` in `[agent] extensions`).
     pub has_qos: bool,
+    /// Whether trunks are carried out (`trunk` in `[DEFAULT] service_plugins`, which is the server's).
+    pub has_trunks: bool,
     /// What else the agent is asked to do.
     pub extensions: Extensions,
 }
@@ -54,12 +56,10 @@ impl Reader<'_> {
         }
         let transport = self.transport();
         let (has_groups, has_qos) = (self.has_groups(), self.lists("agent", "extensions", QOS));
+        let has_trunks = self.lists("DEFAULT", "service_plugins", "trunk");
         let extensions = self.extensions();
-        if self.lists("DEFAULT", "service_plugins", "trunk") {
-            let message = "[DEFAULT] service_plugins: trunks are not carried out by this version";
-            self.note("DEFAULT", "service_plugins", message.to_owned());
-        }
-        Some(NeutronConfig { transport: transport?, report_interval, slice, has_groups, has_qos, extensions })
+        let transport = transport?;
+        Some(NeutronConfig { transport, report_interval, slice, has_groups, has_qos, has_trunks, extensions })
     }
 
     /// As in the Linux bridge agent, nothing is filtered unless a driver is named.
@@ -150,7 +150,7 @@ mod tests {
         let neutron = neutron(
             "[agent]\nextensions = fdb, qos\nreport_interval = 1.5\n[DEFAULT]\nservice_plugins = router,trunk\n",
         );
-        assert!(neutron.has_qos);
+        assert!(neutron.has_qos && neutron.has_trunks);
         assert_eq!(
             (neutron.extensions.used.concat(), neutron.extensions.unused.concat()),
             ("qos".into(), "fdb".into())

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{groups::Groups, members::Members, policies::Policies, port::Port};
 use crate::{
-    desired::{Desired, LocalPort, Neighbor, Network},
+    desired::{Desired, LocalPort, Neighbor, Network, SubPort},
     model::{Mac, NetworkId, PortId, SecurityGroupId, Segment},
     qos::is_under_network_policy,
     security::{Filter, PortSecurity, Rulebook, sources},
@@ -36,6 +36,8 @@ pub struct Cloud {
     pub groups: Groups,
     /// Their QoS policies.
     pub policies: Policies,
+    /// The subports of these ports that are to have a device; `None` when trunks are somebody else's business.
+    pub sub_ports: Option<BTreeMap<PortId, SubPort>>,
     /// Networks that have been deleted, the latest one last.
     deleted: VecDeque<NetworkId>,
     /// What ports were held to when that was last known. A port whose new groups are yet to be asked for stays as it was.
@@ -136,6 +138,7 @@ impl Cloud {
             vteps: vteps.copied().collect(),
             rulebook: Arc::clone(&self.rulebook),
             closed_by_default: self.has_groups,
+            sub_ports: self.sub_ports.clone().unwrap_or_default(),
             networks,
         }
     }
@@ -152,6 +155,10 @@ impl Cloud {
     /// The port as it should be; `None` while that is not known.
     fn local_port(&self, id: PortId, port: &Port) -> Option<LocalPort> {
         self.networks.get(&port.network).filter(|network| network.is_known)?;
+        if port.is_sub_port() && self.sub_ports.as_ref().is_some_and(|known| !known.contains_key(&id)) {
+            // Whose it is, and with which tag, remains to be seen.
+            return None;
+        }
         let groups = if self.has_rules(port) { Some(self.groups.of(id)?.clone()) } else { None };
         let security = if port.is_secured() {
             let sources = sources(port.mac, &port.addresses, port.pairs.iter().copied());

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use uuid::Uuid;
 
-use super::messages::{AllowedAddressPair, MessageError, devices::BoundDevice, objects};
+use super::messages::{AllowedAddressPair, MessageError, devices::BoundDevice, objects, ports::ApiPort};
 use crate::model::{Mac, NetworkId, Segment};
 
 /// Owners of ports that are the network's own, which nothing filters.
@@ -14,6 +14,8 @@ const NETWORK_OWNERS: &str = "network:";
 const ROUTER_OWNERS: &str = "network:router";
 /// Owners whose ports are bound to one host at a time.
 const COMPUTE_OWNERS: &str = "compute:";
+/// The owner of ports that are behind the tap of another port, and go where that goes.
+const SUB_PORT_OWNER: &str = "trunk:subport";
 
 /// How ports are bound that no driver of the server would bind.
 const BINDING_FAILED: &str = "binding_failed";
@@ -47,6 +49,11 @@ impl Port {
         self.port_security && !self.device_owner.starts_with(NETWORK_OWNERS)
     }
 
+    /// Whether it is a trunk's subport.
+    pub fn is_sub_port(&self) -> bool {
+        self.device_owner == SUB_PORT_OWNER
+    }
+
     /// Whether it is a router's.
     pub fn is_router(&self) -> bool {
         self.device_owner.starts_with(ROUTER_OWNERS)
@@ -68,6 +75,13 @@ impl TryFrom<&BoundDevice> for Port {
             port_security: device.port_security_enabled,
             qos_policy: device.qos_policy_id,
         })
+    }
+}
+
+impl ApiPort {
+    /// Whether it is a trunk's subport.
+    pub fn is_sub_port(&self) -> bool {
+        self.device_owner == SUB_PORT_OWNER
     }
 }
 
@@ -98,7 +112,9 @@ impl Binding {
         }
         let is_bound_here =
             object.bindings.iter().any(|binding| binding.data.host == host && binding.data.status == "ACTIVE");
-        if object.device_owner.starts_with(COMPUTE_OWNERS) && !is_bound_here {
+        let works_on_one_host =
+            object.device_owner.starts_with(COMPUTE_OWNERS) || object.device_owner == SUB_PORT_OWNER;
+        if works_on_one_host && !is_bound_here {
             return Ok(Self::Elsewhere);
         }
         // The port of a router with a standby is bound to one host, and has taps on both.

@@ -12,7 +12,7 @@ use crate::{
     observed::{DatapathState, KernelState, LinkKind, Observed},
     plan::{
         Plan,
-        devices::NetworkDevices,
+        devices::{self, NetworkDevices},
         entries, qos,
         security::{self, Security},
         vteps::Vteps,
@@ -49,6 +49,7 @@ pub(super) fn target(
         }
     }
     target.security = security.into_target();
+    add_sub_ports(&mut target, desired, &observed.kernel, datapath);
     match config.fast_path {
         FastPath::Auto => {
             target.vteps = vteps.entries.clone();
@@ -136,10 +137,43 @@ fn add_vlan(target: &mut DatapathState, network: &Network, devices: &NetworkDevi
     }
 }
 
-/// Whether a program is all that connects a VLAN, the kernel having no 8021q module: other programs make things faster.
+/// The tags of subports on the taps of their trunks, and who adds and removes them.
+fn add_sub_ports(target: &mut DatapathState, desired: &Desired, kernel: &KernelState, current: &DatapathState) {
+    for place in devices::places(desired, kernel).into_values() {
+        let Some(port) = target.ports.get_mut(&place.device) else { continue };
+        port.flags |= abi::Port::SUBPORT;
+        let device = &kernel.links[&place.device];
+        let id = abi::VlanId::new(place.parent, place.vid.get());
+        let is_tagged_by_kernel = matches!(device.kind, LinkKind::Vlan(_));
+        if !is_tagged_by_kernel {
+            target.vlan_devices.insert(place.device, id);
+            target.attached.insert((abi::Hook::FromPort, place.parent));
+        }
+        // What enters a device that is in no bridge would be the host's own to receive.
+        if device.master.is_some() {
+            let device = if is_tagged_by_kernel { 0 } else { place.device };
+            target.vlans.insert(id, abi::Vlan { network: 0, device });
+        }
+    }
+    // Before everything has been told, a trunk that is not known yet is what it was.
+    let known = target.vlans.keys().chain(current.vlans.keys().filter(|_| !desired.complete));
+    let parents: BTreeSet<u32> = known.map(|vlan| vlan.nic).collect();
+    for parent in parents {
+        if let Some(port) = target.ports.get_mut(&parent) {
+            port.flags |= abi::Port::TRUNK;
+        }
+    }
+}
+
+/// Whether a program is all that connects a VLAN or a subport, the kernel having no 8021q module: other programs make things faster.
 fn connects(target: &DatapathState, hook: abi::Hook, ifindex: u32) -> bool {
-    let is_nic = || target.vlan_devices.values().any(|vlan| vlan.nic == ifindex);
-    hook == abi::Hook::ToVlan || (hook == abi::Hook::FromUplink && is_nic())
+    match hook {
+        abi::Hook::ToVlan => true,
+        // At a NIC, and at the tap of a trunk.
+        abi::Hook::FromUplink | abi::Hook::FromPort => target.vlan_devices.values().any(|vlan| vlan.nic == ifindex),
+        abi::Hook::ToPort => target.vlan_devices.contains_key(&ifindex),
+        abi::Hook::FromOverlay => false,
+    }
 }
 
 /// Plans the difference: entries before the programs that read them, programs gone before the entries they need. Ports whose taps

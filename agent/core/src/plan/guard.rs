@@ -8,7 +8,7 @@ use crate::{
     config::{Config, PhysicalNetwork},
     desired::{Desired, LocalPort},
     model::PortId,
-    observed::{Link, LinkKind, Observed},
+    observed::{Link, Observed},
     plan::{Plan, Subject, opening},
 };
 
@@ -92,5 +92,5 @@ fn is_foreign(bridge: u32, observed: &Observed, config: &Config) -> bool {
 }
 
 fn is_tap(link: &Link) -> bool {
-    link.name.starts_with("tap") && matches!(link.kind, LinkKind::Other(_))
+    link.name.starts_with("tap") && link.kind.is_plain()
 }

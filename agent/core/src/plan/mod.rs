@@ -30,7 +30,7 @@ use crate::{
     plan::vteps::Vteps,
 };
 
-pub use devices::taps_in_the_making;
+pub use devices::{sub_ports_in_place, taps_in_the_making};
 pub use entries::{Placement, Scope};
 pub use in_place::ports_in_place;
 
@@ -151,7 +151,8 @@ pub fn plan_rules(desired: &Desired, observed: &Observed, placements: &BTreeMap<
 /// The steps that remove every device and every limit that Overlane has made, in use or not.
 pub fn purge(kernel: &KernelState, config: &Config) -> Vec<Action> {
     let mut plan = Plan::default();
-    let made = kernel.links.values().filter(|link| link.made_for.is_some()).map(|link| link.ifindex).collect();
+    let is_made = |link: &&Link| link.made_for.is_some() || link.made_for_trunk.is_some();
+    let made = kernel.links.values().filter(is_made).map(|link| link.ifindex).collect();
     for (ifindex, qdisc) in kernel.qdiscs.iter().filter(|(_, qdisc)| qdisc.is_ours()) {
         if let Some(link) = kernel.links.get(ifindex) {
             qos::remove(link, qdisc, &mut plan);
@@ -167,23 +168,28 @@ pub fn unused_devices(desired: &Desired, kernel: &KernelState) -> BTreeSet<u32> 
     kernel.links.values().filter(is_unused).map(|link| link.ifindex).collect()
 }
 
-/// Whether a VLAN network has no device yet, so that it matters whether the kernel can make one.
+/// Whether a VLAN network or a subport has no device yet, so that it matters whether the kernel can make one.
 pub fn lacks_vlan_device(desired: &Desired, kernel: &KernelState, config: &Config) -> bool {
-    desired.networks.values().any(|network| match &network.segment {
-        Segment::Vlan { physical_network, vid } => {
-            let nic = config.vlan_interface(physical_network);
-            nic.is_some_and(|nic| kernel.link_named(&vlan_name(nic, *vid)).is_none())
-        }
-        Segment::Vxlan(_) | Segment::Flat { .. } | Segment::Local => false,
-    })
+    let lacks_sub_port = desired.sub_ports.keys().any(|port| kernel.link_named(&port.tap_name()).is_none());
+    lacks_sub_port
+        || desired.networks.values().any(|network| match &network.segment {
+            Segment::Vlan { physical_network, vid } => {
+                let nic = config.vlan_interface(physical_network);
+                nic.is_some_and(|nic| kernel.link_named(&vlan_name(nic, *vid)).is_none())
+            }
+            Segment::Vxlan(_) | Segment::Flat { .. } | Segment::Local => false,
+        })
 }
 
 impl Plan {
     /// Whether more steps follow that cannot be planned yet, because they need devices that this plan makes.
     pub fn creates_devices(&self) -> bool {
         let creates = |action: &Action| {
-            use KernelAction::{CreateBridge, CreateVlan, CreateVxlan};
-            matches!(action, Action::Kernel(CreateBridge { .. } | CreateVxlan { .. } | CreateVlan { .. }))
+            use KernelAction::{CreateBridge, CreateSubPort, CreateVlan, CreateVxlan};
+            matches!(
+                action,
+                Action::Kernel(CreateBridge { .. } | CreateVxlan { .. } | CreateVlan { .. } | CreateSubPort { .. })
+            )
         };
         self.actions.iter().any(creates)
     }

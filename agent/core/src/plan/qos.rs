@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     desired::{Desired, LocalPort},
     model::{NetworkId, PortId},
-    observed::{Link, Observed},
+    observed::{Link, LinkKind, Observed},
     plan::{Plan, Subject, devices::NetworkDevices},
     qos::{Qdisc, QdiscKind, Qos, Tbf},
 };
@@ -87,6 +87,15 @@ fn limit(
     (is_complete, config): (bool, &Config),
     plan: &mut Plan,
 ) {
+    if port.qos.ingress.is_some() && tap.made_for_trunk.is_some() && matches!(tap.kind, LinkKind::Other(_)) {
+        let message = format!(
+            "what its machine receives is not limited: {} is tagged by eBPF, past queueing disciplines, because the kernel \
+             has no 8021q module",
+            tap.name
+        );
+        plan.obstacle(Subject::Port(id), message);
+        return;
+    }
     match (&port.qos.ingress, qdisc) {
         (Some(_), Some(other)) if !other.is_ours() && !other.is_linux_bridge_agents() => {
             let message = format!(

@@ -27,6 +27,7 @@ pub(super) fn check(topology: &Topology) -> Vec<Problem> {
     checker.ports();
     checker.security_groups();
     checker.qos_policies();
+    checker.trunks();
     check_services::check(&mut checker);
     checker.problems.sort_by_key(|problem| problem.line);
     checker.problems

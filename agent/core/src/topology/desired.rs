@@ -45,6 +45,7 @@ impl Topology {
             vteps: others.values().copied().collect(),
             rulebook: Arc::new(Rulebook::new(self.groups(&used), of_ports)),
             closed_by_default: !self.security_groups.is_empty(),
+            sub_ports: self.sub_ports_on(host),
             networks,
         }
     }

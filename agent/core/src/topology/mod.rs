@@ -14,6 +14,7 @@ mod security;
 mod services;
 mod subnet;
 mod table;
+mod trunks;
 
 use std::{
     collections::BTreeSet,
@@ -22,6 +23,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use uuid::Uuid;
 
 pub use joins::{Joins, Target};
 pub use roles::{Role, first_ipv4};
@@ -30,7 +32,7 @@ pub use subnet::{ExtraDhcpOption, Ipv6Mode, Subnet};
 
 use crate::{
     config::Config,
-    model::{AddressGroupId, Mac, NetworkId, PortId, QosPolicyId, SecurityGroupId, Segment},
+    model::{AddressGroupId, Mac, NetworkId, PortId, QosPolicyId, SecurityGroupId, Segment, Vid},
     problem::{Problem, Problems},
     qos::Qos,
     security::{Log, Rule},
@@ -59,6 +61,8 @@ pub struct Topology {
     pub floating_ips: Vec<FloatingIp>,
     /// The machines, as far as the metadata service should describe them.
     pub instances: Vec<Instance>,
+    /// The trunks.
+    pub trunks: Vec<Trunk>,
 }
 
 /// `[[hosts]]`
@@ -193,17 +197,42 @@ pub struct QosPolicy {
     pub qos: Qos,
 }
 
+/// `[[trunks]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trunk {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// Its id.
+    pub id: Uuid,
+    /// The port whose tap it is behind.
+    pub port_id: PortId,
+    /// The ports that are behind that tap as well.
+    pub sub_ports: Vec<SubPort>,
+}
+
+/// `[[trunks.sub_ports]]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubPort {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// The port.
+    pub port_id: PortId,
+    /// `segmentation_id`: the tag of its frames.
+    pub vid: Vid,
+}
+
 impl Topology {
     /// Reads a topology.
     ///
     /// # Errors
     /// [`Problems`]: all of them, each with its line.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Problems> {
-        let (topology, mut problems) = parse::parse(file, text);
+        let (mut topology, mut problems) = parse::parse(file, text);
         // Cross-references of half-read tables would only complain about what is missing already.
         if problems.is_empty() {
             problems = check::check(&topology);
         }
+        topology.place_sub_ports();
         if problems.is_empty() { Ok(topology) } else { Err(Problems(problems)) }
     }
 

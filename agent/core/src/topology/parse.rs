@@ -9,6 +9,7 @@ use super::{
     AddressPair, Host, Network, Port, Topology, qos, security, services,
     subnet::{EXTRA_DHCP_OPTION, SUBNET, extra_dhcp_option, subnet},
     table::{Source, Table},
+    trunks,
 };
 use crate::{
     config::is_domain_name,
@@ -42,6 +43,7 @@ pub(super) fn parse(file: &Path, text: &str) -> (Topology, Vec<Problem>) {
         routers: routers.into_iter().filter_map(services::router).collect(),
         floating_ips: floating_ips.into_iter().filter_map(services::floating_ip).collect(),
         instances: instances.into_iter().filter_map(services::instance).collect(),
+        trunks: root.tables("trunks", "trunk", trunks::TRUNK).into_iter().filter_map(trunks::trunk).collect(),
     };
     (topology, source.into_problems())
 }
@@ -53,6 +55,7 @@ const TOPOLOGY: &[&str] = &[
     "security_groups",
     "address_groups",
     "qos_policies",
+    "trunks",
     "routers",
     "floating_ips",
     "instances",

@@ -4,6 +4,7 @@ mod groups;
 mod members;
 mod policies;
 mod simulated;
+mod trunks;
 
 use std::time::Duration;
 
@@ -28,7 +29,15 @@ fn running() -> World {
 
 /// The next agent of the same host, which knows nothing yet.
 fn restarted(old: World) -> World {
-    World { ports: old.ports, taps: old.taps, elsewhere: old.elsewhere, now: old.now, ..World::new() }
+    World {
+        ports: old.ports,
+        trunks: old.trunks,
+        taps: old.taps,
+        made: old.made,
+        elsewhere: old.elsewhere,
+        now: old.now,
+        ..World::new()
+    }
 }
 
 fn details_of(asked: &[Question]) -> Vec<&String> {
@@ -41,7 +50,8 @@ fn a_new_tap_is_asked_about_connected_and_reported_up_in_this_order() {
     world.ports.insert(port(3), SimulatedPort::new(3, 1));
     world.plug(port(3));
     let asked = world.settle();
-    let [Question::Security(taps), Question::Ports(ports), Question::Status(status)] = &asked[..] else {
+    let [Question::Security(taps), Question::Ports(ports), Question::Status(status), Question::Trunks(_)] = &asked[..]
+    else {
         panic!("{asked:?}")
     };
     assert_eq!((&taps[..], &ports[..]), (&[port(3).tap_name()][..], &[port(3)][..]));

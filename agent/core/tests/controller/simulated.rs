@@ -1,5 +1,7 @@
 //! A Neutron server and a host, as far as the controller can tell: answers have the form that real ones have.
 
+mod trunks;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -18,6 +20,8 @@ use overlane_core::{
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+pub(crate) use trunks::SimulatedTrunk;
 
 pub(crate) const HOST: &str = "host1";
 pub(crate) const GROUP: &str = "7758f993-c8f9-45b7-b099-da72c790f6ec";
@@ -77,9 +81,19 @@ pub(crate) struct World {
     pub(crate) can_pull: bool,
     /// QoS policies.
     pub(crate) policies: BTreeMap<Uuid, Value>,
+    /// Trunks, by their own ports.
+    pub(crate) trunks: BTreeMap<PortId, SimulatedTrunk>,
+    /// Ports that the server can bind to no host.
+    pub(crate) unbindable: BTreeSet<PortId>,
+    /// Whether the server does not get round to binding subports.
+    pub(crate) is_busy: bool,
     /// Members of each network on other hosts, sent as the full list.
     pub(crate) elsewhere: BTreeMap<NetworkId, Value>,
     pub(crate) taps: BTreeMap<String, Tap>,
+    /// Subports whose devices the host has made.
+    pub(crate) made: BTreeSet<PortId>,
+    /// Subports whose devices it cannot make.
+    pub(crate) blocked: BTreeSet<PortId>,
     pub(crate) controller: Controller,
     pub(crate) desired: Desired,
     pub(crate) asked: Vec<Question>,
@@ -89,12 +103,22 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with(true)
+    }
+
+    /// Of an agent whose configuration has no trunks.
+    pub(crate) fn without_trunks() -> Self {
+        Self::with(false)
+    }
+
+    fn with(has_trunks: bool) -> Self {
         let settings = Settings {
             host: HOST.to_owned(),
             local_ip: Some(IpAddr::from([192, 0, 2, 1])),
             l2_population: true,
             has_groups: true,
             has_qos: true,
+            has_trunks,
             slice: 20,
         };
         Self {
@@ -103,8 +127,13 @@ impl World {
             is_of_another_age: false,
             can_pull: true,
             policies: BTreeMap::new(),
+            trunks: BTreeMap::new(),
+            unbindable: BTreeSet::new(),
+            is_busy: false,
             elsewhere: BTreeMap::new(),
             taps: BTreeMap::new(),
+            made: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             controller: Controller::new(settings),
             desired: Desired::default(),
             asked: Vec::new(),
@@ -173,12 +202,13 @@ impl World {
             self.desired.networks.values().flat_map(|network| network.local_ports.keys().copied()).collect();
         let in_place: BTreeSet<PortId> =
             desired.into_iter().filter(|port| self.taps.contains_key(&port.tap_name())).collect();
+        let made = self.make_sub_ports();
         for port in &in_place {
             if let Some(tap) = self.taps.get_mut(&port.tap_name()) {
                 (tap.is_connected, tap.has_programs) = (true, true);
             }
         }
-        self.controller.host_changed(&HostView { taps: self.taps.clone(), in_place }, self.now);
+        self.controller.host_changed(&HostView { taps: self.taps.clone(), in_place, sub_ports: made }, self.now);
     }
 
     /// The server tells something.
@@ -230,6 +260,13 @@ impl World {
                 Ok(Answer::Details(understood(json!({ "devices": details, "failed_devices": [] }))))
             }
             Question::Policy(id) => Ok(Answer::Policy(self.policies.get(id).cloned().map(understood))),
+            Question::Trunks(ids) => {
+                let known = ids.iter().filter_map(|id| Some(self.trunks.get(id)?.object(*id)));
+                Ok(Answer::Objects(understood(known.collect())))
+            }
+            Question::SubPorts(_) if self.is_busy => Err(Failure::Other("no answer".to_owned())),
+            Question::SubPorts(sub_ports) => Ok(self.bind(sub_ports)),
+            Question::TrunkStatus { trunk, status } => Ok(self.take_status(*trunk, status)),
             Question::Security(taps) => Ok(Answer::Security(understood(self.security(taps)))),
             Question::Status(status) => {
                 for id in &status.up {

@@ -9,4 +9,5 @@ mod groups;
 mod laws;
 mod qos;
 mod simulated;
+mod trunks;
 mod vlan;

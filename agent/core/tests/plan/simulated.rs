@@ -4,13 +4,13 @@ use std::{net::IpAddr, time::Duration};
 
 use overlane_abi as abi;
 use overlane_core::{
-    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey, Tagging},
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey, Tagging, VlanSpec},
     config::{
         ComputeTaps, Config, Control, Dscp, FastPath, FlowConfig, LogConfig, PhysicalNetwork, QosConfig, ServiceConfig,
         VxlanConfig,
     },
     desired::Desired,
-    model::Mac,
+    model::{Mac, PortId},
     observed::{Link, LinkKind, Observed, SecurityState, Vlan, Vxlan},
     plan::{self, Plan},
     qos::{Qdisc, QdiscKind},
@@ -63,6 +63,7 @@ pub(crate) fn link(ifindex: u32, name: &str, kind: LinkKind) -> Link {
         mtu: 1500,
         mac: Some(Mac([2, 0, 0, 0, 0, ifindex as u8])),
         made_for: None,
+        made_for_trunk: None,
     }
 }
 
@@ -112,14 +113,15 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
         }
         KernelAction::CreateVlan { name, network, spec } => {
             assert!(!exists(name), "{name} is there already");
-            let kind = match spec.tagging {
-                Tagging::Kernel => {
-                    assert!(kernel.has_8021q, "the kernel cannot make {name}");
-                    LinkKind::Vlan(Vlan { nic: Some(spec.nic), vid: spec.vid, is_8021ad: false })
-                }
-                Tagging::Programs => LinkKind::Other(LinkKind::IFB.to_owned()),
-            };
+            let kind = tagged(spec, kernel.has_8021q);
             let made = Link { up: true, mtu: spec.mtu, made_for: Some(*network), ..link(free, name, kind) };
+            kernel.links.insert(free, made);
+        }
+        KernelAction::CreateSubPort { name, parent, spec } => {
+            assert!(!exists(name), "{name} is there already");
+            assert_eq!(kernel.links[&spec.nic].name, parent.tap_name());
+            let kind = tagged(spec, kernel.has_8021q);
+            let made = Link { mtu: spec.mtu, made_for_trunk: Some(*parent), ..link(free, name, kind) };
             kernel.links.insert(free, made);
         }
         KernelAction::SetPromiscuous { ifindex, .. } => existing(host, *ifindex).promiscuous = true,
@@ -146,7 +148,8 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
         },
         KernelAction::DeleteLink { ifindex, .. } => {
             assert!(kernel.links.values().all(|link| link.master != Some(*ifindex)), "the bridge has ports");
-            assert!(kernel.links.remove(ifindex).is_some_and(|link| link.made_for.is_some()), "{ifindex} is not ours");
+            let is_ours = |link: Link| link.made_for.is_some() || PortId::is_tap_name(&link.name);
+            assert!(kernel.links.remove(ifindex).is_some_and(is_ours), "{ifindex} is not ours");
             kernel.fdb.retain(|entry| entry.ifindex != *ifindex);
         }
         KernelAction::CreateGuard { released } => {
@@ -179,6 +182,17 @@ fn apply_to_kernel(host: &mut Observed, action: &KernelAction) {
                 (path.is_kept, path.next_hop_mac) = (true, Some(Mac([2, 0, 0, 0, 0, 0xee])));
             }
         }
+    }
+}
+
+/// What a device for tagged frames is.
+fn tagged(spec: &VlanSpec, has_8021q: bool) -> LinkKind {
+    match spec.tagging {
+        Tagging::Kernel => {
+            assert!(has_8021q, "the kernel makes no VLAN devices");
+            LinkKind::Vlan(Vlan { nic: Some(spec.nic), vid: spec.vid, is_8021ad: false })
+        }
+        Tagging::Programs => LinkKind::Other(LinkKind::IFB.to_owned()),
     }
 }
 

@@ -16,6 +16,7 @@ use overlane_core::{
             ports::GetPortsByVnicTypeAndHost,
             resources::{BulkPull, KINDS, Pull, Resource},
             security::SecurityGroupInfoForDevices,
+            trunk::{UpdateSubportBindings, UpdateTrunkStatus},
         },
     },
 };
@@ -32,6 +33,7 @@ const NORMAL: &str = "normal";
 const TAP: &str = "tap";
 
 const POLICY: &str = "QosPolicy";
+const TRUNK: &str = "Trunk";
 
 /// The oldest version of the plugin's interface that has the calls which older servers are asked with, in the form that they have
 /// here.
@@ -87,6 +89,17 @@ impl Asker {
                     _ => None,
                 });
                 Ok(Answer::Policy(policy))
+            }
+            Question::Trunks(ports) => {
+                let pull = BulkPull::by("port_id", TRUNK, version_of(TRUNK), ports);
+                self.call(&pull).await.map(Answer::Objects)
+            }
+            Question::SubPorts(sub_ports) => {
+                self.call(&UpdateSubportBindings { subports: sub_ports.clone() }).await.map(Answer::SubPorts)
+            }
+            Question::TrunkStatus { trunk, status } => {
+                let update = UpdateTrunkStatus { trunk_id: *trunk, status: (*status).to_owned() };
+                self.call(&update).await.map(|()| Answer::TrunkStatus)
             }
             Question::Status(status) => self.tell(status).await.map(Answer::Status),
         }

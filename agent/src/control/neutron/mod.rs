@@ -62,6 +62,7 @@ impl Neutron {
             l2_population,
             has_groups: neutron.has_groups,
             has_qos: neutron.has_qos,
+            has_trunks: neutron.has_trunks,
             slice: neutron.slice,
         });
         Self {
@@ -201,6 +202,7 @@ fn pushed_kinds(neutron: &NeutronConfig) -> impl Iterator<Item = (&'static str, 
     let is_wanted = |kind: &str| match kind {
         "AddressGroup" => neutron.has_groups,
         "QosPolicy" => neutron.has_qos,
+        "Trunk" | "SubPort" => neutron.has_trunks,
         // What happens to ports and networks of this host is told otherwise; what happens to all others is no concern.
         _ => false,
     };

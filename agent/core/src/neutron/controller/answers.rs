@@ -55,6 +55,11 @@ impl Controller {
                 self.is_dirty = true;
             }
             (Question::Status(status), Answer::Status(updated)) => self.told(&status, &updated, now),
+            (Question::Trunks(ports), Answer::Objects(objects)) => self.read_trunks(&ports, objects, now),
+            (Question::SubPorts(asked), Answer::SubPorts(bound)) => self.sub_ports_bound(&asked, bound, now),
+            (Question::TrunkStatus { trunk, status }, Answer::TrunkStatus) => {
+                self.news.push(News::TrunkStatus { trunk, status });
+            }
             (question, _) => self.failed(question, Failure::Other("another answer than was asked for".to_owned()), now),
         }
     }
@@ -113,11 +118,15 @@ impl Controller {
                 self.due.ups.extend(up);
                 self.due.downs.extend(down);
             }
+            about_trunks => self.ask_again_about_trunks(about_trunks),
         }
     }
 
     /// An old server answers only questions that have side effects.
     fn cannot_pull(&mut self, question: &Question) {
+        if let Question::Trunks(_) | Question::SubPorts(_) | Question::TrunkStatus { .. } = question {
+            return self.cannot_read_trunks();
+        }
         self.can_pull = false;
         match question {
             Question::List => self.listed(Entries::default()),
@@ -135,6 +144,8 @@ impl Controller {
     fn listed(&mut self, ports: Entries<ApiPort>) {
         self.not_understood(&ports.bad);
         self.is_listed = true;
+        let is_here = |port: &&ApiPort| port.is_sub_port() && port.host == self.settings.host;
+        self.trunks.are_bound(ports.good.iter().filter(is_here).map(|port| port.id).collect());
         let has_history = self.taps.values().any(|known| known.tap.has_programs);
         let mut rest: BTreeSet<String> = self.taps.keys().cloned().collect();
         for port in ports.good {
@@ -237,6 +248,9 @@ impl Controller {
             self.due.lists.insert(port.network);
         }
         self.is_dirty = true;
+        if self.settings.has_trunks && !port.is_sub_port() {
+            self.trunks.has_port(id);
+        }
         let former = self.cloud.ports.get(&id).map(|former| former.network).filter(|former| *former != port.network);
         if former.is_some() {
             self.cloud.remove(id);
@@ -354,7 +368,7 @@ impl Controller {
         }
     }
 
-    fn not_understood(&mut self, bad: &[BadEntry]) {
+    pub(super) fn not_understood(&mut self, bad: &[BadEntry]) {
         self.news.extend(bad.iter().map(|bad| News::NotUnderstood { what: bad.to_string() }));
     }
 }

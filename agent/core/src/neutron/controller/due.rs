@@ -46,6 +46,9 @@ pub(super) enum Kind {
     Security,
     Policy,
     Status,
+    Trunks,
+    SubPorts,
+    TrunkStatus,
 }
 
 impl Due {
@@ -56,7 +59,7 @@ impl Due {
 
     /// Whether every question about what this host should have has been answered.
     pub(super) fn is_answered(&self) -> bool {
-        let asked = [Kind::List, Kind::Details, Kind::Ports, Kind::Networks, Kind::Security];
+        let asked = [Kind::List, Kind::Details, Kind::Ports, Kind::Networks, Kind::Security, Kind::Trunks];
         let is_asked = asked.iter().any(|kind| self.asked.contains(kind));
         let is_due = self.list
             || !self.ports.is_empty()

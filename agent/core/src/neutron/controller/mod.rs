@@ -9,6 +9,7 @@ mod newcomers;
 mod news;
 mod notifications;
 mod questions;
+mod trunks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +27,7 @@ use crate::{
 use due::{Due, Retry};
 pub use news::News;
 pub use questions::{Answer, Failure, Question, Status};
+use trunks::Trunks;
 
 /// A server that does not know a tap yet may know it a moment later.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -46,6 +48,8 @@ pub struct Settings {
     pub has_groups: bool,
     /// Whether QoS policies are carried out.
     pub has_qos: bool,
+    /// Whether trunks are carried out.
+    pub has_trunks: bool,
     /// How many devices a question may be about (`rpc_resources_processing_step`).
     pub slice: usize,
 }
@@ -57,6 +61,8 @@ pub struct HostView {
     pub taps: BTreeMap<String, Tap>,
     /// Ports that forward as they should, and are held to their groups' rules and their QoS policy.
     pub in_place: BTreeSet<PortId>,
+    /// Subports of trunks whose devices are there.
+    pub sub_ports: BTreeSet<PortId>,
 }
 
 /// A tap.
@@ -101,6 +107,7 @@ pub struct Controller {
     /// The version of each port that was last read.
     revisions: BTreeMap<PortId, u64>,
     due: Due,
+    trunks: Trunks,
     retry: Retry,
     /// What was asked for last; `None` before anything was.
     published: Option<Desired>,
@@ -125,6 +132,7 @@ impl Controller {
             left: BTreeMap::new(),
             revisions: BTreeMap::new(),
             due: Due::default(),
+            trunks: Trunks::default(),
             retry: Retry::default(),
             published: None,
             is_dirty: true,
@@ -158,6 +166,7 @@ impl Controller {
             }
         }
         self.in_place.clone_from(&view.in_place);
+        self.sub_ports_are_wired(&view.sub_ports);
     }
 
     fn tap_is_gone(&mut self, name: &str) {
@@ -176,6 +185,7 @@ impl Controller {
         self.revisions.remove(&port);
         self.due.ports.remove(&port);
         self.due.ups.remove(&port);
+        self.trunks.forget_port(port);
         self.is_dirty |= self.cloud.remove(port).is_some();
     }
 
@@ -225,6 +235,7 @@ impl Controller {
         }
         self.due.networks = self.cloud.networks.keys().copied().collect();
         self.due.policies = self.cloud.policies.all();
+        self.trunks.ask_again();
     }
 
     /// What is different from what was asked for before; at first, everything.
@@ -243,6 +254,7 @@ impl Controller {
             }
             return (!changes.is_empty()).then_some(Update::Entries(changes));
         }
+        self.cloud.sub_ports = self.settings.has_trunks.then(|| self.trunks.sub_ports());
         let desired = self.cloud.desired(self.is_complete);
         let update = match &self.published {
             None => Some(Update::Whole(Box::new(desired.clone()))),
@@ -265,14 +277,16 @@ impl Controller {
     /// Whether all that is not asked for is stale: until then, it is only unknown.
     fn knows_everything(&self, now: Instant) -> bool {
         let Some(connected) = self.connected.filter(|_| self.is_listed && self.due.is_answered()) else { return false };
-        if self.cloud.unknown_groups().next().is_some() {
+        if self.cloud.unknown_groups().next().is_some() || !self.trunks.are_read() {
             return false;
         }
         let has_list = |network: &NetworkId| {
             !self.is_populated(*network) || self.cloud.networks.get(network).is_some_and(|n| n.members.are_complete())
         };
         let is_settled = |(id, port): (&PortId, &super::port::Port)| {
-            if self.in_place.contains(id) { has_list(&port.network) } else { !port.admin_state_up }
+            // What no trunk has any more will not come into place.
+            let is_left = || self.settings.has_trunks && port.is_sub_port() && !self.trunks.has_sub_port(*id);
+            if self.in_place.contains(id) { has_list(&port.network) } else { !port.admin_state_up || is_left() }
         };
         self.cloud.ports.iter().all(is_settled) || now >= connected + SETTLING
     }
@@ -288,7 +302,7 @@ impl Controller {
         let ticks = self.cloud.networks.values().filter_map(|network| network.members.next_tick());
         let settling = self.connected.filter(|_| !self.is_complete).map(|connected| connected + SETTLING);
         let retries = self.connected.and_then(|_| self.retry.next(now));
-        ticks.chain(settling).chain(retries).filter(|wake| *wake > now).min()
+        ticks.chain(settling).chain(retries).chain(self.trunks.wakes()).filter(|wake| *wake > now).min()
     }
 
     /// What is worth a line in the log.

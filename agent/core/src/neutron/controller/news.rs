@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use uuid::Uuid;
+
 use crate::model::{NetworkId, PortId};
 
 /// Something that an operator wants to follow.
@@ -55,6 +57,29 @@ pub enum News {
         /// Why.
         reason: String,
     },
+    /// A port has another trunk than before, or one with other subports.
+    Trunk {
+        /// The port.
+        port: PortId,
+        /// The trunk.
+        trunk: Uuid,
+        /// How many subports it has; `None` when the port has the trunk no more.
+        sub_ports: Option<usize>,
+    },
+    /// The server has been told how a trunk is.
+    TrunkStatus {
+        /// The trunk.
+        trunk: Uuid,
+        /// `ACTIVE` or `DEGRADED`.
+        status: &'static str,
+    },
+    /// The server cannot bind a subport.
+    NotBound {
+        /// The subport.
+        port: PortId,
+        /// Its trunk.
+        trunk: Uuid,
+    },
     /// A part of what the server says is not understood, and left out.
     NotUnderstood {
         /// Which, and why.
@@ -72,7 +97,17 @@ pub enum News {
 impl News {
     /// Whether an operator should do something about it.
     pub const fn is_trouble(&self) -> bool {
-        matches!(self, Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. })
+        match self {
+            Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. } | Self::NotBound { .. } => true,
+            // Some of its subports have no device; why, the agent's obstacles say.
+            Self::TrunkStatus { status, .. } => !status.eq_ignore_ascii_case("ACTIVE"),
+            Self::Known { .. }
+            | Self::Up { .. }
+            | Self::Down { .. }
+            | Self::TapGone { .. }
+            | Self::Changed { .. }
+            | Self::Trunk { .. } => false,
+        }
     }
 
     /// Whether another line says the same later, or more.
@@ -87,8 +122,10 @@ impl News {
             | Self::Up { port, .. }
             | Self::Down { port, .. }
             | Self::TapGone { port, .. }
-            | Self::Changed { port, .. } => Some(*port),
-            Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. } => None,
+            | Self::Changed { port, .. }
+            | Self::Trunk { port, .. }
+            | Self::NotBound { port, .. } => Some(*port),
+            Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. } | Self::TrunkStatus { .. } => None,
         }
     }
 }
@@ -119,6 +156,16 @@ impl fmt::Display for News {
             }
             Self::Changed { port, network } => write!(f, "port {port} is different now{}", InNetwork(Some(*network))),
             Self::NotHere { tap, reason } => write!(f, "{tap} is not connected: {reason}"),
+            Self::Trunk { port, trunk, sub_ports: Some(count) } => {
+                write!(f, "port {port} has trunk {trunk} with {count} subports")
+            }
+            Self::Trunk { port, trunk, sub_ports: None } => write!(f, "port {port} has trunk {trunk} no more"),
+            Self::TrunkStatus { trunk, status } => write!(f, "trunk {trunk} is {status}"),
+            Self::NotBound { port, trunk } => write!(
+                f,
+                "the server cannot bind subport {port} of trunk {trunk} to this host, and its log says why; if it should: \
+                 openstack port show, and look at binding_vif_type"
+            ),
             Self::NotUnderstood { what } => write!(f, "the server says something that is not understood: {what}"),
             Self::Failed { question, reason } => write!(f, "could not {question}, will try again: {reason}"),
         }

@@ -151,6 +151,7 @@ impl Controller {
     }
 
     fn pushed(&mut self, push: Push) {
+        self.trunks_changed(&push);
         let Push::Changed(objects) = push else { return };
         for object in objects.good {
             match object {

@@ -1,6 +1,10 @@
 //! What may be asked now.
 
-use std::{collections::BTreeSet, fmt, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Instant,
+};
 
 use uuid::Uuid;
 
@@ -8,13 +12,17 @@ use super::{Controller, due::Kind};
 use crate::{
     model::{NetworkId, PortId},
     neutron::messages::{
-        Entries, devices::DetailsAndFailures, devices::DeviceListUpdated, objects::QosPolicy, ports::ApiPort,
-        resources::Resource, security::SecurityGroupInfo,
+        Entries,
+        devices::{DetailsAndFailures, DeviceListUpdated},
+        objects::{QosPolicy, SubPort},
+        ports::ApiPort,
+        resources::Resource,
+        security::SecurityGroupInfo,
     },
 };
 
 /// Reading objects in bulk is quick for the server.
-const BULK: usize = 200;
+pub(super) const BULK: usize = 200;
 
 /// Something to ask the server, or to tell it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +41,17 @@ pub enum Question {
     Policy(Uuid),
     /// How some ports are now.
     Status(Status),
+    /// Which trunks do these ports have?
+    Trunks(Vec<PortId>),
+    /// Subports that are to be bound to this host. (The server takes their trunk for being built from now on.)
+    SubPorts(Vec<SubPort>),
+    /// How a trunk is now.
+    TrunkStatus {
+        /// Its id.
+        trunk: Uuid,
+        /// `ACTIVE` or `DEGRADED`.
+        status: &'static str,
+    },
 }
 
 /// What the server is told of ports.
@@ -53,7 +72,7 @@ pub enum Answer {
     List(Entries<ApiPort>),
     /// To [`Question::Details`].
     Details(DetailsAndFailures),
-    /// To [`Question::Ports`] and [`Question::Networks`].
+    /// To [`Question::Ports`], [`Question::Networks`] and [`Question::Trunks`].
     Objects(Entries<Resource>),
     /// To [`Question::Security`].
     Security(SecurityGroupInfo),
@@ -61,6 +80,10 @@ pub enum Answer {
     Policy(Option<QosPolicy>),
     /// To [`Question::Status`].
     Status(DeviceListUpdated),
+    /// To [`Question::SubPorts`]: those that are bound, by trunk.
+    SubPorts(BTreeMap<Uuid, Entries<ApiPort>>),
+    /// To [`Question::TrunkStatus`].
+    TrunkStatus,
 }
 
 /// Why there is no answer.
@@ -84,15 +107,19 @@ impl Question {
             Self::Security(_) => Kind::Security,
             Self::Policy(_) => Kind::Policy,
             Self::Status(_) => Kind::Status,
+            Self::Trunks(_) => Kind::Trunks,
+            Self::SubPorts(_) => Kind::SubPorts,
+            Self::TrunkStatus { .. } => Kind::TrunkStatus,
         }
     }
 
     /// How many things it is about.
     pub(super) fn size(&self) -> usize {
         match self {
-            Self::List | Self::Policy(_) => 1,
+            Self::List | Self::Policy(_) | Self::TrunkStatus { .. } => 1,
+            Self::SubPorts(sub_ports) => sub_ports.len(),
             Self::Details(taps) | Self::Security(taps) => taps.len(),
-            Self::Ports(ports) => ports.len(),
+            Self::Ports(ports) | Self::Trunks(ports) => ports.len(),
             Self::Networks(networks) => networks.len(),
             Self::Status(status) => status.up.len() + status.down.len(),
         }
@@ -105,7 +132,13 @@ impl Question {
         match self {
             Self::Details(taps) | Self::Security(taps) => taps.clone(),
             Self::Ports(ports) => ports.iter().map(PortId::tap_name).collect(),
-            Self::List | Self::Networks(_) | Self::Policy(_) | Self::Status(_) => Vec::new(),
+            Self::List
+            | Self::Networks(_)
+            | Self::Policy(_)
+            | Self::Status(_)
+            | Self::Trunks(_)
+            | Self::SubPorts(_)
+            | Self::TrunkStatus { .. } => Vec::new(),
         }
     }
 
@@ -128,6 +161,9 @@ impl fmt::Display for Question {
             Self::Networks(networks) => write!(f, "read {} networks", networks.len()),
             Self::Security(taps) => write!(f, "ask about the security groups of {}", names(taps)),
             Self::Policy(policy) => write!(f, "read QoS policy {policy}"),
+            Self::Trunks(ports) => write!(f, "read the trunks of {} ports", ports.len()),
+            Self::SubPorts(sub_ports) => write!(f, "have {} subports bound", sub_ports.len()),
+            Self::TrunkStatus { trunk, status } => write!(f, "tell that trunk {trunk} is {status}"),
             Self::Status(status) => {
                 write!(f, "tell that {} ports are up and {} down", status.up.len(), status.down.len())
             }
@@ -156,6 +192,7 @@ impl Controller {
         if self.is_listed {
             questions.extend(self.about_taps(now));
             questions.extend(self.statuses(now));
+            questions.extend(self.about_trunks(now));
         }
         if let Some(size) = self.room(Kind::Ports, BULK, now) {
             let retry = &self.retry;
@@ -178,7 +215,7 @@ impl Controller {
     }
 
     /// How many things a question may be about; `None` if none of its kind may be asked now.
-    fn room(&self, kind: Kind, usual: usize, now: Instant) -> Option<usize> {
+    pub(super) fn room(&self, kind: Kind, usual: usize, now: Instant) -> Option<usize> {
         if self.due.asked.contains(&kind) { None } else { self.retry.size(kind, usual, now) }
     }
 
@@ -233,7 +270,7 @@ impl Controller {
     }
 }
 
-fn take<T: Ord + Clone>(due: &mut BTreeSet<T>, at_most: usize, may: impl Fn(&T) -> bool) -> Vec<T> {
+pub(super) fn take<T: Ord + Clone>(due: &mut BTreeSet<T>, at_most: usize, may: impl Fn(&T) -> bool) -> Vec<T> {
     let taken: Vec<T> = due.iter().filter(|item| may(item)).take(at_most).cloned().collect();
     for item in &taken {
         due.remove(item);

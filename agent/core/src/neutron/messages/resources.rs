@@ -170,7 +170,12 @@ pub struct BulkPull {
 impl BulkPull {
     /// Asks for the objects of a kind with certain ids.
     pub fn by_ids<T: Serialize>(kind: &str, version: &str, ids: &[T]) -> Self {
-        let filter = Map::from_iter([("id".to_owned(), json!(ids))]);
+        Self::by("id", kind, version, ids)
+    }
+
+    /// Asks for the objects of a kind that have one of certain values in a field.
+    pub fn by<T: Serialize>(field: &str, kind: &str, version: &str, values: &[T]) -> Self {
+        let filter = Map::from_iter([(field.to_owned(), json!(values))]);
         Self { resource_type: kind.to_owned(), version: version.to_owned(), filter_kwargs: Some(filter) }
     }
 }

@@ -2,6 +2,7 @@
 
 mod compute;
 mod physical;
+mod trunk;
 mod vlan;
 mod vxlan;
 
@@ -23,6 +24,8 @@ use crate::{
 use vlan::Carrier;
 
 pub use compute::taps_in_the_making;
+pub use trunk::sub_ports_in_place;
+pub(super) use trunk::{Place, places};
 
 /// The devices of one network that exist and may be used.
 #[derive(Debug)]
@@ -57,11 +60,15 @@ pub(super) fn plan(
         plan.obstacle(Subject::Host, message);
     }
     let refused = claims::settle(desired, kernel, config);
+    trunk::plan(desired, observed, config, plan);
+    let sub_ports = places(desired, kernel);
     let planned = desired.networks.iter().filter_map(|(id, network)| {
         let abandoned = &observed.abandoned;
         let refused = &refused;
         let plan = &mut *plan;
-        let plan = NetworkPlan { id: *id, network, desired, kernel, datapath, abandoned, refused, config, plan };
+        let sub_ports = &sub_ports;
+        let plan =
+            NetworkPlan { id: *id, network, desired, kernel, datapath, abandoned, refused, sub_ports, config, plan };
         let devices = plan.devices()?;
         Some((*id, devices))
     });
@@ -76,7 +83,8 @@ pub(super) fn of_deleted_networks(desired: &Desired, kernel: &KernelState, confi
     let mut devices = BTreeSet::new();
     for bridge in gone.filter_map(own_bridge).filter(|bridge| !is_mapped(&bridge.name)) {
         let is_segment = |port: &&Link| {
-            let leads_out = matches!(port.kind, LinkKind::Vxlan(_) | LinkKind::Vlan(_)) || port.made_for.is_some();
+            let is_made = port.made_for.is_some() || matches!(port.kind, LinkKind::Vxlan(_) | LinkKind::Vlan(_));
+            let leads_out = is_made && !PortId::is_tap_name(&port.name);
             port.master == Some(bridge.ifindex) && leads_out
         };
         devices.extend(kernel.links.values().filter(is_segment).map(|port| port.ifindex));
@@ -139,6 +147,8 @@ struct NetworkPlan<'a, 'p> {
     datapath: Option<&'a DatapathState>,
     abandoned: &'a BTreeSet<u32>,
     refused: &'a Refused,
+    /// Subports whose devices are there.
+    sub_ports: &'a BTreeMap<PortId, Place>,
     config: &'a Config,
     plan: &'p mut Plan,
 }
@@ -263,6 +273,11 @@ impl<'a> NetworkPlan<'a, '_> {
     /// The port's tap, if it is there and nobody else's.
     fn tap(&mut self, port: PortId, bridge: Option<&'a Link>, mtu: Option<u32>) -> Option<u32> {
         let tap = self.kernel.link_named(&port.tap_name())?;
+        let place = self.sub_ports.get(&port);
+        // What keeps a subport from having its device has been reported.
+        if place.is_none() && (self.desired.sub_ports.contains_key(&port) || self.is_former_sub_port(tap)) {
+            return None;
+        }
         if let Some(reason) = self.refused.ports.get(&port) {
             self.plan.obstacle(Subject::Port(port), reason);
             return None;
@@ -272,18 +287,22 @@ impl<'a> NetworkPlan<'a, '_> {
             self.plan.obstacle(Subject::Port(port), message);
             return None;
         }
-        if let Some(reason) =
-            compute::why_left_alone(tap, &self.network.local_ports[&port], self.abandoned, self.config)
+        if place.is_none()
+            && let Some(reason) =
+                compute::why_left_alone(tap, &self.network.local_ports[&port], self.abandoned, self.config)
         {
             self.plan.waiting.push(Obstacle { subject: Subject::Port(port), message: reason });
             return None;
         }
+        let mtu = place.map_or(mtu, |place| self.sub_port_mtu(port, *place, mtu));
         self.set_mtu(tap, mtu);
         if tap.master.is_none() && !self.may_be_connected(port, tap) {
             return Some(tap.ifindex);
         }
         if self.network.local_ports[&port].admin_state_up {
-            self.set_up(tap);
+            if self.parent_is_up(port) {
+                self.set_up(tap);
+            }
         } else if tap.up {
             self.plan.action(KernelAction::SetDown { ifindex: tap.ifindex, name: tap.name.clone() });
         }

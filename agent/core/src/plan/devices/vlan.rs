@@ -4,10 +4,10 @@
 use super::{NetworkPlan, Planned, Unusable};
 use crate::{
     action::{KernelAction, Tagging, VlanSpec},
-    config::FastPath,
+    config::{Config, FastPath},
     desired::Network,
     model::{NetworkId, Vid, vlan_name},
-    observed::{Link, LinkKind, Vlan},
+    observed::{DatapathState, Link, LinkKind, Vlan},
     plan::Subject,
 };
 
@@ -108,12 +108,10 @@ impl<'a> NetworkPlan<'a, '_> {
     }
 
     fn require_programs(&mut self, need: &str) -> Result<(), Unusable> {
-        let lack = match self.config.fast_path {
-            _ if self.datapath.is_some() => return Ok(()),
-            FastPath::Off => "[overlane] fast_path is off",
-            FastPath::Auto => "the fast path is unavailable: see the agent's log",
-        };
-        Err(self.unusable(format!("{need}, but {lack}")))
+        match why_no_programs(self.datapath, self.config) {
+            None => Ok(()),
+            Some(lack) => Err(self.unusable(format!("{need}, but {lack}"))),
+        }
     }
 
     /// Frames for the ports of a VLAN are not for the NIC's own MAC address. A bridge tells the NIC below a device of the
@@ -141,6 +139,15 @@ impl<'a> NetworkPlan<'a, '_> {
     }
 }
 
-fn vlan_on(nic: &Link, vid: Vid) -> Vlan {
+/// Why programs cannot tag, if they cannot.
+pub(super) fn why_no_programs(datapath: Option<&DatapathState>, config: &Config) -> Option<&'static str> {
+    match config.fast_path {
+        _ if datapath.is_some() => None,
+        FastPath::Off => Some("[overlane] fast_path is off"),
+        FastPath::Auto => Some("the fast path is unavailable: see the agent's log"),
+    }
+}
+
+pub(super) fn vlan_on(nic: &Link, vid: Vid) -> Vlan {
     Vlan { nic: Some(nic.ifindex), vid, is_8021ad: false }
 }
