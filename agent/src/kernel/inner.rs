@@ -117,7 +117,6 @@ impl Kernel {
             ]);
             let mut message = named(&tap);
             message.attributes.extend([
-                LinkAttribute::IfAlias(mark(owner)),
                 LinkAttribute::Mtu(spec.mtu),
                 LinkAttribute::LinkInfo(vec![
                     LinkInfo::Kind(InfoKind::Veth),
@@ -135,7 +134,8 @@ impl Kernel {
                 result => result?,
             }
             disable_ipv6(&tap)?;
-            self.set_named(&tap, LinkFlags::Up, Vec::new()).await
+            // (An alias is not taken from whoever makes a link.)
+            self.set_named(&tap, LinkFlags::Up, vec![LinkAttribute::IfAlias(mark(owner))]).await
         };
         create().await.map_err(KernelError::request("making the other end of", &tap))
     }

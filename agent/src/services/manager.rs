@@ -292,6 +292,7 @@ impl Manager {
             }
             Action::WriteFile { path, text, is_secret } => return self.write(path, text, *is_secret),
             Action::RemoveFolder { folder } => {
+                self.files.retain(|file, _| !file.starts_with(folder));
                 return fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()));
             }
             Action::Start { name, spec } => {
