@@ -48,7 +48,10 @@ impl Kernel {
     /// [`KernelError::List`] when a listing fails.
     pub async fn list_inner(&self, owner: &str) -> Result<Inner, KernelError> {
         let found = self.list_links().await?;
-        let mut inner = Inner { is_ours: self.is_marked_by(owner).await?, ..Inner::default() };
+        let mut inner = Inner {
+            is_ours: self.is_marked_by(LOOPBACK, owner).await.map_err(KernelError::list(LOOPBACK))?,
+            ..Inner::default()
+        };
         let mut addresses: BTreeMap<u32, BTreeSet<IpNet>> = BTreeMap::new();
         for message in self.list_all_address_messages().await? {
             // Those that the kernel has made of MAC addresses (RFC 4862) come and go with the link.
@@ -92,11 +95,18 @@ impl Kernel {
     }
 
     /// Makes a link in `namespace` and its tap in the namespace that this connection belongs to, and sets the tap up; the kernel cannot set
-    /// a link up that has no other end yet.
+    /// a link up that has no other end yet. A tap of `owner`'s whose other end is elsewhere, in a namespace that was deleted and that somebody
+    /// holds on to, makes room.
     ///
     /// # Errors
     /// [`KernelError::Request`] when the kernel refuses; above all because there is a tap of that name.
-    pub async fn create_inner(&self, namespace: &Namespace, name: &str, spec: &LinkSpec) -> Result<(), KernelError> {
+    pub async fn create_inner(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        spec: &LinkSpec,
+        owner: &str,
+    ) -> Result<(), KernelError> {
         let tap = spec.tap();
         let create = async || -> io::Result<()> {
             let mut inner = named(name);
@@ -113,9 +123,19 @@ impl Kernel {
                     LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(inner))),
                 ]),
             ]);
-            self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await?;
+            let create = || self.change(RouteNetlinkMessage::NewLink(message.clone()), NLM_F_CREATE | NLM_F_EXCL);
+            match create().await {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && self.is_marked_by(&tap, owner).await? =>
+                {
+                    self.change(RouteNetlinkMessage::DelLink(named(&tap)), 0).await?;
+                    create().await?;
+                }
+                result => result?,
+            }
             disable_ipv6(&tap)?;
-            self.set_named(&tap, LinkFlags::Up, Vec::new()).await
+            // (An alias is not taken from whoever makes a link.)
+            self.set_named(&tap, LinkFlags::Up, vec![LinkAttribute::IfAlias(mark(owner))]).await
         };
         create().await.map_err(KernelError::request("making the other end of", &tap))
     }
@@ -229,10 +249,9 @@ impl Kernel {
         Ok(())
     }
 
-    async fn is_marked_by(&self, owner: &str) -> Result<bool, KernelError> {
-        let get = RouteNetlinkMessage::GetLink(named(LOOPBACK));
-        let answers =
-            self.request(get, rtnetlink::packet_core::NLM_F_REQUEST).await.map_err(KernelError::list("lo"))?;
+    async fn is_marked_by(&self, link: &str, owner: &str) -> io::Result<bool> {
+        let get = RouteNetlinkMessage::GetLink(named(link));
+        let answers = self.request(get, rtnetlink::packet_core::NLM_F_REQUEST).await?;
         let mark = mark(owner);
         let is_mark = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::IfAlias(alias) if *alias == mark);
         Ok(answers.iter().any(|answer| match answer {

@@ -292,6 +292,7 @@ impl Manager {
             }
             Action::WriteFile { path, text, is_secret } => return self.write(path, text, *is_secret),
             Action::RemoveFolder { folder } => {
+                self.files.retain(|file, _| !file.starts_with(folder));
                 return fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()));
             }
             Action::Start { name, spec } => {
@@ -306,7 +307,8 @@ impl Manager {
         match step {
             Action::SetParameter { name, value } => room.set_parameter(name, value)?,
             Action::CreateLink { name, spec } => {
-                self.kernel.create_inner(&room.namespace, name, spec).await?;
+                let owner = self.state_path.to_string_lossy();
+                self.kernel.create_inner(&room.namespace, name, spec, &owner).await?;
                 room.kernel.set_inner_up(name).await?;
                 if spec.finishes_checksums {
                     room.namespace.inside(|| offload::finish_checksums(name))?.context("switching off an offload")?;

@@ -87,8 +87,9 @@ impl Processes {
             if self.running.contains_key(&pid) {
                 continue;
             }
-            // Whoever has ended meanwhile, or is somebody else's, has no such mark.
+            // Whoever has ended meanwhile, or is somebody else's, has no such mark; and a program's own children have it from it.
             if let Some((name, fingerprint)) = self.mark_of(pid)
+                && parent_of(pid).and_then(|parent| self.mark_of(parent)).is_none()
                 && let Err(error) = self.watch(pid, name, fingerprint, None, None)
             {
                 tracing::debug!(pid, error = %error, "a program ended while it was looked at");
@@ -232,6 +233,11 @@ impl Processes {
         let name = ProcessName { program: program.to_owned(), of: of.to_owned() };
         (owner == self.owner).then(|| (name, fingerprint.to_owned()))
     }
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
 }
 
 /// Waits until the process behind a descriptor has ended.

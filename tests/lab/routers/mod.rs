@@ -1,7 +1,9 @@
 //! Routers that Overlane makes: real packets through their namespaces.
 
 mod floating_ips;
+mod ipv6;
 mod repair;
+mod routes;
 
 use std::net::{IpAddr, SocketAddr};
 

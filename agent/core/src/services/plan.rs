@@ -50,7 +50,9 @@ pub fn plan(wanted: &Services, found: &ObservedServices) -> ServicePlan {
     }
     for (name, namespace) in &found.namespaces {
         if namespace.is_ours && !wanted.namespaces.contains_key(name) {
-            plan.add(Some(name), vec![Action::DeleteNamespace]);
+            // Whoever still holds on to the namespace does not keep the taps.
+            let links = namespace.links.keys().map(|link| Action::DeleteLink { name: link.clone() });
+            plan.add(Some(name), links.chain([Action::DeleteNamespace]).collect());
         }
     }
     let mut steps = Vec::new();

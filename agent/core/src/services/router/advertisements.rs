@@ -58,6 +58,8 @@ fn interface(interface: &Interface<'_>, mtu: u32) -> Option<String> {
         "interface {} {{\n  AdvSendAdvert on;\n  MinRtrAdvInterval {least};\n  MaxRtrAdvInterval {most};\n  AdvLinkMTU {mtu};\n",
         interface.link
     );
+    // An interface has another link-local address as well, which is not its alone: where machines find the metadata service.
+    let _ = writeln!(text, "  AdvRASrcAddress {{ {}; }};", interface.port.mac_address.link_local());
     if has(Ipv6Mode::DhcpStateful) {
         text += "  AdvManagedFlag on;\n";
     }
