@@ -185,7 +185,7 @@ impl Processes {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn has_died(&mut self, pid: u32, mut running: Running) {

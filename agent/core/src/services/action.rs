@@ -16,7 +16,7 @@ pub enum ServiceAction {
     DeleteNamespace,
     /// Set a kernel parameter.
     SetParameter {
-        /// Below `/proc/sys`.
+        /// As `sysctl` has it, with slashes.
         name: String,
         /// To what.
         value: String,

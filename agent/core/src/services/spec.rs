@@ -24,7 +24,7 @@ pub struct Services {
 /// One namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceSpec {
-    /// Kernel parameters below `/proc/sys`, such as `net/ipv4/ip_forward`. Those of a link are set once it is there.
+    /// Kernel parameters as `sysctl` has them, with slashes: `net/ipv4/ip_forward`. Those of a link are set once it is there.
     pub sysctls: BTreeMap<String, String>,
     /// Its links besides `lo`, by name.
     pub links: BTreeMap<String, LinkSpec>,
