@@ -189,13 +189,18 @@ impl Manager {
             }
         }
         let owner = self.state_path.to_string_lossy();
+        let mut foreign = Vec::new();
         for (name, room) in &mut self.rooms {
             let spec = wanted.namespaces.get(name);
             let observed = room.observe(spec, &owner).await.with_context(|| format!("looking at {name}"))?;
             if observed.is_ours || spec.is_some() {
                 found.namespaces.insert(name.clone(), observed);
+            } else {
+                foreign.push(name.clone());
             }
         }
+        // Who holds on to a namespace keeps it alive, with the taps of whoever has made it, after that one has deleted it.
+        self.rooms.retain(|name, _| !foreign.contains(name));
         Ok(found)
     }
 

@@ -73,7 +73,8 @@ fn what_is_no_longer_wanted_goes() -> Result<()> {
     })?;
     let node = cloud.node();
     ensure!(!node.run("ip netns list")?.contains("qdhcp-"), "the namespace is left");
-    ensure!(!node.run("ip -o link show")?.contains(&cloud.server.tap()), "the tap is left");
+    // The kernel takes a namespace apart in its own time.
+    wait_until("the tap has gone", || Ok(!node.run("ip -o link show")?.contains(&cloud.server.tap())))?;
     ensure!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "dnsmasq is left");
     wait_until("its folder has gone", || Ok(!cloud.file("").exists()))
 }

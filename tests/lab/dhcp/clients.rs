@@ -34,7 +34,7 @@ fn machines_get_their_addresses(lanes: Lanes) -> Result<()> {
     machines[0].ping(machines[1].port.ipv4(), 3)?;
     // Names as well: of the other machine, from the server.
     let name = format!("host-{}.openstacklocal", machines[1].port.ipv4().replace('.', "-"));
-    let answer = machines[0].run(&format!("busybox nslookup {name} {}", cloud.server.ipv4()))?;
+    let answer = machines[0].run(&format!("busybox nslookup -type=a {name} {}", cloud.server.ipv4()))?;
     ensure!(answer.contains(machines[1].port.ipv4()), "{answer}");
     cloud.pair.finish()
 }
