@@ -147,7 +147,7 @@ fn several_network_nodes_give_the_same_address() -> Result<()> {
         same("ip", said(&lease, "ip"), machine.port.ipv4())?;
         let mut servers: Vec<&str> = said(&lease, "dns").split(' ').collect();
         servers.sort_unstable();
-        same("name servers", servers, vec!["10.0.10.3", "10.0.10.4"])?;
+        same("name servers", &servers[..], &["10.0.10.3", "10.0.10.4"][..])?;
     }
     // One of them is lost.
     cloud.pair.agents.remove(0).stop(Signal::SIGKILL)?;

@@ -78,7 +78,7 @@ fn machines_make_their_own_addresses_of_an_advertised_prefix_and_get_no_router()
     wait_until("the machine has an address of the prefix", || {
         Ok(machine.run("ip -6 -o address show dev eth0 scope global")?.contains("fd00:10:"))
     })?;
-    same("default routes", machine.run("ip -6 route show default")?, String::new())
+    same("default routes", machine.run("ip -6 route show default")?.as_str(), "")
 }
 
 #[test]

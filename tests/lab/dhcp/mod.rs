@@ -102,7 +102,7 @@ fn said<'a>(lease: &'a std::collections::BTreeMap<String, String>, name: &str) -
 }
 
 /// Compares, with a message that names both.
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<()> {
+fn same<T: Copy + PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<()> {
     ensure!(found == expected, "{what}: found {found:?}, expected {expected:?}");
     Ok(())
 }

@@ -75,7 +75,7 @@ fn one_by_one(figures: &mut Figures) -> Result<()> {
 
 /// From the appearance of the first tap until the last machine has its lease, with real clients that ask every second.
 fn many_at_once(figures: &mut Figures) -> Result<()> {
-    let place = |number: u8| (number, if number % 2 == 0 { "left" } else { "right" });
+    let place = |number: u8| (number, if number.is_multiple_of(2) { "left" } else { "right" });
     let (pair, ports) = running(MACHINES.map(place))?;
     let world = pair.lab.world();
     let machine = |port: &Port| Machine::off(world, &format!("vm-{}", port.tap()), port);
