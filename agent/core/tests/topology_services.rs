@@ -51,7 +51,7 @@ fn two_interfaces_of_a_router_with_overlapping_subnets_are_refused() {
         .replace("fixed_ips = [\"20.0.0.1\"", "fixed_ips = [\"10.0.9.1\"")
         .replace("fixed_ips = [\"20.0.0.22\"", "fixed_ips = [\"10.0.9.22\"")
         .replace("nexthop = \"20.0.0.7\"", "nexthop = \"10.0.9.7\"");
-    let message = "10.0.0.0/16 overlaps with 10.0.0.0/24 of port b1eaae00-e504-41f8-93a4-643687155bea (line 71): both are \
+    let message = "10.0.0.0/16 overlaps with 10.0.0.0/24 of port b1eaae00-e504-41f8-93a4-643687155bea (line 67): both are \
                    interfaces of router router";
     expect(&text, "0bb8efeb-108f", message);
 }
