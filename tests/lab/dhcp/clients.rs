@@ -137,10 +137,13 @@ fn one_server_serves_all_subnets_even_those_in_which_it_has_no_address() -> Resu
 
 #[test]
 fn several_network_nodes_give_the_same_address() -> Result<()> {
-    let mut cloud = Cloud::with(Lanes::Both, |topology, network| {
+    let mut cloud = Cloud::prepare(|topology, network| {
         topology.make_network_node("right");
         topology.add_dhcp(network, "right", 4);
     })?;
+    // Both have a namespace of the same name.
+    cloud.pair.host("right").keep_names_apart();
+    cloud.start(Lanes::Both)?;
     let [left, right] = cloud.boot_both()?;
     for machine in [&left, &right] {
         let lease = cloud.lease(machine)?;

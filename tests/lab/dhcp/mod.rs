@@ -28,6 +28,13 @@ impl Cloud {
 
     /// As `running`, with a topology that `change` has had its say about; it gets the network, too.
     fn with(lanes: Lanes, change: impl FnOnce(&mut Topology, &Network)) -> Result<Self> {
+        let mut cloud = Self::prepare(change)?;
+        cloud.start(lanes)?;
+        Ok(cloud)
+    }
+
+    /// Everything but the agents.
+    fn prepare(change: impl FnOnce(&mut Topology, &Network)) -> Result<Self> {
         let mut pair = Pair::bare()?;
         pair.topology.make_network_node("left");
         let server = pair.topology.add_dhcp(&pair.network, "left", 3);
@@ -38,11 +45,15 @@ impl Cloud {
             let known = pair.topology.ports.iter().find(|known| known.id == port.id);
             *port = known.context("a port of the topology")?.clone();
         }
-        for name in ["left", "right"] {
-            let agent = pair.lab.host(name).start_agent(&pair.topology_file, lanes)?;
-            pair.agents.push(agent);
-        }
         Ok(Self { pair, server })
+    }
+
+    fn start(&mut self, lanes: Lanes) -> Result<()> {
+        for name in ["left", "right"] {
+            let agent = self.pair.lab.host(name).start_agent(&self.pair.topology_file, lanes)?;
+            self.pair.agents.push(agent);
+        }
+        Ok(())
     }
 
     fn node(&self) -> &Host {

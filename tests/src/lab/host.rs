@@ -4,7 +4,11 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::Mutex,
+    process::Command,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result};
@@ -31,6 +35,7 @@ pub struct Host {
     bpffs: PathBuf,
     lasts: bool,
     more_config: Mutex<String>,
+    names_apart: AtomicBool,
 }
 
 impl Host {
@@ -46,6 +51,7 @@ impl Host {
             bpffs: world.bpffs(name),
             lasts: world.lasts(),
             more_config: Mutex::default(),
+            names_apart: AtomicBool::default(),
         })
     }
 
@@ -94,6 +100,23 @@ impl Host {
     /// Whether it stays when the program that made it ends.
     pub fn lasts(&self) -> bool {
         self.lasts
+    }
+
+    /// Gives the agents that start from now on names of namespaces of their own, as another machine has: else the hosts of a world
+    /// share them, and two cannot have the same.
+    pub fn keep_names_apart(&self) {
+        self.names_apart.store(true, Ordering::Relaxed);
+    }
+
+    /// A command that runs `program` as a host's agent runs.
+    pub(super) fn agent_command(&self, program: &Path) -> Command {
+        if !self.names_apart.load(Ordering::Relaxed) {
+            return self.namespace.command(program);
+        }
+        let mut command = self.namespace.command("unshare");
+        let script = "mount -t tmpfs netns /run/netns && exec \"$0\" \"$@\"";
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(program);
+        command
     }
 
     /// Adds lines to the configuration that is written from now on; they begin in section `[overlane]`.

@@ -111,16 +111,15 @@ impl World {
     }
 }
 
-/// What agents have started outlives them, but not their world.
+/// What agents have started outlives them, but not their world: whoever sees its files ends, whatever else it has mounted since.
 impl Drop for World {
     fn drop(&mut self) {
-        let Some(own) = self.is_private.then(|| self.mounts.metadata().ok()).flatten() else { return };
+        let Some(own) = self.is_private.then(|| fs::metadata(&self.folder).ok()).flatten() else { return };
         let entries = fs::read_dir("/proc").into_iter().flatten();
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
         for pid in pids.filter(|pid| *pid != std::process::id()) {
-            // Who has ended meanwhile has no mounts any more.
-            let mounts = fs::metadata(format!("/proc/{pid}/ns/mnt"));
-            if mounts.is_ok_and(|mounts| mounts.ino() == own.ino())
+            let seen = format!("/proc/{pid}/root{}", self.folder.display());
+            if fs::metadata(seen).is_ok_and(|seen| (seen.dev(), seen.ino()) == (own.dev(), own.ino()))
                 && let Ok(pid) = pid.try_into()
             {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
