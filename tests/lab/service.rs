@@ -4,16 +4,25 @@ use std::{io::ErrorKind, os::unix::net::UnixDatagram, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
-    lab::{Host, Lanes, Pair, Process, nothing_to_do, overlane_binary},
+    lab::{Host, Lanes, Machine, Pair, Process, nothing_to_do, overlane_binary},
     wait::wait_until,
 };
 
 const UNIT: &str = include_str!("../../agent/systemd/overlane.service");
+/// What comes on top of it on network nodes.
+const NETWORK_NODE: &str = include_str!("../../agent/systemd/network-node.conf");
 
 /// The capabilities that the unit file grants, as `setpriv` spells them.
 fn granted() -> Result<Vec<String>> {
-    let set = UNIT.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).context("capabilities")?;
-    Ok(set.split(' ').map(|name| name.to_lowercase().replace("cap_", "")).collect())
+    let granted = granted_by(UNIT);
+    ensure!(!granted.is_empty(), "no capabilities");
+    Ok(granted)
+}
+
+/// Several lines add up.
+fn granted_by(unit: &str) -> Vec<String> {
+    let sets = unit.lines().filter_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    sets.flat_map(|set| set.split(' ')).map(|name| name.to_lowercase().replace("cap_", "")).collect()
 }
 
 /// Starts the agent of a configured host with these capabilities, as root without any other.
@@ -66,6 +75,31 @@ fn the_capabilities_of_the_unit_file_are_enough() -> Result<()> {
     let effective = u64::from_str_radix(effective.trim(), 16)?;
     ensure!(effective.count_ones() as usize == granted()?.len(), "{effective:x}");
     Ok(())
+}
+
+#[test]
+fn the_capabilities_of_a_network_node_are_enough_for_its_services() -> Result<()> {
+    let mut pair = Pair::bare()?;
+    pair.topology.make_network_node("left");
+    let network = pair.topology.add_network(30);
+    pair.topology.add_dhcp(&network, "left", 3);
+    let router = pair.topology.add_router(1, &["left"]);
+    pair.topology.add_interface(&router, &network);
+    let port = pair.topology.add_port(&network, "left", 9);
+    pair.topology.write(&pair.topology_file)?;
+    let host = pair.host("left");
+    host.configure(&pair.topology_file, Lanes::Both)?;
+    let _agent = start_with(host, &[granted()?, granted_by(NETWORK_NODE)].concat())?;
+    let machine = Machine::off(pair.lab.world(), "vm", &port)?;
+    machine.power_on_without_addresses(host)?;
+    let lease = machine.lease(pair.lab.world())?;
+    ensure!(lease.get("ip").map(String::as_str) == Some(machine.port.ipv4()), "{lease:?}");
+    machine.wait_for("10.0.30.1")?;
+    wait_until("the metadata service answers", || {
+        Ok(machine.run("curl --silent --fail --max-time 2 http://169.254.169.254/latest/meta-data/local-ipv4")?
+            == machine.port.ipv4())
+    })?;
+    nothing_to_do(host)
 }
 
 #[test]
