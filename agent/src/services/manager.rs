@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use super::{
     announce::{Announcement, announce},
     dnsmasq,
-    process::Processes,
+    process::{self, Processes},
     room::Room,
     ruleset,
 };
@@ -33,6 +33,8 @@ use crate::{
 const PASSES_MAX: usize = 6;
 /// What the names of namespaces that could be ours begin with.
 const PREFIXES: [&str; 2] = ["qdhcp-", "qrouter-"];
+/// Where programs have their folders, below the state path.
+const FOLDERS: [&str; 3] = ["dhcp", "metadata", "ra"];
 /// A namespace is a file in a folder.
 const COMES_OR_GOES: AddWatchFlags =
     AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_DELETE).union(AddWatchFlags::IN_MOVE);
@@ -226,18 +228,15 @@ impl Manager {
         Ok(())
     }
 
-    /// Folders of programs that are wanted no more: `<state path>/<kind>/<id>`.
+    /// Folders of programs that are wanted no more: `<state path>/<kind>/<id>`, where one of ours has been running. Whatever else
+    /// somebody keeps there is not ours to remove.
     fn stray_folders(&self, wanted: &Services) -> BTreeSet<PathBuf> {
         let namespaces = wanted.namespaces.values().flat_map(|namespace| namespace.processes.values());
         let used: BTreeSet<&Path> =
             namespaces.chain(wanted.processes.values()).map(|process| process.folder.as_path()).collect();
-        let entries =
-            |folder: &Path| fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-        let kinds = entries(&self.state_path).filter(|kind| kind.is_dir());
-        kinds
-            .flat_map(|kind| entries(&kind).collect::<Vec<_>>())
-            .filter(|folder| !used.contains(folder.as_path()))
-            .collect()
+        let entries = |kind: &&str| fs::read_dir(self.state_path.join(kind)).into_iter().flatten();
+        let folders = FOLDERS.iter().flat_map(|kind| entries(&kind)).filter_map(|entry| Some(entry.ok()?.path()));
+        folders.filter(|folder| !used.contains(folder.as_path()) && process::has_run_in(folder)).collect()
     }
 
     /// Takes the steps in one namespace until one fails, and says whether any was taken.

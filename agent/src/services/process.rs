@@ -251,6 +251,11 @@ async fn ended(descriptor: &OwnedFd) {
     }
 }
 
+/// Whether a program of ours has been running in a folder.
+pub(super) fn has_run_in(folder: &Path) -> bool {
+    folder.join(LOG).exists()
+}
+
 /// What a program has said last, which is why it ended.
 fn last_line(log: &Path) -> Option<String> {
     let text = fs::read(log).ok()?;

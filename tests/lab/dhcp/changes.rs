@@ -1,8 +1,11 @@
 //! What becomes of leases when ports, subnets and networks change.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use overlane_tests::{
     lab::{Lanes, Subnet},
     wait::{wait_at_most, wait_until},
@@ -65,9 +68,16 @@ fn another_subnet_is_another_start_and_leases_survive_it() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_longer_wanted_goes() -> Result<()> {
+fn what_is_no_longer_wanted_goes_and_what_somebody_else_keeps_there_stays() -> Result<()> {
     let mut cloud = Cloud::running(Lanes::Both)?;
     let pid = cloud.pid()?;
+    // The place of the files may be one that others use: a state path of Neutron's, or /var/lib.
+    let state = cloud.node().folder().join("state");
+    let others = [state.join("dhcp/of-somebody-else/host"), state.join("something/else/file")];
+    for file in &others {
+        fs::create_dir_all(file.parent().context("a folder")?)?;
+        fs::write(file, "precious")?;
+    }
     cloud.pair.change(|topology| {
         topology.networks[0].subnets.iter_mut().for_each(|subnet| subnet.enable_dhcp = Some(false));
     })?;
@@ -76,5 +86,7 @@ fn what_is_no_longer_wanted_goes() -> Result<()> {
     // The kernel takes a namespace apart in its own time.
     wait_until("the tap has gone", || Ok(!node.run("ip -o link show")?.contains(&cloud.server.tap())))?;
     ensure!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "dnsmasq is left");
-    wait_until("its folder has gone", || Ok(!cloud.file("").exists()))
+    wait_until("its folder has gone", || Ok(!cloud.file("").exists()))?;
+    ensure!(others.iter().all(|file| file.exists()), "what is somebody else's has gone");
+    Ok(())
 }
