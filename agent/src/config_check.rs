@@ -5,7 +5,10 @@ use std::{
     path::Path,
 };
 
-use overlane_core::config::{Config, Control, LogConfig, MulticastGroups, NeutronConfig, VxlanConfig};
+use overlane_core::{
+    config::{Config, Control, LogConfig, MulticastGroups, NeutronConfig, VxlanConfig},
+    services::Services,
+};
 
 use crate::files::{self, Loaded};
 
@@ -55,6 +58,12 @@ fn check_topology(topology: &Path, config: &Config, out: &mut impl Write) -> any
     let ports: usize = desired.networks.values().map(|network| network.local_ports.len()).sum();
     let (networks, vteps) = (desired.networks.len(), desired.vteps.len());
     writeln!(out, "\nvalid; on this host: networks {networks}, ports {ports}; other hosts: {vteps}")?;
+    if checked.is_network_node(&config.host) {
+        let services = Services::of(&checked, config);
+        let count = |prefix: &str| services.namespaces.keys().filter(|name| name.starts_with(prefix)).count();
+        let (dhcp, routers, files) = (count("qdhcp-"), count("qrouter-"), config.services.state_path.display());
+        writeln!(out, "a network node: DHCP servers {dhcp}, routers {routers}; their files: {files}")?;
+    }
     Ok(())
 }
 

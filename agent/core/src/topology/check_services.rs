@@ -90,15 +90,10 @@ fn router(checker: &mut Checker<'_>, router: &Router) {
     }
     let ports: Vec<&Port> = topology.ports_of(router.id).collect();
     for port in &ports {
-        if let Some(host) = port.host.as_ref().filter(|host| router.hosts.len() != 1 || router.hosts[0] != **host) {
-            let message = match router.hosts.as_slice() {
-                [only] => format!("host {host:?}, but its router {} is on {only}", router.name),
-                _ => format!(
-                    "host {host:?}, but its router {} moves between its hosts: its ports have no host",
-                    router.name
-                ),
-            };
-            checker.problem(port.line, message);
+        if let ([only], Some(host)) = (router.hosts.as_slice(), &port.host)
+            && only != host
+        {
+            checker.problem(port.line, format!("host {host:?}, but its router {} is on {only}", router.name));
         }
         if port.fixed_ips.is_empty() {
             checker.problem(port.line, format!("a port of router {} has no fixed_ips", router.name));
