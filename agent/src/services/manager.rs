@@ -234,8 +234,8 @@ impl Manager {
         let namespaces = wanted.namespaces.values().flat_map(|namespace| namespace.processes.values());
         let used: BTreeSet<&Path> =
             namespaces.chain(wanted.processes.values()).map(|process| process.folder.as_path()).collect();
-        let entries = |kind: &&str| fs::read_dir(self.state_path.join(kind)).into_iter().flatten();
-        let folders = FOLDERS.iter().flat_map(|kind| entries(&kind)).filter_map(|entry| Some(entry.ok()?.path()));
+        let entries = |kind: &str| fs::read_dir(self.state_path.join(kind)).into_iter().flatten();
+        let folders = FOLDERS.iter().flat_map(|kind| entries(kind)).filter_map(|entry| Some(entry.ok()?.path()));
         folders.filter(|folder| !used.contains(folder.as_path()) && process::has_run_in(folder)).collect()
     }
 
