@@ -25,7 +25,6 @@ fn any_link() -> impl Strategy<Value = LinkSpec> {
         mtu,
         addresses: addresses.into_iter().map(|address| address.parse().expect("valid")).collect(),
         announces: true,
-        has_moving_addresses: false,
         finishes_checksums: false,
     })
 }

@@ -321,8 +321,8 @@ fn route_address(address: IpAddr) -> RouteAddress {
     }
 }
 
-/// Link-local addresses of IPv6 that somebody has set have no lifetime of the kernel's: they say `IFA_PROTO` otherwise, which not
-/// every kernel knows; what all know is that the made ones are derived from nothing that is wanted.
+/// Whether the kernel has made a link-local address of IPv6 by itself. Those that are set here skip duplicate address detection, which
+/// its own never do; who has made an address (`IFA_PROTO`) not every kernel says.
 fn is_made_by_kernel(message: &AddressMessage) -> bool {
     let is_nodad = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Flags(flags) if flags.contains(AddressFlags::Nodad));
     !message.attributes.iter().any(is_nodad)

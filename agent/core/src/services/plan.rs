@@ -103,7 +103,7 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
         set_parameter((parameter, value), if is_new { &nothing } else { there })
     };
     steps.extend(of_links.into_iter().filter_map(set_of_link));
-    for (name, wanted) in spec.links.iter().filter(|(_, wanted)| !wanted.has_moving_addresses) {
+    for (name, wanted) in &spec.links {
         addresses(name, wanted, remains(name), &mut steps);
     }
     routes(spec, there, |link| remains(link).is_none(), &mut steps);

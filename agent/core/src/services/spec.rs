@@ -64,8 +64,6 @@ pub struct LinkSpec {
     pub addresses: BTreeSet<IpNet>,
     /// Whether the neighbours are told of addresses that come (gratuitous ARP, unsolicited neighbour advertisement).
     pub announces: bool,
-    /// Whether its addresses are somebody else's to come and go (keepalived's): then `addresses` are not set and none is removed.
-    pub has_moving_addresses: bool,
     /// Whether packets leave it with complete checksums, whoever is to read them: nobody finishes one on the way through bridges
     /// of the same host.
     pub finishes_checksums: bool,

@@ -9,7 +9,7 @@ use overlane_tests::{
         Agent, BY_INTERFACE, Lab, Lanes, Machine, Network, Port, Routed, Router, Subnet, Topology, first_answer,
         nothing_to_do, now,
     },
-    wait::{let_time_pass, wait_at_most, wait_until},
+    wait::{wait_at_most, wait_until},
 };
 
 use crate::figures::Figures;
@@ -182,8 +182,8 @@ fn throughput(routed: &Routed, machine: &Machine) -> Result<f64> {
         anyhow::ensure!(server.ended()?.is_none(), "iperf3 has ended: {}", server.output()?);
         Ok(server.output()?.contains("Server listening"))
     })?;
-    // What the last change has left to do to the kernel is done.
-    let_time_pass(std::time::Duration::from_millis(200));
+    // The table was exchanged a moment ago.
+    machine.wait_for(routed.outside())?;
     machine.iperf(routed.outside(), TCP_SECS)
 }
 

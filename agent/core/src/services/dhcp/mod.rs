@@ -90,7 +90,6 @@ impl<'a> Server<'a> {
             mtu: self.topology.mtu_of(self.network),
             addresses: self.addresses().collect(),
             announces: false,
-            has_moving_addresses: false,
             // Clients read answers before the kernel that would forgive an unfinished checksum, above all the oldest of them.
             finishes_checksums: true,
         };

@@ -98,6 +98,5 @@ fn link(topology: &Topology, interface: &Interface<'_>, translations: &Translati
         addresses,
         announces: true,
         finishes_checksums: false,
-        has_moving_addresses: false,
     }
 }
