@@ -1,11 +1,13 @@
 //! Servers that are older or newer than the agent, fail on a port, or have another clock: real ones, changed in one place.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
     lab::{Machine, Port},
     neutron::{Agent, Change, Cloud, Network, host_of},
-    wait::wait_until,
+    wait::wait_at_most,
 };
 use serde_json::json;
 
@@ -75,6 +77,10 @@ macro_rules! clock {
         }
     };
 }
+
+/// A report is due (`report_interval`, 30 s), and two before it have gone where nobody answers (`rpc_response_timeout`, 15 s, and
+/// its double).
+const REPORTED: Duration = Duration::from_secs(90);
 
 /// A port of the host with Overlane, under a name.
 fn named(cloud: &Cloud, network: &Network, name: &str) -> Result<Port> {
@@ -154,12 +160,16 @@ fn a_clock_that_differs_is_told_of_and_ports_work() -> Result<()> {
     let trouble = "this host's clock is behind the server's";
     let machine = cloud.with_changed_server(&clock!("1"), || {
         let machine = cloud.boot(&network, &port)?;
-        wait_until("the log tells of the clock", || Ok(node.log(Agent::Overlane)?.contains(trouble)))?;
+        wait_at_most(REPORTED, "the log tells of the clock", || {
+            Ok(node.log(Agent::Overlane)?.contains(trouble).then_some(()))
+        })?;
         let shown = node.overlane("show agent")?;
         ensure!(shown.contains(trouble) && shown.contains("timedatectl"), "{shown}");
         Ok(machine)
     })?;
-    wait_until("the trouble is over", || Ok(!node.overlane("show agent")?.contains(trouble)))?;
+    wait_at_most(REPORTED, "the trouble is over", || {
+        Ok((!node.overlane("show agent")?.contains(trouble)).then_some(()))
+    })?;
     cloud.with_changed_server(&clock!("-1"), || {
         let other = cloud.boot(&network, &named(&cloud, &network, "fine")?)?;
         other.wait_for(machine.port.ipv4()).context("with a server whose clock is behind")
