@@ -79,11 +79,14 @@ pub(super) struct VtepRow {
     next_hop: Option<IpAddr>,
     next_hop_mac: Option<String>,
     mtu: Option<u32>,
+    /// `fast` or `kernel`: what is sent there.
     lane: &'static str,
+    /// `xdp` (TCP goes by `tc`), `tc` or `kernel`: what takes up what arrives on the uplink.
+    incoming: &'static str,
 }
 
 impl Row for VtepRow {
-    const TITLES: &'static [&'static str] = &["VTEP", "STATE", "UPLINK", "NEXT HOP", "MAC", "MTU", "LANE"];
+    const TITLES: &'static [&'static str] = &["VTEP", "STATE", "UPLINK", "NEXT HOP", "MAC", "MTU", "LANE", "INCOMING"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -94,7 +97,19 @@ impl Row for VtepRow {
             self.next_hop_mac.clone().unwrap_or_default(),
             self.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
             self.lane.to_owned(),
+            self.incoming.to_owned(),
         ]
+    }
+}
+
+/// What takes up what arrives on an uplink.
+fn incoming(view: &View, uplink: u32) -> &'static str {
+    if view.is_attached(abi::Hook::FromUplinkXdp, uplink) {
+        "xdp"
+    } else if view.is_attached(abi::Hook::FromUplink, uplink) {
+        "tc"
+    } else {
+        "kernel"
     }
 }
 
@@ -119,6 +134,7 @@ pub(super) fn vteps(view: &View) -> Vec<VtepRow> {
             next_hop_mac: path.and_then(|path| path.next_hop_mac).map(|mac| mac.to_string()),
             mtu: path.map(|path| path.mtu),
             lane: if is_fast { "fast" } else { "kernel" },
+            incoming: path.map_or("kernel", |path| incoming(view, path.uplink)),
         }
     };
     view.desired.vteps.union(&learned).map(row).collect()
