@@ -12,7 +12,9 @@ use overlane_core::{
     action::{Action, KernelAction},
     config::{Config, Control, FastPath},
     desired::Desired,
-    observed::Observed,
+    observed::{Link, Observed},
+    offload::Superpackets,
+    plan,
     security::PortSecurity,
 };
 
@@ -38,6 +40,8 @@ pub struct LinuxHost {
     /// When the host came from another filter, if it was a short while ago.
     taken_over: Option<Instant>,
     flow_log: Option<FlowLog>,
+    /// Who carries the superpackets of each uplink, as the log says.
+    superpackets: BTreeMap<u32, Superpackets>,
     /// Taps whose filters are in force, until the Linux bridge agent's rules for them have been removed.
     leftovers_of: Option<BTreeSet<String>>,
     /// Taps whose packets are ours to limit and mark, until that agent's limits and marks of them have been removed.
@@ -77,6 +81,7 @@ impl LinuxHost {
             fast_lane: FastLane::Off,
             taken_over: None,
             flow_log: None,
+            superpackets: BTreeMap::new(),
             leftovers_of: Some(BTreeSet::new()),
             policies_of: Some(BTreeSet::new()),
         }
@@ -111,12 +116,32 @@ impl LinuxHost {
         if let Some(log) = &self.flow_log {
             log.learn(desired, observed);
         }
+        self.say_who_carries_superpackets(observed);
         if let Some(taps) = &mut self.leftovers_of {
             *taps = filtered_taps(desired, observed);
         }
         if let Some(taps) = &mut self.policies_of {
             *taps = sending_taps(observed);
         }
+    }
+
+    /// Logs it for every uplink, and again when it changes: NICs come and go, and what they do is switched on and off.
+    fn say_who_carries_superpackets(&mut self, observed: &Observed) {
+        let vxlan = self.config.vxlan.as_ref().filter(|_| self.config.fast_path == FastPath::Auto);
+        let (Some(vxlan), Some(_)) = (vxlan, &observed.datapath) else { return };
+        let links = &observed.kernel.links;
+        let uplinks = observed.kernel.nics.keys().filter_map(|uplink| links.get(uplink));
+        let choice = |link: &Link| (link.ifindex, plan::superpackets(observed, vxlan, link.ifindex));
+        let now: BTreeMap<u32, Superpackets> = uplinks.map(choice).collect();
+        for (ifindex, superpackets) in &now {
+            if self.superpackets.get(ifindex) != Some(superpackets) {
+                let Superpackets { sent, received } = superpackets;
+                let uplink = &links[ifindex].name;
+                let driver = observed.kernel.nics[ifindex].as_ref().map(|nic| nic.driver.as_str()).unwrap_or_default();
+                tracing::info!(uplink, driver, %sent, %received, "superpackets");
+            }
+        }
+        self.superpackets = now;
     }
 
     /// Once ours are in force, and once only: the old agent has ended.

@@ -15,6 +15,7 @@ mod from_port;
 mod from_uplink;
 mod maps;
 mod parse;
+mod probe_room;
 mod qos;
 mod respond;
 mod security;
@@ -61,6 +62,12 @@ pub fn from_overlay(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn to_vlan(ctx: TcContext) -> i32 {
     conclude(Skb::new(&ctx), Hook::ToVlan, to_vlan::tag)
+}
+
+/// Nothing is attached to this: what a kernel helper does is found out with it.
+#[classifier]
+pub fn probe_room(ctx: TcContext) -> i32 {
+    probe_room::adjust(Skb::new(&ctx))
 }
 
 #[cfg(not(target_arch = "bpf"))]

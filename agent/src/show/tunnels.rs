@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use overlane_abi as abi;
-use overlane_core::model::Mac;
+use overlane_core::{
+    model::Mac,
+    offload::{Lane, Superpackets},
+};
 use serde::Serialize;
 
 use super::{View, table::Row};
@@ -80,12 +83,17 @@ pub(super) struct VtepRow {
     next_hop_mac: Option<String>,
     mtu: Option<u32>,
     lane: &'static str,
+    /// Who carries superpackets, and why, while the fast lane carries packets.
+    superpackets: Option<Superpackets>,
 }
 
 impl Row for VtepRow {
-    const TITLES: &'static [&'static str] = &["VTEP", "STATE", "UPLINK", "NEXT HOP", "MAC", "MTU", "LANE"];
+    const TITLES: &'static [&'static str] =
+        &["VTEP", "STATE", "UPLINK", "NEXT HOP", "MAC", "MTU", "LANE", "GSO OUT", "GSO IN", "WHY"];
 
     fn cells(&self) -> Vec<String> {
+        let superpackets = self.superpackets.as_ref();
+        let lane = |lane: Option<Lane>| lane.map(Lane::name).unwrap_or_default().to_owned();
         vec![
             self.vtep.to_string(),
             self.state.to_owned(),
@@ -94,6 +102,11 @@ impl Row for VtepRow {
             self.next_hop_mac.clone().unwrap_or_default(),
             self.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
             self.lane.to_owned(),
+            lane(superpackets.map(|superpackets| superpackets.sent.lane)),
+            lane(superpackets.map(|superpackets| superpackets.received.lane)),
+            superpackets
+                .map(|Superpackets { sent, received }| format!("out: {}; in: {}", sent.reason, received.reason))
+                .unwrap_or_default(),
         ]
     }
 }
@@ -119,6 +132,7 @@ pub(super) fn vteps(view: &View) -> Vec<VtepRow> {
             next_hop_mac: path.and_then(|path| path.next_hop_mac).map(|mac| mac.to_string()),
             mtu: path.map(|path| path.mtu),
             lane: if is_fast { "fast" } else { "kernel" },
+            superpackets: path.filter(|_| is_fast).and_then(|path| view.superpackets(path.uplink)),
         }
     };
     view.desired.vteps.union(&learned).map(row).collect()

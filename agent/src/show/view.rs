@@ -13,6 +13,7 @@ use overlane_core::{
     desired::{Desired, LocalPort, Network},
     model::{NetworkId, PortId, Segment, vlan_name, vxlan_name},
     observed::{DatapathState, Link, Observed},
+    offload::Superpackets,
     plan::{self, Plan},
     security::compile::Policy,
 };
@@ -90,6 +91,11 @@ impl View {
     /// Whether the programs forward, rather than only filter.
     pub(super) fn forwards(&self) -> bool {
         self.config.fast_path == FastPath::Auto
+    }
+
+    /// Who carries the superpackets of an uplink.
+    pub(super) fn superpackets(&self, uplink: u32) -> Option<Superpackets> {
+        self.config.vxlan.as_ref().map(|vxlan| plan::superpackets(&self.observed, vxlan, uplink))
     }
 
     /// The connection table.
