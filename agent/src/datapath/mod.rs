@@ -11,6 +11,7 @@ mod links;
 mod logs;
 mod map_pins;
 mod maps;
+mod probe;
 mod programs;
 mod qos;
 mod security;
@@ -100,6 +101,7 @@ impl Datapath {
         let (mut programs, mut maps) = Programs::load(&directory, settings)?;
         let map_pins = MapPins::open(&directory)?;
         maps.begin()?;
+        maps.note_room_helper(programs.test_room_helper())?;
         links.adopt(&mut programs)?;
         // Whoever only leaves the filters behind reads no events, and has no runtime to wait with.
         let events = tokio::runtime::Handle::try_current().is_ok().then(|| programs.take_events()).transpose()?;

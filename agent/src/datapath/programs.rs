@@ -7,8 +7,9 @@ use aya::{
     programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
 use overlane_abi::{Address, Hook, names};
+use overlane_core::offload::RoomHelper;
 
-use super::{DatapathError, Events, LoadSettings, Maps, logs};
+use super::{DatapathError, Events, LoadSettings, Maps, logs, probe};
 
 /// The object that the build script embeds; empty when it was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/overlane.bpf.o"));
@@ -65,6 +66,16 @@ impl Programs {
     /// The events that the programs write.
     pub(super) fn take_events(&mut self) -> Result<Events, DatapathError> {
         Events::take(&mut self.ebpf)
+    }
+
+    /// What the kernel's helper for outer headers does; an agent that cannot find out goes on without.
+    pub(super) fn test_room_helper(&mut self) -> RoomHelper {
+        let tested = probe::room_helper(&mut self.ebpf);
+        tested.unwrap_or_else(|error| {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            tracing::warn!(error, "could not test what the kernel does with outer headers");
+            RoomHelper::default()
+        })
     }
 
     /// The id by which the kernel knows the program for a TC hook.
