@@ -70,12 +70,6 @@ impl XdpBuff<'_> {
         Ok(())
     }
 
-    /// The first `len` bytes, to be written to.
-    #[inline(always)]
-    pub fn room(self, len: usize) -> Option<*mut u8> {
-        (self.start() + len <= self.end()).then_some(self.start() as *mut u8)
-    }
-
     /// Removes `len` bytes at the beginning, or, if negative, makes room for as many.
     #[inline(always)]
     pub fn move_start(self, len: i32) -> Result<(), HelperRefused> {
