@@ -1,5 +1,7 @@
-//! The same two hosts three times: filtered by iptables as the Linux bridge agent does it, not filtered at all, and with Overlane.
-//! What a topology file says is in all of them the same.
+//! The same two hosts several times: filtered by iptables as the Linux bridge agent does it, not filtered at all, without an overlay,
+//! and with Overlane. What a topology file says is in all of them the same.
+
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -9,19 +11,21 @@ use nix::{
     unistd::Pid,
 };
 use overlane_tests::{
-    lab::{HOSTS, Lab, Lanes, Machine, Namespace, Pair, Port, Rule, World, linux_bridge},
+    lab::{HOSTS, Lab, Lanes, Machine, Namespace, Pair, Port, Rule, UPLINK, World, linux_bridge},
     packet::Ends,
 };
 
+use crate::bpf::{self, Hook, attach, load, redirecting};
+
 /// What servers are reached at, by UDP and by TCP.
-pub(super) const SERVICE: u16 = 8080;
+pub(crate) const SERVICE: u16 = 8080;
 /// Rules of a port with few, and of one with many; the same number of them is about what its machine receives.
-pub(super) const FEW: usize = 10;
-pub(super) const MANY: usize = 1000;
+pub(crate) const FEW: usize = 10;
+pub(crate) const MANY: usize = 1000;
 
 /// A pair of ports, one on each host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ports {
+pub(crate) enum Ports {
     /// With [`FEW`] rules each.
     Few,
     /// With [`MANY`] rules each.
@@ -31,15 +35,17 @@ pub(super) enum Ports {
 }
 
 /// Two hosts, and a machine of each pair of ports on both.
-pub(super) struct Hosts {
-    pub(super) pair: Pair,
+pub(crate) struct Hosts {
+    pub(crate) pair: Pair,
     ports: Vec<Port>,
     machines: Vec<Machine>,
+    /// What is attached besides, for as long as the hosts are there.
+    links: Vec<OwnedFd>,
 }
 
 impl Hosts {
     /// Hosts of the Linux bridge agent: what is filtered is filtered by iptables.
-    pub(super) fn with_iptables(world: &World) -> Result<Self> {
+    pub(crate) fn with_iptables(world: &World) -> Result<Self> {
         let hosts = Self::with_kernel_lane(world.part("iptables-")?)?;
         for (name, _) in HOSTS {
             let (namespace, folder) = (&hosts.pair.host(name).namespace, hosts.pair.folder());
@@ -50,7 +56,7 @@ impl Hosts {
     }
 
     /// The same hosts without filters, their kernel told to leave bridged packets alone.
-    pub(super) fn unfiltered(world: &World) -> Result<Self> {
+    pub(crate) fn unfiltered(world: &World) -> Result<Self> {
         let hosts = Self::with_kernel_lane(world.part("kernel-")?)?;
         for (name, _) in HOSTS {
             for tables in ["iptables", "ip6tables", "arptables"] {
@@ -61,12 +67,35 @@ impl Hosts {
         Ok(hosts)
     }
 
+    /// Hosts without an overlay: whatever the machine of the first pair of ports sends leaves by the uplink as it is, and whatever the
+    /// uplink receives goes to that machine. Nothing is looked up: the least that a host can do with a packet.
+    pub(crate) fn raw(world: &World) -> Result<Self> {
+        let mut hosts = Self::bare(world.part("raw-")?)?;
+        hosts.boot()?;
+        for (index, (name, _)) in HOSTS.iter().enumerate() {
+            let namespace = &hosts.pair.host(name).namespace;
+            let tap = hosts.machines(Ports::Few)[index].port.tap();
+            let mut links = Vec::new();
+            for (from, to) in [(tap.as_str(), UPLINK), (UPLINK, tap.as_str())] {
+                let program = load(Hook::TcIngress, &redirecting(bpf::index(namespace, to)?))?;
+                links.push(attach(Hook::TcIngress, &program, namespace, from)?);
+            }
+            hosts.links.extend(links);
+        }
+        Ok(hosts)
+    }
+
     /// Hosts of Overlane, with more configuration than usual.
-    pub(super) fn with_overlane(world: World, more_config: &str) -> Result<Self> {
+    pub(crate) fn with_overlane(world: World, more_config: &str) -> Result<Self> {
+        Self::with_lanes(world, Lanes::Both, more_config)
+    }
+
+    /// As `with_overlane`, on these lanes only.
+    pub(crate) fn with_lanes(world: World, lanes: Lanes, more_config: &str) -> Result<Self> {
         let mut hosts = Self::bare(world)?;
         for (name, _) in HOSTS {
             hosts.pair.host(name).add_config(more_config);
-            let agent = hosts.pair.host(name).start_agent(&hosts.pair.topology_file, Lanes::Both)?;
+            let agent = hosts.pair.host(name).start_agent(&hosts.pair.topology_file, lanes)?;
             hosts.pair.agents.push(agent);
         }
         hosts.boot()?;
@@ -102,7 +131,7 @@ impl Hosts {
             port.port_security_enabled = Some(false);
         }
         pair.topology.write(&pair.topology_file)?;
-        Ok(Self { pair, ports, machines: Vec::new() })
+        Ok(Self { pair, ports, machines: Vec::new(), links: Vec::new() })
     }
 
     fn boot(&mut self) -> Result<()> {
@@ -115,8 +144,18 @@ impl Hosts {
         Ok(())
     }
 
+    /// Has the taps poll for what their machines send, as they do for XDP programs: so that a generator can send as a machine does
+    /// ([`crate::frames::Entrance::Sent`]).
+    pub(crate) fn poll(&self) -> Result<()> {
+        for machine in &self.machines {
+            let host = self.pair.host(&machine.port.host);
+            host.run(&format!("ethtool --offload {} gro on", machine.port.tap()))?;
+        }
+        Ok(())
+    }
+
     /// The machines of a pair of ports: on the left host, on the right host.
-    pub(super) fn machines(&self, ports: Ports) -> [&Machine; 2] {
+    pub(crate) fn machines(&self, ports: Ports) -> [&Machine; 2] {
         let first = match ports {
             Ports::Few => 0,
             Ports::Many => 2,
@@ -126,7 +165,7 @@ impl Hosts {
     }
 
     /// The hosts' namespaces: left, right.
-    pub(super) fn namespaces(&self) -> [&Namespace; 2] {
+    pub(crate) fn namespaces(&self) -> [&Namespace; 2] {
         HOSTS.map(|(name, _)| &self.pair.host(name).namespace)
     }
 }
@@ -153,7 +192,7 @@ fn rules(count: usize, friends: &str) -> Vec<Rule> {
 }
 
 /// The headers of what goes from one machine to another.
-pub(super) fn ends(from: &Machine, to: &Machine) -> Ends {
+pub(crate) fn ends(from: &Machine, to: &Machine) -> Ends {
     Ends {
         source_mac: from.port.mac(),
         destination_mac: to.port.mac(),
@@ -165,7 +204,7 @@ pub(super) fn ends(from: &Machine, to: &Machine) -> Ends {
 
 /// Which of the CPUs that this program may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cpu {
+pub(crate) enum Cpu {
     /// The one that everything is measured on.
     Last,
     /// Another one, if there is one.
@@ -174,17 +213,32 @@ pub(super) enum Cpu {
 
 /// Gives the calling thread, and with it what its packets cause, a CPU, before anything else that wants it: else a pause of the
 /// thread would look like a slow packet, and queues would overflow meanwhile.
-pub(super) fn take(cpu: Cpu) -> Result<()> {
+pub(crate) fn take(cpu: Cpu) -> Result<()> {
+    choose(cpu)?;
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the kernel only reads the parameters.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
+    Errno::result(result).context("coming before other programs")?;
+    Ok(())
+}
+
+/// As `take`, with the highest of ordinary priorities: for those that never wait, so that the kernel's own threads have their turn.
+pub(crate) fn stay(cpu: Cpu) -> Result<()> {
+    const HIGHEST: libc::c_int = -20;
+    choose(cpu)?;
+    // SAFETY: it takes plain numbers.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, HIGHEST) };
+    Errno::result(result).context("coming before most other programs")?;
+    Ok(())
+}
+
+/// Keeps the calling thread on a CPU.
+fn choose(cpu: Cpu) -> Result<()> {
     let me = Pid::from_raw(0);
     let allowed = sched_getaffinity(me).context("reading the CPUs")?;
     let mut allowed = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
     let chosen = if cpu == Cpu::First { allowed.next() } else { allowed.next_back() };
     let mut one = CpuSet::new();
     one.set(chosen.context("a CPU")?).context("choosing a CPU")?;
-    sched_setaffinity(me, &one).context("staying on one CPU")?;
-    let priority = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the kernel only reads the parameters.
-    let result = unsafe { libc::sched_setscheduler(me.as_raw(), libc::SCHED_FIFO, &raw const priority) };
-    Errno::result(result).context("coming before other programs")?;
-    Ok(())
+    sched_setaffinity(me, &one).context("staying on one CPU")
 }
