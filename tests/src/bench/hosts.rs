@@ -1,7 +1,7 @@
 //! The same two hosts several times: filtered by iptables as the Linux bridge agent does it, not filtered at all, without an overlay,
 //! and with Overlane. What a topology file says is in all of them the same.
 
-use std::os::fd::OwnedFd;
+use std::{mem, os::fd::OwnedFd};
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -13,6 +13,7 @@ use nix::{
 use overlane_tests::{
     lab::{HOSTS, Lab, Lanes, Machine, Namespace, Pair, Port, Rule, UPLINK, World, linux_bridge},
     packet::Ends,
+    tap::Tap,
 };
 
 use crate::bpf::{self, Hook, attach, load, redirecting};
@@ -34,19 +35,42 @@ pub(crate) enum Ports {
     Open,
 }
 
+impl Ports {
+    /// The place of the left one; the right one follows.
+    const fn first(self) -> usize {
+        match self {
+            Self::Few => 0,
+            Self::Many => 2,
+            Self::Open => 4,
+        }
+    }
+}
+
+/// What machines are behind their taps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// Namespaces: a tap is one end of a veth pair, whose other end is theirs.
+    Veth,
+    /// This program, as QEMU is: a tap is a tap, with virtio-net headers and so many queues.
+    Tap(usize),
+}
+
 /// Two hosts, and a machine of each pair of ports on both.
 pub(crate) struct Hosts {
     pub(crate) pair: Pair,
     ports: Vec<Port>,
     machines: Vec<Machine>,
+    /// The queues of each machine's tap, where it is a tap.
+    queues: Vec<Vec<Tap>>,
+    behind: Behind,
     /// What is attached besides, for as long as the hosts are there.
     links: Vec<OwnedFd>,
 }
 
 impl Hosts {
     /// Hosts of the Linux bridge agent: what is filtered is filtered by iptables.
-    pub(crate) fn with_iptables(world: &World) -> Result<Self> {
-        let hosts = Self::with_kernel_lane(world.part("iptables-")?)?;
+    pub(crate) fn with_iptables(world: &World, behind: Behind) -> Result<Self> {
+        let hosts = Self::with_kernel_lane(world.part("iptables-")?, behind)?;
         for (name, _) in HOSTS {
             let (namespace, folder) = (&hosts.pair.host(name).namespace, hosts.pair.folder());
             linux_bridge::filter(namespace, folder, &hosts.pair.topology_file, name)
@@ -56,8 +80,8 @@ impl Hosts {
     }
 
     /// The same hosts without filters, their kernel told to leave bridged packets alone.
-    pub(crate) fn unfiltered(world: &World) -> Result<Self> {
-        let hosts = Self::with_kernel_lane(world.part("kernel-")?)?;
+    pub(crate) fn unfiltered(world: &World, behind: Behind) -> Result<Self> {
+        let hosts = Self::with_kernel_lane(world.part("kernel-")?, behind)?;
         for (name, _) in HOSTS {
             for tables in ["iptables", "ip6tables", "arptables"] {
                 let parameter = format!("net/bridge/bridge-nf-call-{tables}");
@@ -69,8 +93,8 @@ impl Hosts {
 
     /// Hosts without an overlay: whatever the machine of the first pair of ports sends leaves by the uplink as it is, and whatever the
     /// uplink receives goes to that machine. Nothing is looked up: the least that a host can do with a packet.
-    pub(crate) fn raw(world: &World) -> Result<Self> {
-        let mut hosts = Self::bare(world.part("raw-")?)?;
+    pub(crate) fn raw(world: &World, behind: Behind) -> Result<Self> {
+        let mut hosts = Self::bare(world.part("raw-")?, behind)?;
         hosts.boot()?;
         for (index, (name, _)) in HOSTS.iter().enumerate() {
             let namespace = &hosts.pair.host(name).namespace;
@@ -87,12 +111,12 @@ impl Hosts {
 
     /// Hosts of Overlane, with more configuration than usual.
     pub(crate) fn with_overlane(world: World, more_config: &str) -> Result<Self> {
-        Self::with_lanes(world, Lanes::Both, more_config)
+        Self::with_lanes(world, Behind::Veth, Lanes::Both, more_config)
     }
 
-    /// As `with_overlane`, on these lanes only.
-    pub(crate) fn with_lanes(world: World, lanes: Lanes, more_config: &str) -> Result<Self> {
-        let mut hosts = Self::bare(world)?;
+    /// As `with_overlane`, with machines of this kind, and on these lanes only.
+    pub(crate) fn with_lanes(world: World, behind: Behind, lanes: Lanes, more_config: &str) -> Result<Self> {
+        let mut hosts = Self::bare(world, behind)?;
         for (name, _) in HOSTS {
             hosts.pair.host(name).add_config(more_config);
             let agent = hosts.pair.host(name).start_agent(&hosts.pair.topology_file, lanes)?;
@@ -103,8 +127,8 @@ impl Hosts {
         Ok(hosts)
     }
 
-    fn with_kernel_lane(world: World) -> Result<Self> {
-        let mut hosts = Self::bare(world)?;
+    fn with_kernel_lane(world: World, behind: Behind) -> Result<Self> {
+        let mut hosts = Self::bare(world, behind)?;
         hosts.boot()?;
         for index in [0, 1] {
             hosts.pair.set_up_ports_like_the_linux_bridge_agent(index, &hosts.ports)?;
@@ -112,7 +136,7 @@ impl Hosts {
         Ok(hosts)
     }
 
-    fn bare(world: World) -> Result<Self> {
+    fn bare(world: World, behind: Behind) -> Result<Self> {
         let mut pair = Pair::in_lab(Lab::back_to_back(world, &HOSTS)?)?;
         let friends = pair.topology.add_group("friends", []);
         let groups =
@@ -131,12 +155,18 @@ impl Hosts {
             port.port_security_enabled = Some(false);
         }
         pair.topology.write(&pair.topology_file)?;
-        Ok(Self { pair, ports, machines: Vec::new(), links: Vec::new() })
+        Ok(Self { pair, ports, machines: Vec::new(), queues: Vec::new(), behind, links: Vec::new() })
     }
 
     fn boot(&mut self) -> Result<()> {
+        let world = self.pair.lab.world();
         for port in &self.ports {
-            let machine = self.pair.host(&port.host).boot(self.pair.lab.world(), port)?;
+            let host = self.pair.host(&port.host);
+            let machine = Machine::off(world, &format!("vm-{}", &port.id[..11]), port)?;
+            match self.behind {
+                Behind::Veth => machine.power_on(host)?,
+                Behind::Tap(queues) => self.queues.push(Tap::with_queues(&host.namespace, &port.tap(), queues)?),
+            }
             // What a machine says of its own accord would only be in the way.
             machine.namespace.set_parameter("net/ipv6/conf/all/disable_ipv6", "1")?;
             self.machines.push(machine);
@@ -156,12 +186,14 @@ impl Hosts {
 
     /// The machines of a pair of ports: on the left host, on the right host.
     pub(crate) fn machines(&self, ports: Ports) -> [&Machine; 2] {
-        let first = match ports {
-            Ports::Few => 0,
-            Ports::Many => 2,
-            Ports::Open => 4,
-        };
+        let first = ports.first();
         [&self.machines[first], &self.machines[first + 1]]
+    }
+
+    /// The queues of their taps, for the caller: taps are there for as long as their queues.
+    pub(crate) fn take_queues(&mut self, ports: Ports) -> [Vec<Tap>; 2] {
+        let first = ports.first();
+        [first, first + 1].map(|place| mem::take(&mut self.queues[place]))
     }
 
     /// The hosts' namespaces: left, right.

@@ -77,6 +77,8 @@ enum Part {
     Crr,
     /// `datapath`: what security groups cost, with a million flows and a thousand rules.
     GroupsCost,
+    /// `datapath`: packets a second and superpackets, through real taps.
+    RealTaps,
     /// `neutron`: plugging, and memory.
     Taps,
     /// `neutron`: restarts and a takeover.
@@ -105,7 +107,9 @@ impl Part {
     fn of(subject: Subject) -> &'static [Self] {
         match subject {
             Subject::Control => &[Self::Host, Self::Scale, Self::Cloud],
-            Subject::Datapath => &[Self::Packets, Self::Bulk, Self::Latency, Self::Crr, Self::GroupsCost],
+            Subject::Datapath => {
+                &[Self::Packets, Self::Bulk, Self::Latency, Self::Crr, Self::GroupsCost, Self::RealTaps]
+            }
             Subject::Neutron => &[Self::Taps, Self::Restarts],
             Subject::Security => &[Self::Rate, Self::Connections, Self::Sockets, Self::Flood, Self::Changes],
             Subject::Services => &[Self::Leases, Self::Routers, Self::FloatingIp, Self::RouterTcp],
@@ -119,7 +123,7 @@ impl Part {
 
     fn measure(self, figures: &mut Figures) -> Result<()> {
         match self {
-            Self::Packets | Self::Bulk | Self::Latency | Self::Crr | Self::GroupsCost => {
+            Self::Packets | Self::Bulk | Self::Latency | Self::Crr | Self::GroupsCost | Self::RealTaps => {
                 unreachable!("measured together")
             }
             Self::Host => control::measure(figures),

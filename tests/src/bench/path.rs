@@ -142,7 +142,7 @@ impl Variant for Path<'_> {
 }
 
 /// A UDP packet, without a checksum.
-fn datagram(ends: &Ends, [source_port, port]: [u16; 2], frame_len: usize) -> Frame {
+pub(crate) fn datagram(ends: &Ends, [source_port, port]: [u16; 2], frame_len: usize) -> Frame {
     const HEADERS: usize = 42;
     const CHECKSUM: usize = 40;
     let payload = vec![0; frame_len - HEADERS];

@@ -8,12 +8,13 @@ mod groups;
 mod latency;
 mod packets;
 mod report;
+mod taps;
 mod variants;
 
 use anyhow::{Context as _, Result};
 use overlane_tests::lab::World;
 
-use crate::{Part, figures::Figures, turns::Turns};
+use crate::{Part, figures::Figures, hosts::Behind, turns::Turns};
 pub(crate) use report::Report;
 use variants::Beds;
 
@@ -40,7 +41,7 @@ impl Effort {
 pub(crate) fn measure(figures: &mut Figures, parts: &[Part], effort: Effort) -> Result<()> {
     let world = World::private()?;
     let needs_beds = |part: &Part| matches!(part, Part::Packets | Part::Bulk | Part::Latency | Part::Crr);
-    let beds = if parts.iter().any(needs_beds) { Beds::build(&world)? } else { Beds::default() };
+    let beds = if parts.iter().any(needs_beds) { Beds::build(&world, Behind::Veth)? } else { Beds::default() };
     for (number, part) in (1..).zip(parts) {
         eprintln!("{number} of {}: {}", parts.len(), part.name());
         let measured = match part {
@@ -49,6 +50,7 @@ pub(crate) fn measure(figures: &mut Figures, parts: &[Part], effort: Effort) -> 
             Part::Latency => latency::measure(figures, &beds, effort),
             Part::Crr => connections::measure(figures, &beds, effort),
             Part::GroupsCost => groups::measure(figures, &world, effort),
+            Part::RealTaps => taps::measure(figures, &world, effort),
             _ => unreachable!("a part of another subject"),
         };
         measured.with_context(|| format!("the part {}", part.name()))?;

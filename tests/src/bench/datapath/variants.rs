@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use overlane_tests::lab::{Lanes, World};
 
-use crate::hosts::{Hosts, Ports};
+use crate::hosts::{Behind, Hosts, Ports};
 
 /// A way to get a packet from one machine to another.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,9 @@ pub(crate) const KERNEL: &str = "kernel";
 pub(crate) const LINUX_BRIDGE: &str = "linuxbridge";
 pub(crate) const TC: &str = "tc";
 pub(crate) const TC_GROUPS: &str = "tc_groups";
+
+/// The lanes that superpackets must pass whole.
+pub(crate) const OVERLANE: [&str; 2] = [TC, TC_GROUPS];
 
 pub(crate) const VARIANTS: [Variant; 6] = [
     Variant {
@@ -72,13 +75,13 @@ pub(crate) const VARIANTS: [Variant; 6] = [
 ];
 
 impl Bed {
-    fn build(self, world: &World) -> Result<Hosts> {
+    fn build(self, world: &World, behind: Behind) -> Result<Hosts> {
         match self {
-            Self::Raw => Hosts::raw(world),
-            Self::Kernel => Hosts::unfiltered(world),
-            Self::LinuxBridge => Hosts::with_iptables(world),
-            Self::Overlane => Hosts::with_overlane(world.part("overlane-")?, ""),
-            Self::KernelLane => Hosts::with_lanes(world.part("off-")?, Lanes::KernelOnly, ""),
+            Self::Raw => Hosts::raw(world, behind),
+            Self::Kernel => Hosts::unfiltered(world, behind),
+            Self::LinuxBridge => Hosts::with_iptables(world, behind),
+            Self::Overlane => Hosts::with_lanes(world.part("overlane-")?, behind, Lanes::Both, ""),
+            Self::KernelLane => Hosts::with_lanes(world.part("off-")?, behind, Lanes::KernelOnly, ""),
         }
     }
 }
@@ -91,16 +94,29 @@ pub(crate) struct Beds {
 
 impl Beds {
     /// Starts the hosts of all variants.
-    pub(crate) fn build(world: &World) -> Result<Self> {
+    pub(crate) fn build(world: &World, behind: Behind) -> Result<Self> {
         let mut beds = Self::default();
         for variant in VARIANTS {
             if beds.hosts.iter().all(|(bed, _)| *bed != variant.bed) {
-                let hosts = variant.bed.build(world).with_context(|| format!("starting hosts for {}", variant.name))?;
-                hosts.poll()?;
+                let hosts =
+                    variant.bed.build(world, behind).with_context(|| format!("starting hosts for {}", variant.name))?;
+                if behind == Behind::Veth {
+                    hosts.poll()?;
+                }
                 beds.hosts.push((variant.bed, hosts));
             }
         }
         Ok(beds)
+    }
+
+    /// Calls `work` with the hosts of each variant, one after the other, by its name.
+    pub(crate) fn visit(&mut self, mut work: impl FnMut(&str, &mut Hosts, Ports) -> Result<()>) -> Result<()> {
+        for variant in VARIANTS {
+            if let Some((_, hosts)) = self.hosts.iter_mut().find(|(bed, _)| *bed == variant.bed) {
+                work(variant.name, hosts, variant.ports).with_context(|| format!("measuring {}", variant.name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Something for each variant, by its name.

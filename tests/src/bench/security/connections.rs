@@ -9,7 +9,7 @@ use overlane_tests::lab::World;
 use crate::{
     figures::Figures,
     frames::{Conversations, Entrance, Generator, Side, Sink},
-    hosts::{Cpu, Hosts, Ports, SERVICE, ends, take},
+    hosts::{Behind, Cpu, Hosts, Ports, SERVICE, ends, take},
     turns::{self, Ratio, Turns, Variant},
 };
 
@@ -45,7 +45,7 @@ struct Path<'a> {
 
 pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     let world = World::private()?;
-    let (iptables, kernel) = (Hosts::with_iptables(&world)?, Hosts::unfiltered(&world)?);
+    let (iptables, kernel) = (Hosts::with_iptables(&world, Behind::Veth)?, Hosts::unfiltered(&world, Behind::Veth)?);
     let overlane = Hosts::with_overlane(world.part("overlane-")?, "")?;
     let path = |name: &str, hosts, ports| Ok((name.to_owned(), Path::new(hosts, ports)?));
     let mut paths = [

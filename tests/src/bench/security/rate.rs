@@ -5,7 +5,7 @@ use overlane_tests::lab::{HOSTS, World};
 
 use crate::{
     figures::Figures,
-    hosts::{Hosts, Ports},
+    hosts::{Behind, Hosts, Ports},
     path::{Load, Path, remember_flows},
     turns::{self, Ratio, Turns},
 };
@@ -18,7 +18,7 @@ const ACTIVE_FLOWS: u32 = 16_384;
 
 pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     let world = World::private()?;
-    let (iptables, kernel) = (Hosts::with_iptables(&world)?, Hosts::unfiltered(&world)?);
+    let (iptables, kernel) = (Hosts::with_iptables(&world, Behind::Veth)?, Hosts::unfiltered(&world, Behind::Veth)?);
     let overlane = Hosts::with_overlane(world.part("overlane-")?, "")?;
     // The table holds a few more than are asked for: it throws out before it is full.
     let full = Hosts::with_overlane(world.part("full-")?, &format!("flows_max = {}\n", MANY_FLOWS / 4 * 5))?;

@@ -5,14 +5,14 @@ use overlane_tests::lab::World;
 
 use crate::{
     figures::Figures,
-    hosts::{Hosts, Ports},
+    hosts::{Behind, Hosts, Ports},
     sockets::Connections,
     turns::{self, Ratio, Turns},
 };
 
 pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     let world = World::private()?;
-    let (iptables, kernel) = (Hosts::with_iptables(&world)?, Hosts::unfiltered(&world)?);
+    let (iptables, kernel) = (Hosts::with_iptables(&world, Behind::Veth)?, Hosts::unfiltered(&world, Behind::Veth)?);
     let overlane = Hosts::with_overlane(world.part("overlane-")?, "")?;
     let service = |name: &str, hosts, ports| Ok((name.to_owned(), Connections::new(hosts, ports)?));
     let mut services = [
