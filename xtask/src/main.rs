@@ -10,6 +10,7 @@ mod packages;
 mod progress;
 mod setup;
 mod test;
+mod verifier;
 mod workspace;
 
 use std::{os::unix::process::CommandExt as _, path::Path, process::ExitCode};
@@ -52,7 +53,16 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
         options: Vec<String>,
     },
-    /// Check format, lints and tests; the tiers `datapath`, `lab`, `guest` and `neutron` need root.
+    /// Compare what the kernel makes of the eBPF programs with the budget in ebpf/budget.toml (needs root).
+    Verifier {
+        /// Write what it is now into the budget.
+        #[arg(long)]
+        update: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check format, lints and tests; the tiers `verifier`, `datapath`, `lab`, `guest` and `neutron` need root.
     Test {
         /// Only this tier.
         #[arg(value_enum)]
@@ -84,6 +94,7 @@ fn execute(command: Command) -> Result<()> {
             let root = wants_neutron.then(|| neutron::NEED.require(&workspace)).transpose()?;
             run_built(&workspace, "overlane-bench", &options, root.as_deref())
         }
+        Command::Verifier { update, json } => verifier::run(&workspace, update, json),
         Command::Test { tier, filter } => test::run(&workspace, tier, filter.as_deref()),
     }
 }

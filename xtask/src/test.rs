@@ -13,6 +13,7 @@ use crate::{
     ebpf, guest, lint, neutron,
     packages::{Need, Root},
     setup::{self, Scope},
+    verifier,
     workspace::{self, Workspace, is_root},
 };
 
@@ -23,6 +24,8 @@ pub(crate) enum Tier {
     Lint,
     /// Tests of pure code and of the rules of the tree; no root.
     Unit,
+    /// What the kernel makes of the programs, next to their budget; needs root.
+    Verifier,
     /// Frames through the loaded programs by `BPF_PROG_TEST_RUN`; needs root.
     Datapath,
     /// Hosts as network namespaces, real agents, real packets; needs root.
@@ -34,14 +37,15 @@ pub(crate) enum Tier {
 }
 
 impl Tier {
-    const ALL: [Self; 6] = [Self::Lint, Self::Unit, Self::Datapath, Self::Lab, Self::Guest, Self::Neutron];
+    const ALL: [Self; 7] =
+        [Self::Lint, Self::Unit, Self::Verifier, Self::Datapath, Self::Lab, Self::Guest, Self::Neutron];
 
     /// The root of Debian packages that it needs.
     const fn root(self) -> Option<&'static Need> {
         match self {
             Self::Guest => Some(&guest::NEED),
             Self::Neutron => Some(&neutron::NEED),
-            Self::Lint | Self::Unit | Self::Datapath | Self::Lab => None,
+            Self::Lint | Self::Unit | Self::Verifier | Self::Datapath | Self::Lab => None,
         }
     }
 }
@@ -60,7 +64,7 @@ pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str
     if tiers.iter().any(is_privileged) {
         if !is_root()? {
             bail!(
-                "the tiers datapath, lab, guest and neutron need root; without it there are: cargo xtask test lint, cargo xtask test unit"
+                "the tiers verifier, datapath, lab, guest and neutron need root; without it there are: cargo xtask test lint, cargo xtask test unit"
             );
         }
         setup::run(workspace, &Scope::ALL)?;
@@ -75,9 +79,17 @@ pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str
     let mut skipped = Vec::new();
     for tier in tiers {
         eprintln!("== {tier} ==");
-        if tier == Tier::Lint {
-            lint::run(workspace)?;
-            continue;
+        // What these find is no number of tests.
+        match tier {
+            Tier::Lint => {
+                lint::run(workspace)?;
+                continue;
+            }
+            Tier::Verifier => {
+                verifier::check(workspace)?;
+                continue;
+            }
+            Tier::Unit | Tier::Datapath | Tier::Lab | Tier::Guest | Tier::Neutron => (),
         }
         let mut tests = command(workspace, tier, filter);
         if let Some(need) = tier.root() {
@@ -110,7 +122,7 @@ pub(crate) fn run(workspace: &Workspace, only: Option<Tier>, filter: Option<&str
 fn command(workspace: &Workspace, tier: Tier, filter: Option<&str>) -> Command {
     let mut command = workspace.cargo_build("test");
     command.arg("--no-fail-fast").args(match tier {
-        Tier::Lint | Tier::Unit => [].as_slice(),
+        Tier::Lint | Tier::Unit | Tier::Verifier => [].as_slice(),
         Tier::Datapath => &["--package", "overlane-tests", "--test", "datapath"],
         Tier::Lab => &["--package", "overlane-tests", "--test", "lab"],
         Tier::Guest => &["--package", "overlane-tests", "--test", "guest"],
@@ -160,6 +172,7 @@ impl fmt::Display for Tier {
         f.write_str(match self {
             Self::Lint => "lint",
             Self::Unit => "unit",
+            Self::Verifier => "verifier",
             Self::Datapath => "datapath",
             Self::Lab => "lab",
             Self::Guest => "guest",

@@ -36,6 +36,11 @@ impl Workspace {
         self.root.join("target").join(relative)
     }
 
+    /// A path in the checkout.
+    pub(crate) fn file(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
     /// The linked eBPF programs.
     pub(crate) fn ebpf_object(&self) -> PathBuf {
         self.target("ebpf/overlane.bpf.o")

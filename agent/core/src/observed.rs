@@ -1,18 +1,21 @@
 //! What one host looks like, as data: listed from the kernel, never remembered.
 
+mod security;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
 };
 
-use ipnet::IpNet;
 use overlane_abi as abi;
 
+pub use security::{AllowedSource, SecurityState};
+
 use crate::{
-    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
+    action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
     model::{Mac, NetworkId, PortId, Vid, Vni},
     qos::Qdisc,
-    security::compile::Service,
+    xdp::{XdpDevice, XdpFeatures},
 };
 
 /// Everything that the plan looks at.
@@ -52,6 +55,8 @@ pub struct KernelState {
     /// Whether the kernel makes VLAN devices (its 8021q module). Only asked while one is missing
     /// ([`crate::plan::lacks_vlan_device`]).
     pub has_8021q: bool,
+    /// What devices can do with XDP, by interface index. Only listed where it is to be used.
+    pub xdp: BTreeMap<u32, XdpFeatures>,
 }
 
 /// A network device.
@@ -183,6 +188,8 @@ pub struct DatapathState {
     pub vlan_devices: BTreeMap<u32, abi::VlanId>,
     /// The `qos` map.
     pub qos: BTreeMap<u32, abi::Qos>,
+    /// The `xdp_devices` map.
+    pub xdp_devices: BTreeMap<u32, XdpDevice>,
     /// Programs in force, by hook and interface index. A link whose device is gone is listed under the index that it
     /// was pinned for.
     pub attached: BTreeSet<(abi::Hook, u32)>,
@@ -190,79 +197,6 @@ pub struct DatapathState {
     pub counted: BTreeSet<(abi::Hook, u32)>,
     /// The maps of port security and security groups.
     pub security: SecurityState,
-}
-
-/// Contents of the maps of port security and security groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SecurityState {
-    /// `sources` and `source_prefixes`: what each tap's port may send as, with the flags of an [`abi::Source`].
-    pub sources: BTreeMap<u32, BTreeMap<AllowedSource, u32>>,
-    /// `sets`: what each set holds.
-    pub sets: BTreeMap<u32, abi::SetName>,
-    /// `members` and `member_prefixes`: the addresses of each set, with the rule of an [`abi::Member`].
-    pub members: BTreeMap<u32, BTreeMap<IpNet, u32>>,
-    /// `policies`: what each policy consists of.
-    pub policies: BTreeMap<u32, abi::PolicyName>,
-    /// `rules`: the entries of each policy.
-    pub rules: BTreeMap<u32, BTreeMap<Service, abi::RuleSet>>,
-    /// The one entry of `generation`; 0 in maps that nobody has filled yet.
-    pub generation: u32,
-}
-
-/// A MAC address that a port may use, with the addresses to use it with; `None`: with frames that are neither IP nor ARP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AllowedSource {
-    /// The source MAC address.
-    pub mac: Mac,
-    /// The source addresses.
-    pub net: Option<IpNet>,
-}
-
-impl SecurityState {
-    /// Takes note of an entry that was written.
-    pub fn put(&mut self, entry: &SecurityEntry) {
-        match *entry {
-            SecurityEntry::Source(ifindex, source, flags) => {
-                self.sources.entry(ifindex).or_default().insert(source, flags);
-            }
-            SecurityEntry::Set(set, name) => {
-                self.sets.insert(set, name);
-            }
-            SecurityEntry::Member(set, net, rule) => {
-                self.members.entry(set).or_default().insert(net, rule);
-            }
-            SecurityEntry::Policy(policy, name) => {
-                self.policies.insert(policy, name);
-            }
-            SecurityEntry::Rule(policy, service, rules) => {
-                self.rules.entry(policy).or_default().insert(service, rules);
-            }
-            SecurityEntry::Generation(generation) => self.generation = generation,
-        }
-    }
-
-    /// Takes note of an entry that was deleted, and returns whether it was known.
-    pub fn delete(&mut self, key: &SecurityKey) -> bool {
-        match key {
-            SecurityKey::Source(ifindex, source) => remove(&mut self.sources, *ifindex, source),
-            SecurityKey::Set(set) => self.sets.remove(set).is_some(),
-            SecurityKey::Member(set, net) => remove(&mut self.members, *set, net),
-            SecurityKey::Policy(policy) => self.policies.remove(policy).is_some(),
-            SecurityKey::Rule(policy, service) => remove(&mut self.rules, *policy, service),
-            // There is always one.
-            SecurityKey::Generation => false,
-        }
-    }
-}
-
-/// Removes an entry of one of many tables, and the table with its last one.
-fn remove<K: Ord, V>(tables: &mut BTreeMap<u32, BTreeMap<K, V>>, number: u32, key: &K) -> bool {
-    let Some(table) = tables.get_mut(&number) else { return false };
-    let was_there = table.remove(key).is_some();
-    if table.is_empty() {
-        tables.remove(&number);
-    }
-    was_there
 }
 
 impl DatapathState {

@@ -4,6 +4,7 @@
 mod address;
 mod conntrack;
 mod error;
+mod ethtool;
 mod fdb;
 mod guard;
 mod inner;
@@ -19,6 +20,7 @@ mod qdisc;
 mod sysctl;
 mod table;
 mod vlan;
+mod xdp;
 
 use std::collections::BTreeSet;
 
@@ -107,6 +109,9 @@ impl Kernel {
         }
         let vteps = desired.vteps.union(&state.learned_vteps()).copied().collect();
         state.paths = self.find_paths(&vteps, source, &state.links).await?;
+        if plan::may_use_xdp(desired, config) {
+            state.xdp = xdp::features(&state.links);
+        }
         if plan::lacks_vlan_device(desired, &state, config) {
             state.has_8021q = self.has_8021q().await;
         }
