@@ -16,8 +16,8 @@ use overlane_abi::{Address, DropReason, HEADER_V4, HEADER_V6, Outcome, Vtep};
 
 use crate::{
     buffer::Buffer as _,
-    checksum, ecn, maps,
-    parse::{Ethernet, InnerIp},
+    checksum, ecn, flow_hash, maps,
+    parse::{Ethernet, InnerIp, UDP},
     size,
     skb::Skb,
     verdict::Verdict,
@@ -58,7 +58,8 @@ pub fn encapsulate(skb: Skb, frame: &Ethernet, vni: u32, address: &Address) -> R
         Fit::InSegments => return Ok(Verdict::Pass(Outcome::Oversize)),
         Fit::Never => return Err(TooBig { mtu: vtep.mtu.saturating_sub(vtep.header_len.into()) }),
     }
-    let header = Header { vtep, vni, flow_hash: skb.flow_hash(), frame_len: skb.len(), inner_class: ip.traffic_class };
+    let header =
+        Header { vtep, vni, flow_hash: flow_hash(skb, &ip, vtep), frame_len: skb.len(), inner_class: ip.traffic_class };
     Ok(if usize::from(vtep.header_len) == HEADER_V4 {
         push::<{ HEADER_V4 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, &header, frame)
     } else {
@@ -85,6 +86,14 @@ pub fn encapsulate_xdp(buff: XdpBuff, ip: &InnerIp, vni: u32, vtep: &Vtep, flow_
         }
     }
     Some(Verdict::Redirect(Outcome::Encapsulated, vtep.ifindex))
+}
+
+/// The hash that tells the packet's flow from others.
+#[inline(always)]
+fn flow_hash(skb: Skb, ip: &InnerIp, vtep: &Vtep) -> u32 {
+    let is_all_ours = ip.protocol == UDP && vtep.flags & Vtep::SUPERPACKETS_BY_KERNEL == 0;
+    let ours = if is_all_ours { flow_hash::of_datagram(skb, ip) } else { None };
+    ours.unwrap_or_else(|| skb.flow_hash())
 }
 
 /// How a packet fits the path once it has its outer header.
