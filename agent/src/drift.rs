@@ -79,7 +79,8 @@ impl Drift {
                     _ => true,
                 },
                 DatapathAction::Put(MapEntry::Neighbor(..)) | DatapathAction::Delete(MapKey::Neighbor(_)) => true,
-                DatapathAction::Put(MapEntry::Vtep(..))
+                // What they can do is for others to say.
+                DatapathAction::Put(MapEntry::Vtep(..) | MapEntry::XdpDevice(..))
                 | DatapathAction::Delete(_)
                 | DatapathAction::Detach { .. }
                 | DatapathAction::ForgetCounters { .. } => false,

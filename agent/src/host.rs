@@ -160,6 +160,10 @@ impl Host for LinuxHost {
         let before = self.asked;
         let needs_programs = self.config.fast_path == FastPath::Auto || desired.needs_programs();
         self.choose_lanes(Asked { is_closed: desired.closed_by_default, needs_programs })?;
+        if plan::may_use_xdp(desired, &self.config) {
+            // Before the first look at what devices can do.
+            self.monitor.follow_xdp();
+        }
         let taken_over = observed.taken_over.take().filter(|_| before == self.asked);
         let known = match look {
             // Another lane has other maps.

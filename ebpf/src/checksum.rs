@@ -41,3 +41,13 @@ pub fn fold(sum: u32) -> u16 {
     let folded = (sum & 0xffff) + (sum >> 16);
     ((folded & 0xffff) + (folded >> 16)) as u16
 }
+
+/// As `fold`, of a sum of up to 2^32 words of 32 bits.
+#[inline(always)]
+pub fn fold_wide(sum: u64) -> u16 {
+    let folded = (sum & 0xffff_ffff) + (sum >> 32);
+    // What is carried over now is one at most.
+    let folded = (folded & 0xffff_ffff) + (folded >> 32);
+    let halves = (folded & 0xffff) + (folded >> 16);
+    fold(halves as u32)
+}

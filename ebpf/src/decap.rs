@@ -5,10 +5,12 @@ use network_types::eth::EthHdr;
 use overlane_abi::{DropReason, Outcome};
 
 use crate::{
+    buffer::Buffer as _,
     checksum, ecn,
     parse::{Ethernet, Family, InnerIp, Overlay},
     skb::{HelperRefused, Skb},
     verdict::Verdict,
+    xdp::XdpBuff,
 };
 
 /// Offset of the IPv4 header checksum in a frame.
@@ -46,6 +48,33 @@ pub fn deliver(skb: Skb, overlay: &Overlay, inner: &Ethernet, ifindex: u32) -> V
     Verdict::Redirect(Outcome::Decapsulated, ifindex)
 }
 
+/// Writes the ECN field of the IP header at `offset` of a packet that no checksum of the kernel's covers.
+#[inline(always)]
+pub fn set_ecn_xdp(buff: XdpBuff, ip: &InnerIp, offset: usize, ecn: u8) -> Result<(), HelperRefused> {
+    let old = ip.traffic_class;
+    let new = old & !ecn::MASK | ecn;
+    if new == old {
+        return Ok(());
+    }
+    let first: u16 = buff.read_words(offset).ok_or(HelperRefused)?;
+    let [high, low] = first.to_ne_bytes();
+    match ip.family {
+        Family::V4 => {
+            let old_checksum: u16 = buff.read_words(offset + 10).ok_or(HelperRefused)?;
+            buff.write_words(offset + 10, checksum_after(u16::from_be(old_checksum), old, new).to_be())?;
+            buff.write_words(offset, u16::from_ne_bytes([high, new]))
+        }
+        Family::V6 => buff.write_words(offset, u16::from_ne_bytes([high & 0xf0 | new >> 4, low & 0x0f | new << 4])),
+    }
+}
+
+/// The checksum of an IPv4 header whose traffic class has changed (RFC 1624, equation 3); the class is the low byte of its 16-bit
+/// word.
+#[inline(always)]
+fn checksum_after(checksum: u16, old: u8, new: u8) -> u16 {
+    !checksum::fold(u32::from(!checksum) + u32::from(!u16::from(old)) + u32::from(new))
+}
+
 /// Writes the ECN field of the IP header behind the Ethernet header.
 #[inline(always)]
 fn set_ecn(skb: Skb, ip: &InnerIp, ecn: u8) -> Result<(), HelperRefused> {
@@ -57,9 +86,8 @@ fn set_ecn(skb: Skb, ip: &InnerIp, ecn: u8) -> Result<(), HelperRefused> {
     match ip.family {
         Family::V4 => {
             let old_checksum = skb.read::<[u8; 2]>(IPV4_CHECKSUM).ok_or(HelperRefused)?;
-            // RFC 1624, equation 3; the traffic class is the low byte of its 16-bit word.
-            let sum = u32::from(!u16::from_be_bytes(old_checksum)) + u32::from(!u16::from(old)) + u32::from(new);
-            skb.write(IPV4_CHECKSUM, &(!checksum::fold(sum)).to_be_bytes())?;
+            let new_checksum = checksum_after(u16::from_be_bytes(old_checksum), old, new);
+            skb.write(IPV4_CHECKSUM, &new_checksum.to_be_bytes())?;
             skb.write(EthHdr::LEN + 1, &new)
         }
         Family::V6 => {

@@ -1,5 +1,7 @@
 //! Putting an outer header in front of a packet for a port on another host.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::{
         BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
@@ -7,15 +9,21 @@ use aya_ebpf::{
     },
     helpers::bpf_get_prandom_u32,
 };
-use network_types::{eth::EthHdr, ip::Ipv4Hdr, ip::Ipv6Hdr};
+use network_types::{
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    udp::UdpHdr,
+};
 use overlane_abi::{Address, DropReason, HEADER_MAX, HEADER_V4, HEADER_V6, Outcome, Vtep};
 
 use crate::{
+    buffer::Buffer as _,
     checksum, ecn, maps,
     parse::{Ethernet, InnerIp},
     size,
     skb::Skb,
     verdict::Verdict,
+    xdp::XdpBuff,
 };
 
 /// Keep superpackets whole, say what the new headers are so that the NIC or the kernel can segment behind them, and
@@ -55,15 +63,33 @@ pub fn encapsulate(skb: Skb, frame: &Ethernet, vni: u32, address: &Address) -> R
     let Some(ethernet) = skb.read::<[u8; EthHdr::LEN]>(0) else {
         return Ok(Verdict::Pass(Outcome::Malformed));
     };
-    let mut outer = Outer::new(vtep, vni, maps::source_port(skb.flow_hash()));
-    let traffic_class = ip.traffic_class;
+    let header = Header { vtep, vni, flow_hash: skb.flow_hash(), frame_len: skb.len(), inner_class: ip.traffic_class };
     Ok(if usize::from(vtep.header_len) == HEADER_V4 {
-        outer.finish_v4(vtep, skb.len(), traffic_class);
-        push::<{ HEADER_V4 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, &mut outer, &ethernet, vtep.ifindex)
+        push::<{ HEADER_V4 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, &header, &ethernet)
     } else {
-        outer.finish_v6(vtep, skb.len(), traffic_class);
-        push::<{ HEADER_V6 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, &mut outer, &ethernet, vtep.ifindex)
+        push::<{ HEADER_V6 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, &header, &ethernet)
     })
+}
+
+/// Puts the outer header in front of a packet that fits the path; `None` when there is no room for it.
+#[inline(always)]
+pub fn encapsulate_xdp(buff: XdpBuff, ip: &InnerIp, vni: u32, vtep: &Vtep, flow_hash: u32) -> Option<Verdict> {
+    let header = Header { vtep, vni, flow_hash, frame_len: buff.len(), inner_class: ip.traffic_class };
+    buff.move_start(-i32::from(vtep.header_len)).ok()?;
+    let is_v4 = usize::from(vtep.header_len) == HEADER_V4;
+    let to = if is_v4 { buff.room(HEADER_V4) } else { buff.room(HEADER_V6) };
+    let Some(to) = to else {
+        return Some(Verdict::Drop(DropReason::RewriteFailed));
+    };
+    // SAFETY: there is as much room as was asked for.
+    unsafe {
+        if is_v4 {
+            header.write_v4(to);
+        } else {
+            header.write_v6(to);
+        }
+    }
+    Some(Verdict::Redirect(Outcome::Encapsulated, vtep.ifindex))
 }
 
 /// How a packet fits the path once it has its outer header.
@@ -88,71 +114,108 @@ fn fit(skb: Skb, ip: &InnerIp, vtep: &Vtep) -> Fit {
     }
 }
 
-/// An outer header in the making, followed by room for the inner Ethernet header.
-#[repr(C, align(8))]
-struct Outer {
-    bytes: [u8; HEADER_MAX],
-    room: [u8; 16],
+/// An outer header to be written.
+struct Header<'a> {
+    vtep: &'a Vtep,
+    vni: u32,
+    flow_hash: u32,
+    /// Bytes of the inner frame.
+    frame_len: usize,
+    /// DSCP and ECN of the inner packet.
+    inner_class: u8,
 }
 
-impl Outer {
-    /// The template with what every family has filled in.
+impl Header<'_> {
+    /// Over IPv4: lengths, identification, traffic class and header checksum (RFC 791).
+    ///
+    /// # Safety
+    /// `to` has room for [`HEADER_V4`] bytes, and is at a multiple of eight unless it is in a packet.
+    // SAFETY: both callers have made the room.
     #[inline(always)]
-    fn new(vtep: &Vtep, vni: u32, source_port: u16) -> Self {
-        let mut outer = Self { bytes: vtep.header, room: [0; 16] };
-        let header_len = if usize::from(vtep.header_len) == HEADER_V4 { HEADER_V4 } else { HEADER_V6 };
-        let [_, high, middle, low] = vni.to_be_bytes();
-        // The VXLAN header ends with the VNI and a reserved byte, the UDP header before it begins with the ports.
-        outer.put(header_len - 4, [high, middle, low, 0]);
-        outer.put(header_len - 16, source_port.to_be_bytes());
-        outer
-    }
-
-    #[inline(always)]
-    fn put<const N: usize>(&mut self, offset: usize, value: [u8; N]) {
-        self.bytes[offset..offset + N].copy_from_slice(&value);
-    }
-
-    #[inline(always)]
-    fn word(&self, offset: usize) -> u16 {
-        u16::from_be_bytes([self.bytes[offset], self.bytes[offset + 1]])
-    }
-
-    /// Lengths, identification, traffic class and header checksum of IPv4 (RFC 791).
-    #[inline(always)]
-    fn finish_v4(&mut self, vtep: &Vtep, frame_len: usize, inner_class: u8) {
+    unsafe fn write_v4(&self, to: *mut u8) {
         const IP: usize = EthHdr::LEN;
-        const TRAFFIC_CLASS: usize = IP + 1;
-        const CHECKSUM: usize = IP + 10;
-        let template_class = self.bytes[TRAFFIC_CLASS];
-        let traffic_class = outer_class(vtep, template_class, inner_class);
-        let total = (frame_len - EthHdr::LEN + HEADER_V4) as u16;
+        const UDP: usize = IP + Ipv4Hdr::LEN;
+        let template_class = self.vtep.header[IP + 1];
+        let traffic_class = outer_class(self.vtep, template_class, self.inner_class);
+        let total = (self.frame_len - EthHdr::LEN + HEADER_V4) as u16;
         // SAFETY: a helper call without pointers.
         let identification = unsafe { bpf_get_prandom_u32() } as u16;
+        let template_checksum = u16::from_be_bytes([self.vtep.header[IP + 10], self.vtep.header[IP + 11]]);
         // RFC 1624, equation 3: the template has zero where length and identification go.
-        let sum = u32::from(!self.word(CHECKSUM))
+        let sum = u32::from(!template_checksum)
             + u32::from(!u16::from(template_class))
             + u32::from(traffic_class)
             + u32::from(total)
             + u32::from(identification);
-        self.bytes[TRAFFIC_CLASS] = traffic_class;
-        self.put(IP + 2, total.to_be_bytes());
-        self.put(IP + 4, identification.to_be_bytes());
-        self.put(CHECKSUM, (!checksum::fold(sum)).to_be_bytes());
-        self.put(IP + Ipv4Hdr::LEN + 4, (total - Ipv4Hdr::LEN as u16).to_be_bytes());
+        // SAFETY: all of it is within the header.
+        unsafe {
+            self.copy_template::<{ HEADER_V4 }>(to);
+            to.add(IP + 1).write(traffic_class);
+            put(to, IP + 2, total);
+            put(to, IP + 4, identification);
+            put(to, IP + 10, !checksum::fold(sum));
+            put(to, UDP, maps::source_port(self.flow_hash));
+            put(to, UDP + 4, total - Ipv4Hdr::LEN as u16);
+            self.put_vni(to, UDP + UdpHdr::LEN + 4);
+        }
     }
 
-    /// Lengths and traffic class of IPv6 (RFC 8200).
+    /// Over IPv6: lengths and traffic class (RFC 8200).
+    ///
+    /// # Safety
+    /// As for `write_v4`, with [`HEADER_V6`].
+    // SAFETY: as for `write_v4`.
     #[inline(always)]
-    fn finish_v6(&mut self, vtep: &Vtep, frame_len: usize, inner_class: u8) {
+    unsafe fn write_v6(&self, to: *mut u8) {
         const IP: usize = EthHdr::LEN;
-        let template_class = (self.word(IP) >> 4) as u8;
-        let traffic_class = outer_class(vtep, template_class, inner_class);
-        let payload = (frame_len - EthHdr::LEN + HEADER_V6 - Ipv6Hdr::LEN) as u16;
-        self.put(IP, [0x60 | traffic_class >> 4, traffic_class << 4]);
-        self.put(IP + 4, payload.to_be_bytes());
-        self.put(IP + Ipv6Hdr::LEN + 4, payload.to_be_bytes());
+        const UDP: usize = IP + Ipv6Hdr::LEN;
+        let template_class = self.vtep.header[IP] << 4 | self.vtep.header[IP + 1] >> 4;
+        let traffic_class = u16::from(outer_class(self.vtep, template_class, self.inner_class));
+        let payload = (self.frame_len - EthHdr::LEN + HEADER_V6 - Ipv6Hdr::LEN) as u16;
+        // SAFETY: all of it is within the header.
+        unsafe {
+            self.copy_template::<{ HEADER_V6 }>(to);
+            put(to, IP, 0x6000 | traffic_class << 4);
+            put(to, IP + 4, payload);
+            put(to, UDP, maps::source_port(self.flow_hash));
+            put(to, UDP + 4, payload);
+            self.put_vni(to, UDP + UdpHdr::LEN + 4);
+        }
     }
+
+    /// Copies `N` bytes of the template: in words, and what is left in halves.
+    #[inline(always)]
+    unsafe fn copy_template<const N: usize>(&self, to: *mut u8) {
+        let from = self.vtep.header.as_ptr();
+        let mut at = 0;
+        while at + 8 <= N {
+            // SAFETY: the caller has the room. The template is at a multiple of eight; about `to` see `Buffer::read_words`.
+            unsafe { to.add(at).cast::<u64>().write(from.add(at).cast::<u64>().read()) };
+            at += 8;
+        }
+        while at < N {
+            // SAFETY: as above.
+            unsafe { to.add(at).cast::<u16>().write(from.add(at).cast::<u16>().read()) };
+            at += 2;
+        }
+    }
+
+    /// The VNI and a reserved byte, with which the VXLAN header ends.
+    #[inline(always)]
+    unsafe fn put_vni(&self, to: *mut u8, offset: usize) {
+        // SAFETY: the caller has the room.
+        unsafe {
+            put(to, offset, (self.vni >> 8) as u16);
+            put(to, offset + 2, (self.vni << 8) as u16);
+        }
+    }
+}
+
+/// Writes a number in the order of transmission.
+#[inline(always)]
+unsafe fn put(to: *mut u8, offset: usize, value: u16) {
+    // SAFETY: the caller has the room; offsets are even.
+    unsafe { to.add(offset).cast::<u16>().write(value.to_be()) };
 }
 
 /// The outer traffic class: the ECN field of the inner one (RFC 6040 §4.1, normal mode), and its DSCP if so configured.
@@ -163,21 +226,26 @@ fn outer_class(vtep: &Vtep, template: u8, inner: u8) -> u8 {
 
 /// Makes room and writes the outer header and, behind it, the inner Ethernet header; `N` is the length of both.
 #[inline(always)]
-fn push<const N: usize>(
-    skb: Skb,
-    family: u32,
-    outer: &mut Outer,
-    ethernet: &[u8; EthHdr::LEN],
-    ifindex: u32,
-) -> Verdict {
+fn push<const N: usize>(skb: Skb, family: u32, header: &Header, ethernet: &[u8; EthHdr::LEN]) -> Verdict {
+    /// Words rather than bytes, for their alignment.
+    const WORDS: usize = (HEADER_MAX + EthHdr::LEN).div_ceil(8);
+    let mut room = MaybeUninit::<[u64; WORDS]>::uninit();
+    let to: *mut u8 = room.as_mut_ptr().cast();
+    // SAFETY: there is room for the longer header and for an Ethernet header behind it, all of which is written.
+    let bytes: &[u8; N] = unsafe {
+        if N - EthHdr::LEN == HEADER_V4 {
+            header.write_v4(to);
+        } else {
+            header.write_v6(to);
+        }
+        to.add(N - EthHdr::LEN).cast::<[u8; EthHdr::LEN]>().write_unaligned(*ethernet);
+        &*to.cast()
+    };
     if skb.grow(N - EthHdr::LEN, ENCAP_FLAGS | family).is_err() {
         return Verdict::Pass(Outcome::HelperRefused);
     }
-    // SAFETY: `Outer` is 88 bytes without padding, and `N` is at most 84.
-    let bytes: &mut [u8; N] = unsafe { &mut *(&raw mut *outer).cast() };
-    bytes[N - EthHdr::LEN..].copy_from_slice(ethernet);
     if skb.write(0, bytes).is_err() {
         return Verdict::Drop(DropReason::RewriteFailed);
     }
-    Verdict::Redirect(Outcome::Encapsulated, ifindex)
+    Verdict::Redirect(Outcome::Encapsulated, header.vtep.ifindex)
 }

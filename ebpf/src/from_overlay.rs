@@ -2,7 +2,7 @@
 
 use overlane_abi::{NetworkKey, Outcome};
 
-use crate::{maps, parse::Ethernet, skb::Skb, switch, verdict::Verdict};
+use crate::{buffer::Buffer as _, maps, parse::Ethernet, skb::Skb, switch, verdict::Verdict};
 
 /// Hands what is for a port of this host to its tap, and everything else to the bridge.
 #[inline(always)]

@@ -4,6 +4,7 @@ use network_types::eth::EthHdr;
 use overlane_abi::{Outcome, Port};
 
 use crate::{
+    buffer::Buffer as _,
     encap, maps,
     parse::{Ethernet, InnerIp},
     qos, respond, security, size,

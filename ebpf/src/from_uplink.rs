@@ -4,6 +4,7 @@
 use overlane_abi::{Address, DropReason, Network, NetworkKey, Outcome};
 
 use crate::{
+    buffer::Buffer as _,
     decap, maps,
     parse::{Ethernet, Overlay},
     skb::Skb,

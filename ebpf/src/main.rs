@@ -5,6 +5,7 @@
 // program is given its context.
 #![allow(missing_docs, unreachable_pub, clippy::needless_pass_by_value)]
 
+mod buffer;
 mod checksum;
 mod clock;
 mod decap;
@@ -12,7 +13,9 @@ mod ecn;
 mod encap;
 mod from_overlay;
 mod from_port;
+mod from_port_xdp;
 mod from_uplink;
+mod from_uplink_xdp;
 mod maps;
 mod parse;
 mod probe_room;
@@ -23,16 +26,22 @@ mod size;
 mod skb;
 mod switch;
 mod to_port;
+mod to_port_xdp;
 mod to_vlan;
 mod too_big;
 mod trunk;
 mod verdict;
 mod vlan;
+mod xdp;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_PASS, XDP_REDIRECT},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 use overlane_abi::Hook;
 
-use crate::{skb::Skb, verdict::conclude};
+use crate::{skb::Skb, verdict::conclude, xdp::Arrival};
 
 /// What a port sends.
 #[classifier]
@@ -68,6 +77,24 @@ pub fn to_vlan(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn probe_room(ctx: TcContext) -> i32 {
     probe_room::adjust(Skb::new(&ctx))
+}
+
+/// What a port sends, before the kernel makes anything of it.
+#[xdp(frags)]
+pub fn from_port_xdp(ctx: XdpContext) -> u32 {
+    xdp::conclude(&Arrival::received(ctx), Hook::FromPortXdp, XDP_REDIRECT, from_port_xdp::forward)
+}
+
+/// What arrives on a NIC that leads to other hosts, before the kernel makes anything of it.
+#[xdp(frags)]
+pub fn from_uplink_xdp(ctx: XdpContext) -> u32 {
+    xdp::conclude(&Arrival::received(ctx), Hook::FromUplinkXdp, XDP_REDIRECT, from_uplink_xdp::forward)
+}
+
+/// What a port receives from either of them.
+#[xdp(frags, map = "devmap")]
+pub fn to_port_xdp(ctx: XdpContext) -> u32 {
+    xdp::conclude(&Arrival::sent(ctx), Hook::ToPort, XDP_PASS, |buff| Some(to_port_xdp::admit(buff)))
 }
 
 #[cfg(not(target_arch = "bpf"))]

@@ -5,6 +5,7 @@ mod flows;
 mod qos;
 mod scratch;
 mod security;
+mod xdp;
 
 use aya_ebpf::{
     Global,
@@ -24,6 +25,7 @@ pub use flows::{
 pub use qos::{draw, qos};
 pub use scratch::{recent, scratch};
 pub use security::{Lookup, count_hit, generation, member, rules, source};
+pub use xdp::sends_by_xdp;
 
 /// Memory follows the number of entries instead of the capacity.
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;

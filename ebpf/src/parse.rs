@@ -4,11 +4,11 @@ use network_types::{
     eth::{EthHdr, EtherType},
     ip::{Ipv4Hdr, Ipv6Hdr},
     udp::UdpHdr,
-    vxlan::{VXLAN_I_FLAG_MASK, VxlanHdr},
+    vxlan::VXLAN_I_FLAG_MASK,
 };
 use overlane_abi::{Address, HEADER_V4, HEADER_V6};
 
-use crate::skb::Skb;
+use crate::{buffer::Buffer, skb::Skb};
 
 /// Headers are looked for in this many bytes: outer Ethernet, IPv6, UDP and VXLAN, inner Ethernet and IPv6.
 const HEADERS_MAX: usize = HEADER_V6 + EthHdr::LEN + Ipv6Hdr::LEN;
@@ -25,8 +25,10 @@ const VID_MASK: u16 = 0x0fff;
 
 /// An IPv4 header without options has this first byte.
 const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
-/// The more-fragments flag and the fragment offset, in the order of transmission.
-const FRAGMENT_MASK: [u8; 2] = [0x3f, 0xff];
+/// The more-fragments flag and the fragment offset, in the second word of an IPv4 header.
+pub const FRAGMENT: u32 = 0x3fff;
+/// The first word of a VXLAN header with a VNI and nothing else (RFC 7348 §5).
+const VXLAN_FLAGS: u32 = (VXLAN_I_FLAG_MASK as u32) << 24;
 
 /// An Ethernet header.
 #[repr(C, align(4))]
@@ -41,9 +43,9 @@ pub struct Ethernet {
 impl Ethernet {
     /// The header at `offset`.
     #[inline(always)]
-    pub fn at(skb: Skb, offset: usize) -> Option<Self> {
-        let [first, second, third]: [u32; 3] = skb.read_words(offset)?;
-        let ether_type_be: u16 = skb.read_words(offset + 12)?;
+    pub fn at(buffer: impl Buffer, offset: usize) -> Option<Self> {
+        let [first, second, third]: [u32; 3] = buffer.read_words(offset)?;
+        let ether_type_be: u16 = buffer.read_words(offset + 12)?;
         let [low, high] = ether_type_be.to_ne_bytes();
         let last = u32::from_ne_bytes([low, high, 0, 0]);
         // SAFETY: both types have the same size and alignment, and any bytes are valid; the last two are padding.
@@ -52,9 +54,9 @@ impl Ethernet {
 
     /// The header that the packet begins with; makes the headers behind it readable too.
     #[inline(always)]
-    pub fn outermost(skb: Skb) -> Option<Self> {
-        skb.pull(HEADERS_MAX);
-        Self::at(skb, 0)
+    pub fn outermost(buffer: impl Buffer) -> Option<Self> {
+        buffer.pull(HEADERS_MAX);
+        Self::at(buffer, 0)
     }
 
     #[inline(always)]
@@ -71,8 +73,8 @@ impl Ethernet {
 
     /// Whether the packet has a VLAN tag, in it or, as the kernel prefers, beside it.
     #[inline(always)]
-    pub fn is_tagged(&self, skb: Skb) -> bool {
-        skb.has_vlan_tag() || is_vlan(self.ether_type_be)
+    pub fn is_tagged(&self, buffer: impl Buffer) -> bool {
+        buffer.has_vlan_tag() || is_vlan(self.ether_type_be)
     }
 
     #[inline(always)]
@@ -156,24 +158,20 @@ pub struct InnerIp {
 impl InnerIp {
     /// The IP header at `offset`, behind an Ethernet header that says it `frame`s IP.
     #[inline(always)]
-    pub fn at(skb: Skb, frame: &Ethernet, offset: usize) -> Option<Self> {
+    pub fn at(buffer: impl Buffer, frame: &Ethernet, offset: usize) -> Option<Self> {
         if frame.carries(EtherType::Ipv4) {
-            let header: Ipv4Hdr = skb.read(offset)?;
-            let header_len = usize::from(header.ihl());
-            (header.version() == 4 && header_len >= Ipv4Hdr::LEN).then_some(Self {
-                family: Family::V4,
-                traffic_class: header.tos,
-                header_len,
-                protocol: header.proto,
-            })
+            let [start, _, lifetime, ..]: [u32; 5] = buffer.read_words(offset)?;
+            let [version_and_len, traffic_class, ..] = start.to_ne_bytes();
+            let [_, protocol, ..] = lifetime.to_ne_bytes();
+            let header_len = usize::from(version_and_len & 0xf) * 4;
+            let is_valid = version_and_len >> 4 == 4 && header_len >= Ipv4Hdr::LEN;
+            is_valid.then_some(Self { family: Family::V4, traffic_class, header_len, protocol })
         } else if frame.carries(EtherType::Ipv6) {
-            let header: Ipv6Hdr = skb.read(offset)?;
-            (header.version() == 6).then_some(Self {
-                family: Family::V6,
-                traffic_class: header.vcf[0] << 4 | header.vcf[1] >> 4,
-                header_len: Ipv6Hdr::LEN,
-                protocol: header.next_hdr,
-            })
+            let [start, len_and_next, ..]: [u32; 10] = buffer.read_words(offset)?;
+            let [_, _, protocol, _] = len_and_next.to_ne_bytes();
+            let start = u32::from_be(start);
+            let traffic_class = (start >> 20) as u8;
+            (start >> 28 == 6).then_some(Self { family: Family::V6, traffic_class, header_len: Ipv6Hdr::LEN, protocol })
         } else {
             None
         }
@@ -200,39 +198,56 @@ impl Overlay {
     ///
     /// IP options, IPv6 extension headers, fragments and VXLAN extensions are left to the kernel, which knows them.
     #[inline(always)]
-    pub fn parse(skb: Skb, frame: &Ethernet, port: u16) -> Option<Result<Self, Truncated>> {
+    pub fn parse(buffer: impl Buffer, frame: &Ethernet, port: u16) -> Option<Result<Self, Truncated>> {
         let (family, source, destination, traffic_class, ip_len) = if frame.carries(EtherType::Ipv4) {
-            let ip: Ipv4Hdr = skb.read(EthHdr::LEN)?;
-            let is_fragment = ip.frags[0] & FRAGMENT_MASK[0] != 0 || ip.frags[1] & FRAGMENT_MASK[1] != 0;
-            if ip.vihl != IPV4_WITHOUT_OPTIONS || ip.proto != UDP || is_fragment {
+            let [start, fragment, lifetime, source, destination]: [u32; 5] = buffer.read_words(EthHdr::LEN)?;
+            let [version_and_len, traffic_class, ..] = start.to_ne_bytes();
+            let [_, protocol, ..] = lifetime.to_ne_bytes();
+            let is_fragment = u32::from_be(fragment) & FRAGMENT != 0;
+            if version_and_len != IPV4_WITHOUT_OPTIONS || protocol != UDP || is_fragment {
                 return None;
             }
-            (Family::V4, Address::from_v4(ip.src_addr), Address::from_v4(ip.dst_addr), ip.tos, Ipv4Hdr::LEN)
+            (Family::V4, mapped(source), mapped(destination), traffic_class, Ipv4Hdr::LEN)
         } else if frame.carries(EtherType::Ipv6) {
-            let ip: Ipv6Hdr = skb.read(EthHdr::LEN)?;
-            if ip.next_hdr != UDP {
+            let [start, len_and_next, a, b, c, d, e, f, g, h]: [u32; 10] = buffer.read_words(EthHdr::LEN)?;
+            let [_, _, protocol, _] = len_and_next.to_ne_bytes();
+            if protocol != UDP {
                 return None;
             }
-            let traffic_class = ip.vcf[0] << 4 | ip.vcf[1] >> 4;
-            (Family::V6, Address::from_v6(ip.src_addr), Address::from_v6(ip.dst_addr), traffic_class, Ipv6Hdr::LEN)
+            (Family::V6, [a, b, c, d], [e, f, g, h], (u32::from_be(start) >> 20) as u8, Ipv6Hdr::LEN)
         } else {
             return None;
         };
-        let udp: UdpHdr = skb.read(EthHdr::LEN + ip_len)?;
-        if u16::from_be_bytes(udp.dst) != port {
+        let [ports, len_and_checksum]: [u32; 2] = buffer.read_words(EthHdr::LEN + ip_len)?;
+        if u32::from_be(ports) as u16 != port {
             return None;
         }
-        let has_udp_checksum = udp.check != [0; 2];
+        let (source, destination) = (Address { octets: octets(source) }, Address { octets: octets(destination) });
+        let has_udp_checksum = u32::from_be(len_and_checksum) as u16 != 0;
         let header_len = if family == Family::V4 { HEADER_V4 } else { HEADER_V6 };
-        if skb.len() < header_len + EthHdr::LEN {
+        if buffer.len() < header_len + EthHdr::LEN {
             return Some(Err(Truncated { destination }));
         }
-        let vxlan: VxlanHdr = skb.read(EthHdr::LEN + ip_len + UdpHdr::LEN)?;
-        if vxlan.flags != VXLAN_I_FLAG_MASK || vxlan._reserved1 != [0; 3] {
+        let [flags, vni]: [u32; 2] = buffer.read_words(EthHdr::LEN + ip_len + UdpHdr::LEN)?;
+        if u32::from_be(flags) != VXLAN_FLAGS {
             return None;
         }
-        Some(Ok(Self { family, source, destination, traffic_class, has_udp_checksum, vni: vxlan.vni(), header_len }))
+        let vni = u32::from_be(vni) >> 8;
+        Some(Ok(Self { family, source, destination, traffic_class, has_udp_checksum, vni, header_len }))
     }
+}
+
+/// The words of the IPv4-mapped form of an address that is a word.
+#[inline(always)]
+pub fn mapped(address: u32) -> [u32; 4] {
+    [0, 0, 0xffff_u32.to_be(), address]
+}
+
+/// The bytes of an address in words, in the order of transmission.
+#[inline(always)]
+pub fn octets(words: [u32; 4]) -> [u8; 16] {
+    // SAFETY: both types have the same size, and any bytes are valid.
+    unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) }
 }
 
 /// A packet to the VXLAN port that ends before its inner Ethernet header does.

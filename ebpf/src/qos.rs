@@ -6,6 +6,7 @@ use network_types::eth::{EthHdr, EtherType};
 use overlane_abi::{DropReason, Qos};
 
 use crate::{
+    buffer::Buffer as _,
     checksum, clock, ecn, maps,
     parse::Ethernet,
     security::Admission,

@@ -12,6 +12,7 @@ use network_types::{
 use overlane_abi::{Address, Neighbor, Outcome, Port};
 
 use crate::{
+    buffer::Buffer as _,
     checksum, maps,
     parse::{Ethernet, ICMPV6},
     skb::Skb,

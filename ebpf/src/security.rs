@@ -20,7 +20,7 @@ mod tcp;
 use network_types::eth::EtherType;
 use overlane_abi::{Direction, DropReason, Outcome, Port};
 
-use crate::{maps, maps::FlowKey, parse::Ethernet, security::recent::Visit, skb::Skb, verdict::Verdict};
+use crate::{buffer::Buffer, maps, maps::FlowKey, parse::Ethernet, security::recent::Visit, verdict::Verdict};
 
 pub use packet::Packet;
 pub use recent::{PLACES, Recent};
@@ -29,8 +29,8 @@ pub use recent::{PLACES, Recent};
 pub type Admission = Result<(), DropReason>;
 
 /// A packet at a port, about to be judged.
-struct Case<'a> {
-    skb: Skb<'a>,
+struct Case<'a, B> {
+    buffer: B,
     port: &'a Port,
     packet: &'a Packet,
     /// Of the packet's flow; only for ports with security groups.
@@ -44,13 +44,13 @@ struct Case<'a> {
     now: u64,
 }
 
-impl Case<'_> {
+impl<'a, B> Case<'a, B> {
     /// The address that is not the port's.
     #[inline(always)]
-    fn remote(&self) -> [u32; 4] {
+    fn remote(&self) -> &'a [u32; 4] {
         match self.direction {
-            Direction::Egress => self.packet.destination,
-            Direction::Ingress => self.packet.source,
+            Direction::Egress => &self.packet.destination,
+            Direction::Ingress => &self.packet.source,
         }
     }
 
@@ -69,9 +69,9 @@ pub fn at_unknown_port() -> Verdict {
 
 /// Whether a port with port security may send a frame.
 #[inline(never)]
-pub fn admit_sent(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
-    let ifindex = skb.ifindex();
-    if frame.is_tagged(skb) {
+pub fn admit_sent(buffer: impl Buffer, frame: &Ethernet, port: &Port) -> Admission {
+    let ifindex = buffer.ifindex();
+    if frame.is_tagged(buffer) {
         return Err(DropReason::VlanTagged);
     }
     if frame.source != port.mac && !spoofing::is_allowed_mac(ifindex, frame.source) {
@@ -83,8 +83,8 @@ pub fn admit_sent(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
     };
     // SAFETY: it is this CPU's own, and what the packet before has left there is overwritten.
     let (packet, key, clock) = unsafe { (&mut (*scratch).packet, &mut (*scratch).key, &mut (*scratch).clock) };
-    if !packet.read(skb, frame)? {
-        return admit_sent_without_ip(skb, frame, port, ifindex);
+    if !packet.read(buffer, frame)? {
+        return admit_sent_without_ip(buffer, frame, port, ifindex);
     }
     let is_filtered = port.flags & Port::FILTERED != 0;
     let (direction, mac, now) = (Direction::Egress, frame.source, clock.now());
@@ -95,7 +95,7 @@ pub fn admit_sent(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
         }
         packet.write_flow_key(port.network, key);
     }
-    let case = Case { skb, port, packet, key, ifindex, direction, mac, now };
+    let case = Case { buffer, port, packet, key, ifindex, direction, mac, now };
     if is_filtered {
         if conntrack::knows(&case, &visit) {
             return Ok(());
@@ -111,11 +111,11 @@ pub fn admit_sent(skb: Skb, frame: &Ethernet, port: &Port) -> Admission {
 
 /// Whether a frame may reach a port with security groups.
 #[inline(never)]
-pub fn admit_received(skb: Skb, port: &Port) -> Admission {
-    let Some(frame) = &Ethernet::outermost(skb) else {
+pub fn admit_received(buffer: impl Buffer, port: &Port) -> Admission {
+    let Some(frame) = &Ethernet::outermost(buffer) else {
         return Ok(());
     };
-    if frame.is_tagged(skb) {
+    if frame.is_tagged(buffer) {
         return Err(DropReason::VlanTagged);
     }
     let Some(scratch) = maps::scratch() else {
@@ -123,16 +123,16 @@ pub fn admit_received(skb: Skb, port: &Port) -> Admission {
     };
     // SAFETY: as in `admit_sent`.
     let (packet, key, clock) = unsafe { (&mut (*scratch).packet, &mut (*scratch).key, &mut (*scratch).clock) };
-    if !packet.read(skb, frame)? {
+    if !packet.read(buffer, frame)? {
         return Ok(());
     }
-    let (ifindex, direction, mac, now) = (skb.ifindex(), Direction::Ingress, frame.source, clock.now());
+    let (ifindex, direction, mac, now) = (buffer.ifindex(), Direction::Ingress, frame.source, clock.now());
     let visit = Visit { packet, port, ifindex, direction, tick: clock.tick() };
     if visit.is_recent() {
         return Ok(());
     }
     packet.write_flow_key(port.network, key);
-    let case = Case { skb, port, packet, key, ifindex, direction, mac, now };
+    let case = Case { buffer, port, packet, key, ifindex, direction, mac, now };
     if conntrack::knows(&case, &visit) {
         return Ok(());
     }
@@ -145,7 +145,7 @@ pub fn admit_received(skb: Skb, port: &Port) -> Admission {
 
 /// What does not depend on rules and flows: addresses, and what every port may and may not do. `None`: it does.
 #[inline(never)]
-fn judge_sent(case: &Case) -> Option<Admission> {
+fn judge_sent(case: &Case<impl Buffer>) -> Option<Admission> {
     if !fixed::is_sent_without_address(case.packet) && !spoofing::is_allowed_source(case) {
         return Some(Err(DropReason::SpoofedIp));
     }
@@ -158,9 +158,9 @@ fn judge_sent(case: &Case) -> Option<Admission> {
 
 /// Frames that are not IP have no rules. Other protocols than ARP pass, as in the old agent, unless they are bridges' own.
 #[inline(always)]
-fn admit_sent_without_ip(skb: Skb, frame: &Ethernet, port: &Port, ifindex: u32) -> Admission {
+fn admit_sent_without_ip(buffer: impl Buffer, frame: &Ethernet, port: &Port, ifindex: u32) -> Admission {
     if frame.carries(EtherType::Arp) {
-        spoofing::check_arp(skb, port, ifindex)
+        spoofing::check_arp(buffer, port, ifindex)
     } else if frame.is_for_bridges() {
         Err(DropReason::LinkControl)
     } else {

@@ -3,6 +3,7 @@
 use network_types::{eth::EthHdr, udp::UdpHdr};
 
 use crate::{
+    buffer::Buffer,
     parse::{Ethernet, InnerIp, TCP, UDP},
     skb::Skb,
 };
@@ -15,8 +16,8 @@ const TCP_LEN: usize = 20;
 
 /// Bytes of the IP packet that a frame carries.
 #[inline(always)]
-pub fn of_packet(skb: Skb) -> usize {
-    skb.len() - EthHdr::LEN
+pub fn of_packet(buffer: impl Buffer) -> usize {
+    buffer.len() - EthHdr::LEN
 }
 
 /// Bytes of the IP packet that goes on the wire: of the largest segment, if the packet is a superpacket. `None` for

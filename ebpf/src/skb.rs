@@ -1,4 +1,4 @@
-//! A packet as the TC hooks see it, and the only place that touches its memory.
+//! A packet as the TC hooks see it, and the only place that changes it there.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -6,38 +6,15 @@ use aya_ebpf::{
     helpers::{bpf_csum_level, bpf_get_hash_recalc, bpf_skb_change_tail, bpf_skb_vlan_pop, bpf_skb_vlan_push},
     programs::TcContext,
 };
-use network_types::{
-    arp::ArpHdr,
-    eth::{EthHdr, EtherType},
-    ip::{Ipv4Hdr, Ipv6Hdr},
-    udp::UdpHdr,
-    vxlan::VxlanHdr,
-};
+use network_types::eth::{EthHdr, EtherType};
+
+use crate::buffer::{Buffer, Wire};
 
 /// `BPF_CSUM_LEVEL_DEC` of `enum bpf_csum_level` in the kernel's `uapi/linux/bpf.h`.
 const CSUM_LEVEL_DEC: u64 = 2;
 
 /// "Ov" in ASCII: what `tc_index`, of 16 bits, is from a subport's device to its trunk's tap.
 const FROM_SUBPORT: u32 = 0x4f76;
-
-/// Headers that may be read from a packet: any bytes are a valid value, and nothing is assumed about alignment.
-pub trait Wire: Copy {}
-
-impl Wire for EthHdr {}
-impl Wire for ArpHdr {}
-impl Wire for Ipv4Hdr {}
-impl Wire for Ipv6Hdr {}
-impl Wire for UdpHdr {}
-impl Wire for VxlanHdr {}
-impl<const N: usize> Wire for [u8; N] {}
-impl<const N: usize> Wire for [u32; N] {}
-
-/// What is loaded as it stands.
-pub trait Words: Wire {}
-
-impl Wire for u16 {}
-impl Words for u16 {}
-impl<const N: usize> Words for [u32; N] {}
 
 /// A packet at a TC hook; it begins with its Ethernet header.
 #[derive(Clone, Copy)]
@@ -55,33 +32,6 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     pub fn ctx(self) -> &'a TcContext {
         self.ctx
-    }
-
-    /// Bytes of the whole packet, Ethernet header included.
-    #[inline(always)]
-    pub fn len(self) -> usize {
-        self.ctx.len() as usize
-    }
-
-    /// The interface whose hook runs.
-    #[inline(always)]
-    pub fn ifindex(self) -> u32 {
-        // SAFETY: the kernel passes a valid `__sk_buff` for as long as the program runs.
-        unsafe { (*self.ctx.skb.skb).ifindex }
-    }
-
-    /// Payload bytes of each segment of a superpacket; 0 when the packet is a single one.
-    #[inline(always)]
-    pub fn gso_size(self) -> usize {
-        // SAFETY: as in `ifindex`.
-        unsafe { (*self.ctx.skb.skb).gso_size as usize }
-    }
-
-    /// Whether a VLAN tag is kept beside the packet, as after hardware offload.
-    #[inline(always)]
-    pub fn has_vlan_tag(self) -> bool {
-        // SAFETY: as in `ifindex`.
-        unsafe { (*self.ctx.skb.skb).vlan_present != 0 }
     }
 
     /// The type and the contents (PCP, DEI, VID) of the tag that is kept beside the packet, if one is.
@@ -158,55 +108,6 @@ impl<'a> Skb<'a> {
         unsafe { bpf_get_hash_recalc(self.ctx.skb.skb) }
     }
 
-    /// Makes the first `len` bytes readable by `read`, or as many as there are.
-    #[inline(always)]
-    pub fn pull(self, len: usize) {
-        let readable = self.ctx.data_end() - self.ctx.data();
-        // Most short packets are readable as they are.
-        if readable < len && readable < self.len() {
-            // On failure `read` finds the packet too short, which is all that matters here.
-            let _ = self.ctx.pull_data(len.min(self.len()) as u32);
-        }
-    }
-
-    /// The header at `offset`, if the readable part of the packet holds all of it.
-    #[inline(always)]
-    pub fn read<T: Wire>(self, offset: usize) -> Option<T> {
-        let start = self.ctx.data() + offset;
-        if start + size_of::<T>() > self.ctx.data_end() {
-            return None;
-        }
-        // SAFETY: in bounds by the check above; `Wire` types are valid for any bytes.
-        Some(unsafe { (start as *const T).read_unaligned() })
-    }
-
-    /// As `read`, for words and halves of words, in the order of transmission: with one load each.
-    ///
-    /// `read` takes byte by byte: a register and often a place on the stack for each of them. And what is written byte by byte
-    /// and read again as a word costs the processor more than a map lookup.
-    #[inline(always)]
-    pub fn read_words<T: Words>(self, offset: usize) -> Option<T> {
-        let start = self.ctx.data() + offset;
-        if start + size_of::<T>() > self.ctx.data_end() {
-            return None;
-        }
-        // SAFETY: in bounds by the check above; `Words` are valid for any bytes. They need not be aligned: wherever the
-        // kernel's verifier accepts the load, the machine can do it.
-        Some(unsafe { (start as *const T).read() })
-    }
-
-    /// The byte at an `offset` that is only known at run time.
-    #[inline(always)]
-    pub fn read_byte(self, offset: usize) -> Option<u8> {
-        self.ctx.load(offset).ok()
-    }
-
-    /// As `read`, for an `offset` that is only known at run time, and wherever the bytes are. Slower.
-    #[inline(always)]
-    pub fn load<T: Wire>(self, offset: usize) -> Option<T> {
-        self.ctx.load(offset).ok()
-    }
-
     /// Overwrites the packet from `offset` on.
     #[inline(always)]
     pub fn write<T>(self, offset: usize, value: &T) -> Result<(), HelperRefused> {
@@ -253,6 +154,56 @@ impl<'a> Skb<'a> {
     pub fn forget_outer_checksum(self) {
         // SAFETY: as in `ifindex`. A refusal means that there was nothing to forget.
         unsafe { bpf_csum_level(self.ctx.as_ptr().cast(), CSUM_LEVEL_DEC) };
+    }
+}
+
+impl Buffer for Skb<'_> {
+    #[inline(always)]
+    fn start(self) -> usize {
+        self.ctx.data()
+    }
+
+    #[inline(always)]
+    fn end(self) -> usize {
+        self.ctx.data_end()
+    }
+
+    #[inline(always)]
+    fn len(self) -> usize {
+        self.ctx.len() as usize
+    }
+
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        // SAFETY: the kernel passes a valid `__sk_buff` for as long as the program runs.
+        unsafe { (*self.ctx.skb.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn gso_size(self) -> usize {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.ctx.skb.skb).gso_size as usize }
+    }
+
+    #[inline(always)]
+    fn has_vlan_tag(self) -> bool {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.ctx.skb.skb).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn pull(self, len: usize) {
+        let readable = self.end() - self.start();
+        // Most short packets are readable as they are.
+        if readable < len && readable < self.len() {
+            // On failure `read` finds the packet too short, which is all that matters here.
+            let _ = self.ctx.pull_data(len.min(self.len()) as u32);
+        }
+    }
+
+    #[inline(always)]
+    fn load<T: Wire>(self, offset: usize) -> Option<T> {
+        self.ctx.load(offset).ok()
     }
 }
 

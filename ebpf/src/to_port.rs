@@ -2,7 +2,7 @@
 
 use overlane_abi::{Outcome, Port};
 
-use crate::{maps, security, skb::Skb, trunk, verdict::Verdict};
+use crate::{buffer::Buffer as _, maps, security, skb::Skb, trunk, verdict::Verdict};
 
 /// Lets the packet in, or not.
 #[inline(always)]

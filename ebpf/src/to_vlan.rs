@@ -2,7 +2,7 @@
 
 use overlane_abi::{DropReason, Outcome, VlanId};
 
-use crate::{maps, parse::PCP_SHIFT, skb::Skb, verdict::Verdict};
+use crate::{buffer::Buffer as _, maps, parse::PCP_SHIFT, skb::Skb, verdict::Verdict};
 
 /// The priorities that a tag has room for. What else a packet's priority can say (a traffic class) is none of the tag's.
 const PCP_MAX: u32 = 7;

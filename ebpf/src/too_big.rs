@@ -8,6 +8,7 @@ use network_types::{
 use overlane_abi::{DropReason, Outcome};
 
 use crate::{
+    buffer::Buffer as _,
     checksum,
     parse::{Ethernet, ICMP, ICMPV6},
     skb::Skb,

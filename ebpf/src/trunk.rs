@@ -6,6 +6,7 @@
 use overlane_abi::{DropReason, Outcome, Vlan, VlanId};
 
 use crate::{
+    buffer::Buffer as _,
     maps,
     parse::{Ethernet, VlanTag},
     skb::Skb,

@@ -1,13 +1,14 @@
 //! From a program's verdict to the kernel's action, counting on the way.
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::bpf_redirect,
 };
 use aya_log_ebpf::debug;
 use overlane_abi::{DropReason, Hook, Outcome};
 
-use crate::{maps, skb::Skb};
+use crate::{buffer::Buffer as _, maps, skb::Skb};
 
 /// What a program has decided. It fits a register, which is all that a function of its own can return.
 #[must_use]
@@ -52,9 +53,17 @@ pub fn conclude(skb: Skb, hook: Hook, program: impl FnOnce(Skb) -> Verdict) -> i
             unsafe { bpf_redirect(target & !ENTER, flags.into()) as i32 }
         }
         Verdict::Drop(reason) => {
-            maps::count_drop(ifindex, reason, bytes);
-            debug!(skb.ctx(), "{} dropped {} bytes: {}", hook.name(), bytes, reason.name());
+            tell_of_drop(skb.ctx(), hook, ifindex, reason, bytes);
             TC_ACT_SHOT
         }
     }
+}
+
+/// Counts a drop by its reason, and logs it.
+///
+/// A function of its own, for the stack that other packets do not need.
+#[inline(never)]
+pub fn tell_of_drop(ctx: &impl EbpfContext, hook: Hook, ifindex: u32, reason: DropReason, bytes: u64) {
+    maps::count_drop(ifindex, reason, bytes);
+    debug!(ctx, "{} dropped {} bytes: {}", hook.name(), bytes, reason.name());
 }

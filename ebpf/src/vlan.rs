@@ -3,6 +3,7 @@
 use overlane_abi::{DropReason, Outcome, VlanId};
 
 use crate::{
+    buffer::Buffer as _,
     maps,
     parse::{Ethernet, VlanTag},
     skb::Skb,

@@ -14,8 +14,9 @@ use aya::{
     maps::{
         Array, HashMap, MapData, PerCpuHashMap, RingBuf,
         lpm_trie::{Key, LpmTrie},
+        xdp::DevMapHash,
     },
-    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{Program, ProgramError, TestRun as _, TestRunOptions, TestRunResult},
 };
 use overlane_abi::{
     Address, CounterKey, DropKey, DropReason, FlowEvent, FlowState, Hook, HookCounters, Meta, Outcome, RuleHitKey,
@@ -72,22 +73,27 @@ pub(crate) enum Verdict {
     Redirect(Outcome),
     /// Drop it.
     Drop(DropReason),
+    /// At an XDP hook: leave it, unmodified and uncounted, to the programs at the TC hooks.
+    Leave,
 }
 
 impl Verdict {
-    /// Values of the kernel's `TC_ACT_UNSPEC`, `TC_ACT_REDIRECT` and `TC_ACT_SHOT`.
-    fn action(self) -> i32 {
-        match self {
-            Self::Pass(_) => -1,
-            Self::Redirect(_) => 7,
-            Self::Drop(_) => 2,
+    /// Values of the kernel's `TC_ACT_UNSPEC`, `TC_ACT_REDIRECT` and `TC_ACT_SHOT`, or of `XDP_PASS`, `XDP_REDIRECT` and `XDP_DROP`.
+    fn action(self, hook: Hook) -> i32 {
+        match (self, hook.is_xdp()) {
+            (Self::Pass(_) | Self::Leave, false) => -1,
+            (Self::Redirect(_), false) => 7,
+            (Self::Drop(_), false) | (Self::Pass(_) | Self::Leave, true) => 2,
+            (Self::Redirect(_), true) => 4,
+            (Self::Drop(_), true) => 1,
         }
     }
 
-    fn outcome(self) -> Outcome {
+    fn outcome(self) -> Option<Outcome> {
         match self {
-            Self::Pass(outcome) | Self::Redirect(outcome) => outcome,
-            Self::Drop(_) => Outcome::Dropped,
+            Self::Pass(outcome) | Self::Redirect(outcome) => Some(outcome),
+            Self::Drop(_) => Some(Outcome::Dropped),
+            Self::Leave => None,
         }
     }
 }
@@ -136,6 +142,13 @@ impl Datapath {
         let map = self.ebpf.map_mut(map).expect("the map exists");
         let mut map = HashMap::<&mut MapData, K, V>::try_from(map).expect("the map has these types");
         map.insert(key, value, 0).expect("the map has room");
+    }
+
+    /// Lets XDP send by an interface. (The device is the loopback: nothing is sent in a test run.)
+    pub(crate) fn send_by_xdp(&mut self, ifindex: u32) {
+        let map = self.ebpf.map_mut(names::XDP_DEVICES).expect("the map exists");
+        let mut map = DevMapHash::try_from(map).expect("it is a map of devices");
+        map.insert(ifindex, IFINDEX, None, 0).expect("the map has room");
     }
 
     /// Removes a map entry.
@@ -194,7 +207,7 @@ impl Datapath {
 
     /// Runs the program of `hook` on a frame, and says whether it was dropped.
     pub(crate) fn drops(&mut self, hook: Hook, frame: &Frame) -> bool {
-        self.execute(hook, frame, &[]).0 == Verdict::Drop(DropReason::RewriteFailed).action()
+        self.execute(hook, frame, &[]).0 == Verdict::Drop(DropReason::RewriteFailed).action(hook)
     }
 
     /// Runs the program of `hook` on a frame, and returns why it was dropped, if it was.
@@ -229,6 +242,12 @@ impl Datapath {
         check(hook, verdict, (frame, &output), &output, frame, "the frame was changed");
     }
 
+    /// As `expect_pass`, at an XDP hook.
+    pub(crate) fn expect_left(&mut self, hook: Hook, frame: &Frame) {
+        let output = self.run(hook, frame, &[], Verdict::Leave);
+        check(hook, Verdict::Leave, (frame, &output), &output, frame, "the frame was changed");
+    }
+
     /// As `expect`, for a superpacket with segments of `segment_size` bytes of payload.
     pub(crate) fn expect_superpacket(
         &mut self,
@@ -258,31 +277,47 @@ impl Datapath {
             ctx_out: Some(&mut context),
             ..TestRunOptions::default()
         };
-        self.program(hook).test_run(options).expect("the kernel runs the program");
+        self.test_run(hook, options).expect("the kernel runs the program");
         context[PRIORITY..].first_chunk().copied().map_or(0, u32::from_ne_bytes)
     }
 
-    /// Runs the program of `hook` on a frame that may mean anything: it is counted once, and what is passed on is
-    /// unchanged.
+    /// Runs the program of `hook` on a frame that may mean anything: it is counted once, but for what XDP leaves to others, and what
+    /// is passed on is unchanged.
     pub(crate) fn survives(&mut self, hook: Hook, frame: &Frame) {
         let before = self.counted();
         let (action, output) = self.execute(hook, frame, &[]);
         let after = self.counted();
         let packets = |counted: &Counted| counted.counters.values().map(|(packets, ..)| *packets).sum::<u64>();
         let outcomes = |counted: &Counted| counted.counters.values().flat_map(|(.., outcomes)| outcomes).sum::<u64>();
-        assert_eq!(packets(&after), packets(&before) + 1, "{frame:?}");
+        let is_passed = action == Verdict::Leave.action(hook);
+        let is_counted = !(is_passed && hook.is_xdp());
+        assert_eq!(packets(&after), packets(&before) + u64::from(is_counted), "{frame:?}");
         assert_eq!(outcomes(&after), packets(&after), "{frame:?}");
-        assert!(action != Verdict::Pass(Outcome::NotOurs).action() || output == *frame, "{frame:?} became {output:?}");
+        assert!(!is_passed || output == *frame, "{frame:?} became {output:?}");
     }
 
-    /// The program of a hook; loaded when it is needed, because the verifier takes its time.
-    fn program(&mut self, hook: Hook) -> &mut SchedClassifier {
+    /// Runs the program of a hook; it is loaded when it is needed, because the verifier takes its time.
+    fn test_run(&mut self, hook: Hook, options: TestRunOptions<'_>) -> Result<TestRunResult, ProgramError> {
         let program = self.ebpf.program_mut(hook.name()).expect("there is a program per hook");
-        let program: &mut SchedClassifier = program.try_into().expect("it is a classifier");
-        if self.loaded.insert(hook) {
-            program.load().unwrap_or_else(|error| panic!("{}: {error:?}", hook.name()));
+        let is_new = self.loaded.insert(hook);
+        let loaded = |result: Result<(), ProgramError>| {
+            result.unwrap_or_else(|error| panic!("{}: {error:?}", hook.name()));
+        };
+        match program {
+            Program::SchedClassifier(program) => {
+                if is_new {
+                    loaded(program.load());
+                }
+                program.test_run(options)
+            }
+            Program::Xdp(program) => {
+                if is_new {
+                    loaded(program.load());
+                }
+                program.test_run(options)
+            }
+            _ => panic!("{} is of another kind", hook.name()),
         }
-        program
     }
 
     fn execute(&mut self, hook: Hook, frame: &Frame, context: &[u8]) -> (i32, Frame) {
@@ -293,7 +328,7 @@ impl Datapath {
             ctx_in: (!context.is_empty()).then_some(context),
             ..TestRunOptions::default()
         };
-        let result = self.program(hook).test_run(options).expect("the kernel runs the program");
+        let result = self.test_run(hook, options).expect("the kernel runs the program");
         output.truncate(result.data_size_out as usize);
         (result.return_value as i32, Frame(output))
     }
@@ -302,17 +337,19 @@ impl Datapath {
         let before = self.counted();
         let (action, output) = self.execute(hook, frame, context);
         let mut expected = before;
-        let (packets, bytes, outcomes) = expected.counters.entry((IFINDEX, hook as u32)).or_default();
         let length = frame.0.len() as u64;
-        (*packets, *bytes) = (*packets + 1, *bytes + length);
-        outcomes[verdict.outcome() as usize] += 1;
+        if let Some(outcome) = verdict.outcome() {
+            let (packets, bytes, outcomes) = expected.counters.entry((IFINDEX, hook as u32)).or_default();
+            (*packets, *bytes) = (*packets + 1, *bytes + length);
+            outcomes[outcome as usize] += 1;
+        }
         if let Verdict::Drop(reason) = verdict {
             let (packets, bytes) = expected.drops.entry((IFINDEX, reason as u32)).or_default();
             (*packets, *bytes) = (*packets + 1, *bytes + length);
         }
         let frames = (frame, &output);
         check(hook, verdict, frames, &self.counted(), &expected, "the counters are wrong");
-        check(hook, verdict, frames, &action, &verdict.action(), "the action is wrong");
+        check(hook, verdict, frames, &action, &verdict.action(hook), "the action is wrong");
         output
     }
 

@@ -13,3 +13,4 @@ mod security;
 mod too_big;
 mod trunk;
 mod vlan;
+mod xdp;

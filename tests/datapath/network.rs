@@ -17,6 +17,8 @@ pub(crate) const INDEX: u32 = 7;
 pub(crate) const MTU: u32 = 1500;
 /// An interface that is not the one that test runs happen on.
 pub(crate) const OTHER_IFINDEX: u32 = 4_000_000;
+/// The interface that leads to the other host.
+pub(crate) const UPLINK: u32 = 3;
 
 pub(crate) const HERE: [u8; 6] = [0xfa, 0x16, 0x3e, 0, 0, 1];
 pub(crate) const NEIGHBOUR: [u8; 6] = [0xfa, 0x16, 0x3e, 0, 0, 2];
@@ -85,7 +87,7 @@ pub(crate) fn host_with(outer: Family, config: &VxlanConfig) -> Datapath {
     datapath.put(names::FDB, FdbKey::new(INDEX, HERE), FdbEntry::local(IFINDEX));
     datapath.put(names::FDB, FdbKey::new(INDEX, NEIGHBOUR), FdbEntry::local(OTHER_IFINDEX));
     datapath.put(names::FDB, FdbKey::new(INDEX, THERE), FdbEntry::remote(outer.remote_vtep.into()));
-    let hop = Hop { uplink: 3, source: Mac(UPLINK_MAC), destination: Mac(NEXT_HOP_MAC), mtu: MTU };
+    let hop = Hop { uplink: UPLINK, source: Mac(UPLINK_MAC), destination: Mac(NEXT_HOP_MAC), mtu: MTU };
     let vtep = header::vtep(config, outer.remote_vtep, &hop).expect("one family");
     datapath.put(names::VTEPS, overlane_abi::Address::from(outer.remote_vtep), vtep);
     for family in [v4(), v6()] {
@@ -148,7 +150,7 @@ pub(crate) fn tunnel_back(outer: Family) -> Vxlan {
 }
 
 /// Every hook.
-pub(crate) const HOOKS: [Hook; 5] = Hook::ALL;
+pub(crate) const HOOKS: [Hook; 7] = Hook::ALL;
 
 /// A packet from there to here, in its tunnel.
 pub(crate) fn inbound(outer: Family, inner: Family) -> (Vxlan, Frame) {

@@ -5,13 +5,11 @@ use nix::sys::signal::Signal;
 use overlane_tests::{
     lab::{Agent, BY_INTERFACE, HOSTS, Host, Lanes, NIC, Pair, Port, UPLINK, nothing_to_do},
     packet::{ETHERNET, Ends, Frame, too_big},
+    superpacket::{SEGMENT, superpacket},
     tap::{Offload, Tap},
     wait::{wait_for, wait_until},
 };
 use serde_json::Value;
-
-const SEGMENT: u16 = 1300;
-const PAYLOAD: usize = 10 * SEGMENT as usize;
 
 /// Two hosts, and a real tap on each.
 fn taps() -> Result<(Pair, [Tap; 2])> {
@@ -46,40 +44,6 @@ fn ends(pair: &Pair, is_ipv6: bool) -> Result<Ends> {
     })
 }
 
-/// A superpacket as a guest's virtio driver hands it over: its checksum is that of the pseudo-header only.
-fn superpacket(ends: &Ends, kind: u8) -> (Offload, Frame) {
-    let ip_len = if ends.source.is_ipv6() { 40 } else { 20 };
-    let (mut frame, transport_len, checksum_offset) = match kind {
-        Offload::UDP => (ends.udp(PAYLOAD), 8, 6),
-        _ => (ends.tcp(PAYLOAD), 20, 16),
-    };
-    let transport = ETHERNET + ip_len;
-    let checksum = pseudo_header_checksum(ends, &frame, transport);
-    frame.0[transport + checksum_offset..transport + checksum_offset + 2].copy_from_slice(&checksum.to_be_bytes());
-    let offload = Offload {
-        needs_checksum: true,
-        kind,
-        header_len: (transport + transport_len) as u16,
-        segment_size: SEGMENT,
-        checksum_start: transport as u16,
-        checksum_offset: checksum_offset as u16,
-    };
-    (offload, frame)
-}
-
-/// The sum, not complemented, of addresses, protocol and length (RFC 9293 §3.1, RFC 8200 §8.1).
-fn pseudo_header_checksum(ends: &Ends, frame: &Frame, transport: usize) -> u16 {
-    let addresses = if ends.source.is_ipv6() { &frame.0[22..54] } else { &frame.0[26..34] };
-    let protocol = if ends.source.is_ipv6() { frame.0[20] } else { frame.0[23] };
-    let length = (frame.0.len() - transport) as u32;
-    let words = addresses.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let mut sum = words.sum::<u32>() + u32::from(protocol) + (length >> 16) + (length & 0xffff);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
 /// Sends a superpacket from the left tap and expects it, whole, from the right one.
 fn expect_whole(pair: &Pair, taps: &mut [Tap; 2], kind: u8, is_ipv6: bool) -> Result<()> {
     expect_whole_by(pair, ("from_overlay", "vxlan-10", "delivered"), taps, kind, is_ipv6)
@@ -99,7 +63,7 @@ fn expect_whole_by(
     let is_meant = |received: &Frame| received.0[..ETHERNET] == frame.0[..ETHERNET] && received.0.len() > 200;
     let (received_offload, received) = taps[1].receive(is_meant)?;
     ensure!(received.0.len() == frame.0.len(), "{} bytes arrived of {}", received.0.len(), frame.0.len());
-    ensure!(received_offload.kind & 0x7f == kind, "{received_offload:?}");
+    ensure!(received_offload.is_of(kind), "{received_offload:?}");
     ensure!(received_offload.segment_size == SEGMENT, "{received_offload:?}");
     let payload = usize::from(offload.header_len);
     ensure!(received.0[payload..] == frame.0[payload..], "the payload is another one");

@@ -2,13 +2,14 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
@@ -65,6 +66,11 @@ impl Offload {
         Self { header_len, checksum_start: self.checksum_start.saturating_add_signed(by), ..self }
     }
 
+    /// Whether it is a superpacket of that kind, with or without `VIRTIO_NET_HDR_GSO_ECN`.
+    pub const fn is_of(self, kind: u8) -> bool {
+        self.kind & 0x7f == kind
+    }
+
     fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         let word = |index: usize| u16::from_ne_bytes([bytes[2 + 2 * index], bytes[3 + 2 * index]]);
         Self {
@@ -103,9 +109,43 @@ impl Tap {
     /// # Errors
     /// When the kernel refuses.
     pub fn create(host: &Namespace, name: &str) -> Result<Self> {
-        let file = host.inside(|| open(name))?;
+        let file = host.inside(|| open(name, 0))?;
         host.run(&format!("ip link set {name} up"))?;
         Ok(Self { file })
+    }
+
+    /// As `create`, with several queues, none of which waits: a guest with as many processors sends by all of them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn with_queues(host: &Namespace, name: &str, count: usize) -> Result<Vec<Self>> {
+        let queue = |_| host.inside(|| open(name, libc::IFF_MULTI_QUEUE)).map(|file| Self { file });
+        let queues = (0..count).map(queue).collect::<Result<Vec<_>>>()?;
+        for queue in &queues {
+            fcntl(&queue.file, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("not waiting at a tap")?;
+        }
+        host.run(&format!("ip link set {name} up"))?;
+        Ok(queues)
+    }
+
+    /// Sends bytes that `bytes_of` has made: nothing is put together here.
+    ///
+    /// # Errors
+    /// When the kernel refuses them.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).context("writing to a tap")
+    }
+
+    /// Whether there was a frame for the guest, which has been read into `buffer`: for a queue that does not wait.
+    ///
+    /// # Errors
+    /// When the device is gone.
+    pub fn take_bytes(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
+        match self.file.read(buffer) {
+            Ok(length) => Ok(Some(length)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error).context("reading from a tap"),
+        }
     }
 
     /// Sends what a guest would.
@@ -113,7 +153,7 @@ impl Tap {
     /// # Errors
     /// When the kernel refuses it.
     pub fn send(&mut self, offload: Offload, frame: &Frame) -> Result<()> {
-        let bytes = [offload.to_bytes().as_slice(), &frame.0].concat();
+        let bytes = bytes_of(offload, frame);
         let written = self.file.write(&bytes).context("writing to a tap")?;
         anyhow::ensure!(written == bytes.len(), "the tap took {written} of {} bytes", bytes.len());
         Ok(())
@@ -122,8 +162,15 @@ impl Tap {
     /// The next frame, whatever it is, when `poll` says that there is one.
     pub(crate) fn take(&mut self, buffer: &mut [u8]) -> Result<(Offload, Frame)> {
         let length = self.file.read(buffer).context("reading from a tap")?;
-        let (offload, frame) = buffer[..length].split_first_chunk().context("a frame without its header")?;
-        Ok((Offload::from_bytes(*offload), Frame(frame.to_vec())))
+        taken(&buffer[..length])
+    }
+
+    /// As `take_bytes`, with the frame and its header taken apart.
+    ///
+    /// # Errors
+    /// When the device is gone.
+    pub fn take_ready(&mut self, buffer: &mut [u8]) -> Result<Option<(Offload, Frame)>> {
+        self.take_bytes(buffer)?.map(|length| taken(&buffer[..length])).transpose()
     }
 
     /// The next frame for the guest that `is_meant`; others are thrown away.
@@ -154,6 +201,16 @@ impl AsFd for Tap {
     }
 }
 
+fn taken(bytes: &[u8]) -> Result<(Offload, Frame)> {
+    let (offload, frame) = bytes.split_first_chunk().context("a frame without its header")?;
+    Ok((Offload::from_bytes(*offload), Frame(frame.to_vec())))
+}
+
+/// A frame as it is written to a tap.
+pub fn bytes_of(offload: Offload, frame: &Frame) -> Vec<u8> {
+    [offload.to_bytes().as_slice(), &frame.0].concat()
+}
+
 /// A frame and its offload with an 802.1Q tag, and without the outermost one, as a guest's own VLAN devices make it.
 pub(crate) fn with_tag(offload: Offload, frame: &Frame, tci: u16) -> (Offload, Frame) {
     (offload.moved(4), frame.clone().tagged(tci))
@@ -163,14 +220,14 @@ pub(crate) fn without_tag(offload: Offload, frame: &Frame) -> (Offload, Frame) {
     (offload.moved(-4), Frame([&frame.0[..12], &frame.0[16..]].concat()))
 }
 
-fn open(name: &str) -> Result<File> {
+fn open(name: &str, more_flags: libc::c_int) -> Result<File> {
     let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").context("opening /dev/net/tun")?;
     // SAFETY: all zeroes is a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *place = byte.try_into().context("an interface name in ASCII")?;
     }
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | more_flags;
     request.ifr_ifru.ifru_flags = flags.try_into().context("flags of a tap")?;
     // SAFETY: the request is complete and outlives the call.
     unsafe { driver::set_interface(file.as_raw_fd(), &raw const request) }.context("making a tap")?;

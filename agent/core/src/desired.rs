@@ -88,6 +88,8 @@ pub struct LocalPort {
     pub security: PortSecurity,
     /// How fast, and how that is marked.
     pub qos: Qos,
+    /// Whether its machine completes its own checksums, so that what it sends may be taken at XDP.
+    pub from_port_xdp: bool,
 }
 
 /// What makes a port a subport: its frames go through the tap of another port, with a tag.

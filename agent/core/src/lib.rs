@@ -18,3 +18,4 @@ pub mod security;
 pub mod services;
 pub mod topology;
 pub mod update;
+pub mod xdp;

@@ -9,6 +9,7 @@ use crate::{
     model::Mac,
     observed::AllowedSource,
     security::{Direction, Ethertype, Protocol, compile::Service},
+    xdp::XdpDevice,
 };
 
 /// An entry of one of the maps that the agent fills.
@@ -23,6 +24,7 @@ pub enum MapEntry {
     Vlan(abi::VlanId, abi::Vlan),
     VlanDevice(u32, abi::VlanId),
     Qos(u32, abi::Qos),
+    XdpDevice(u32, XdpDevice),
     Security(SecurityEntry),
 }
 
@@ -55,6 +57,7 @@ pub enum MapKey {
     Vlan(abi::VlanId),
     VlanDevice(u32),
     Qos(u32),
+    XdpDevice(u32),
     Security(SecurityKey),
 }
 
@@ -82,6 +85,7 @@ impl MapEntry {
             Self::Vlan(key, _) => MapKey::Vlan(key),
             Self::VlanDevice(key, _) => MapKey::VlanDevice(key),
             Self::Qos(key, _) => MapKey::Qos(key),
+            Self::XdpDevice(key, _) => MapKey::XdpDevice(key),
             Self::Security(entry) => MapKey::Security(entry.key()),
         }
     }
@@ -130,6 +134,7 @@ impl fmt::Display for MapKey {
             Self::Vlan(key) => write!(f, "vlans[VID {} on interface {}]", key.vid, key.nic),
             Self::VlanDevice(ifindex) => write!(f, "vlan_devices[interface {ifindex}]"),
             Self::Qos(ifindex) => write!(f, "qos[interface {ifindex}]"),
+            Self::XdpDevice(ifindex) => write!(f, "xdp_devices[interface {ifindex}]"),
             Self::Neighbor(key) => write!(f, "neighbors[network {}, {}]", key.network, IpAddr::from(key.address)),
             Self::Security(key) => key.fmt(f),
         }
@@ -228,6 +233,7 @@ impl MapKey {
             Self::Port(ifindex)
             | Self::VlanDevice(ifindex)
             | Self::Qos(ifindex)
+            | Self::XdpDevice(ifindex)
             | Self::Security(SecurityKey::Source(ifindex, _)) => Some(*ifindex),
             Self::Vlan(key) => Some(key.nic),
             Self::Network(key) if key.kind == abi::NetworkKey::INTERFACE => Some(key.id),

@@ -16,6 +16,7 @@ use crate::{
     model::{Mac, NetworkId, PortId, Vid, Vni},
     offload::{NicFeatures, RoomHelper},
     qos::Qdisc,
+    xdp::{XdpDevice, XdpFeatures},
 };
 
 /// Everything that the plan looks at.
@@ -57,6 +58,8 @@ pub struct KernelState {
     /// Whether the kernel makes VLAN devices (its 8021q module). Only asked while one is missing
     /// ([`crate::plan::lacks_vlan_device`]).
     pub has_8021q: bool,
+    /// What devices can do with XDP, by interface index. Only listed where it is to be used.
+    pub xdp: BTreeMap<u32, XdpFeatures>,
 }
 
 /// A network device.
@@ -188,6 +191,8 @@ pub struct DatapathState {
     pub vlan_devices: BTreeMap<u32, abi::VlanId>,
     /// The `qos` map.
     pub qos: BTreeMap<u32, abi::Qos>,
+    /// The `xdp_devices` map.
+    pub xdp_devices: BTreeMap<u32, XdpDevice>,
     /// Programs in force, by hook and interface index. A link whose device is gone is listed under the index that it
     /// was pinned for.
     pub attached: BTreeSet<(abi::Hook, u32)>,

@@ -1,11 +1,21 @@
 //! Whether a program is attached where its pin says. Detached by force (`bpftool link detach`), a link's pin stays, and nobody is
 //! told.
 
-use std::io;
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
 
 use nix::{errno::Errno, libc};
 
-/// Command of bpf(2), from `enum bpf_cmd` of the kernel's `uapi/linux/bpf.h`.
+/// Commands of bpf(2), from `enum bpf_cmd` of the kernel's `uapi/linux/bpf.h`.
+const OBJ_GET: libc::c_long = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 /// As many programs as the kernel takes at one side of an interface (`BPF_MPROG_MAX`).
 const PROGRAMS_MAX: usize = 64;
@@ -59,4 +69,47 @@ pub(super) fn is_attached(ifindex: u32, side: Side, program_id: u32) -> io::Resu
         Err(Errno::ENODEV | Errno::ENOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the XDP link that is pinned here is attached to an interface.
+pub(super) fn is_xdp_attached(pin: &Path) -> io::Result<bool> {
+    /// The part of `union bpf_attr` that `BPF_OBJ_GET` reads.
+    #[repr(C)]
+    struct Get {
+        path: u64,
+        fd: u32,
+        flags: u32,
+    }
+    /// The part that `BPF_OBJ_GET_INFO_BY_FD` reads and writes.
+    #[repr(C)]
+    struct GetInfo {
+        fd: u32,
+        len: u32,
+        info: u64,
+    }
+    /// `struct bpf_link_info` of an XDP link.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        kind: u32,
+        id: u32,
+        program_id: u32,
+        pad: u32,
+        /// 0 once it is detached, or its interface is gone.
+        ifindex: u32,
+        rest: [u32; 7],
+    }
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut get = Get { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    // SAFETY: the kernel reads `get` and the path, which both outlive the call.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, &raw mut get, size_of::<Get>()) })?;
+    // SAFETY: the kernel has just made it for us.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let mut info = Info::default();
+    let mut get_info =
+        GetInfo { fd: fd.as_raw_fd() as u32, len: size_of::<Info>() as u32, info: (&raw mut info) as u64 };
+    // SAFETY: the kernel writes no more than `len` bytes to `info`; both outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET_INFO_BY_FD, &raw mut get_info, size_of::<GetInfo>()) };
+    Errno::result(result)?;
+    Ok(info.ifindex != 0)
 }

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{maps::MapError, programs::ProgramError};
+use aya::{
+    maps::{MapError, xdp::XdpMapError},
+    programs::ProgramError,
+};
 use nix::{
     errno::Errno,
     sys::statfs::{FsType, statfs},
@@ -45,6 +48,15 @@ pub enum DatapathError {
         /// Why.
         #[source]
         source: Box<ProgramError>,
+    },
+    /// XDP cannot be let send by a device.
+    #[error("letting XDP send by interface {ifindex}")]
+    XdpDevice {
+        /// Which.
+        ifindex: u32,
+        /// Why.
+        #[source]
+        source: XdpMapError,
     },
     /// A program could not be attached or its attachment could not be kept.
     #[error("attaching {program} to interface {ifindex}")]

@@ -1,4 +1,4 @@
-//! Attachments: tcx links that are pinned, so that they outlive the agent and the next one can swap their program
+//! Attachments: tcx and XDP links that are pinned, so that they outlive the agent and the next one can swap their program
 //! without a gap.
 
 use std::{
@@ -11,6 +11,7 @@ use aya::programs::{
     LinkOrder, TcAttachType,
     links::{FdLink, PinnedLink},
     tc::{SchedClassifierLink, TcAttachOptions},
+    xdp::{XdpLink, XdpMode},
 };
 use nix::net::if_::if_indextoname;
 use overlane_abi::Hook;
@@ -56,10 +57,14 @@ impl Links {
 
     /// Removes the pins of attachments that are none any more, so that they are made anew.
     pub(super) fn drop_dead(&self, programs: &mut Programs) -> Result<(), DatapathError> {
+        let classifiers = Hook::ALL.into_iter().filter(|hook| !hook.is_xdp());
         let ids: BTreeMap<Hook, u32> =
-            Hook::ALL.into_iter().map(|hook| Ok((hook, programs.id(hook)?))).collect::<Result<_, DatapathError>>()?;
+            classifiers.map(|hook| Ok((hook, programs.id(hook)?))).collect::<Result<_, DatapathError>>()?;
         for (hook, ifindex) in self.list()? {
-            let is_attached = alive::is_attached(ifindex, side(hook), ids[&hook]);
+            let is_attached = match side(hook) {
+                Some(side) => alive::is_attached(ifindex, side, ids[&hook]),
+                None => alive::is_xdp_attached(&self.pin(hook, ifindex)),
+            };
             if !is_attached.map_err(DatapathError::pins(&self.pin(hook, ifindex)))? {
                 tracing::warn!(
                     hook = hook.name(),
@@ -105,11 +110,8 @@ impl Links {
         ifindex: u32,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let pinned = PinnedLink::from_pin(self.pin(hook, ifindex))?;
-        let link: SchedClassifierLink = FdLink::from(pinned).try_into()?;
-        let program = programs.get(hook)?;
-        let id = program.attach_to_link(link)?;
         // Taken out of aya's hands: the pin keeps it attached, and nothing detaches it when the agent stops.
-        drop(program.take_link(id)?);
+        drop(swap_program(programs, hook, pinned.into())?);
         Ok(())
     }
 
@@ -139,15 +141,25 @@ impl Links {
                 }
             }
         }
-        let interface = if_indextoname(ifindex)?.into_string()?;
-        let side = match side(hook) {
-            Side::Egress => TcAttachType::Egress,
-            Side::Ingress => TcAttachType::Ingress,
+        let link: FdLink = match side(hook) {
+            Some(side) => {
+                let side = match side {
+                    Side::Egress => TcAttachType::Egress,
+                    Side::Ingress => TcAttachType::Ingress,
+                };
+                let interface = if_indextoname(ifindex)?.into_string()?;
+                let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+                let program = programs.classifier(hook)?;
+                let id = program.attach_with_options(&interface, side, options)?;
+                program.take_link(id)?.try_into()?
+            }
+            None => {
+                // In the driver or not at all: the kernel's generic XDP is slower than the TC lane.
+                let program = programs.xdp(hook)?;
+                let id = program.attach_to_if_index(ifindex, XdpMode::Driver)?;
+                program.take_link(id)?.try_into()?
+            }
         };
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-        let program = programs.get(hook)?;
-        let id = program.attach_with_options(&interface, side, options)?;
-        let link: FdLink = program.take_link(id)?.try_into()?;
         link.pin(self.pin(hook, ifindex))?;
         Ok(())
     }
@@ -160,10 +172,7 @@ impl Links {
         ifindex: u32,
         pin: &Path,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let link: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(pin)?).try_into()?;
-        let program = programs.get(hook)?;
-        let id = program.attach_to_link(link)?;
-        let link: FdLink = program.take_link(id)?.try_into()?;
+        let link = swap_program(programs, hook, PinnedLink::from_pin(pin)?.into())?;
         link.pin(self.pin(hook, ifindex))?;
         fs::remove_file(pin)?;
         Ok(())
@@ -183,11 +192,28 @@ impl Links {
     }
 }
 
-/// The side of an interface that a hook is at.
-fn side(hook: Hook) -> Side {
+/// Puts a just loaded program in the place of the one that is attached by a link.
+fn swap_program(
+    programs: &mut Programs,
+    hook: Hook,
+    link: FdLink,
+) -> Result<FdLink, Box<dyn std::error::Error + Send + Sync>> {
+    if hook.is_xdp() {
+        let program = programs.xdp(hook)?;
+        let id = program.attach_to_link(XdpLink::try_from(link)?)?;
+        return Ok(program.take_link(id)?.try_into()?);
+    }
+    let program = programs.classifier(hook)?;
+    let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
+    Ok(program.take_link(id)?.try_into()?)
+}
+
+/// The side of an interface that a TC hook is at.
+fn side(hook: Hook) -> Option<Side> {
     match hook {
-        Hook::ToPort | Hook::ToVlan => Side::Egress,
-        Hook::FromPort | Hook::FromUplink | Hook::FromOverlay => Side::Ingress,
+        Hook::ToPort | Hook::ToVlan => Some(Side::Egress),
+        Hook::FromPort | Hook::FromUplink | Hook::FromOverlay => Some(Side::Ingress),
+        Hook::FromPortXdp | Hook::FromUplinkXdp => None,
     }
 }
 

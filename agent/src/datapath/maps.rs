@@ -20,7 +20,7 @@ use overlane_core::{
     offload::RoomHelper,
 };
 
-use super::{DatapathError, links::Links, qos::QosMaps, security::SecurityMaps, stats};
+use super::{DatapathError, links::Links, qos::QosMaps, security::SecurityMaps, stats, xdp::XdpDevices};
 
 /// Every map.
 pub struct Maps {
@@ -32,6 +32,7 @@ pub struct Maps {
     vlans: HashMap<MapData, VlanId, Vlan>,
     vlan_devices: HashMap<MapData, u32, VlanId>,
     qos: Option<QosMaps>,
+    xdp_devices: Option<XdpDevices>,
     counters: PerCpuHashMap<MapData, CounterKey, HookCounters>,
     drops: PerCpuHashMap<MapData, DropKey, Tally>,
     meta: Array<MapData, Meta>,
@@ -98,6 +99,7 @@ impl Maps {
             vlans: open.typed(names::VLANS)?,
             vlan_devices: open.typed(names::VLAN_DEVICES)?,
             qos: QosMaps::open(&mut open)?,
+            xdp_devices: XdpDevices::open(&mut open)?,
             counters: open.typed(names::COUNTERS)?,
             drops: open.typed(names::DROPS)?,
             meta: open.typed(names::META)?,
@@ -132,6 +134,7 @@ impl Maps {
             vlans: dump(&self.vlans, names::VLANS)?,
             vlan_devices: dump(&self.vlan_devices, names::VLAN_DEVICES)?,
             qos: self.qos.as_ref().map_or_else(|| Ok(BTreeMap::new()), QosMaps::read)?,
+            xdp_devices: self.xdp_devices.as_ref().map_or_else(|| Ok(BTreeMap::new()), XdpDevices::read)?,
             attached: links.list()?,
             counted: self.counted()?,
             security,
@@ -158,6 +161,11 @@ impl Maps {
         Ok(counted)
     }
 
+    /// The devices that XDP may send by.
+    pub(super) fn xdp_devices(&mut self) -> Option<&mut XdpDevices> {
+        self.xdp_devices.as_mut()
+    }
+
     /// Inserts or replaces an entry.
     pub(super) fn put(&mut self, entry: &MapEntry) -> Result<(), DatapathError> {
         match *entry {
@@ -169,6 +177,7 @@ impl Maps {
             MapEntry::Security(entry) => self.security.put(&entry),
             MapEntry::Vlan(key, value) => insert(&mut self.vlans, names::VLANS, key, value),
             MapEntry::Qos(key, value) => self.qos.as_mut().map_or(Ok(()), |maps| maps.put(key, value)),
+            MapEntry::XdpDevice(key, value) => self.xdp_devices.as_mut().map_or(Ok(()), |map| map.put(key, value)),
             MapEntry::VlanDevice(key, value) => insert(&mut self.vlan_devices, names::VLAN_DEVICES, key, value),
         }
     }
@@ -230,6 +239,7 @@ impl Maps {
             MapKey::Security(key) => self.security.delete(key),
             MapKey::Vlan(key) => gone(self.vlans.remove(key), names::VLANS),
             MapKey::Qos(key) => self.qos.as_mut().map_or(Ok(()), |maps| maps.delete(*key)),
+            MapKey::XdpDevice(key) => self.xdp_devices.as_mut().map_or(Ok(()), |map| map.delete(*key)),
             MapKey::VlanDevice(key) => gone(self.vlan_devices.remove(key), names::VLAN_DEVICES),
         }
     }

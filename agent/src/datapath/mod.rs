@@ -17,6 +17,7 @@ mod qos;
 mod security;
 mod stats;
 mod watch;
+mod xdp;
 
 use std::{
     fs, io,
@@ -26,7 +27,12 @@ use std::{
 
 use nix::net::if_::if_indextoname;
 use overlane_abi::{ABI_VERSION, Hook, Port};
-use overlane_core::{action::DatapathAction, config::FlowConfig, observed::DatapathState};
+use overlane_core::{
+    action::{DatapathAction, MapEntry},
+    config::FlowConfig,
+    observed::DatapathState,
+    xdp::XdpDevice,
+};
 
 pub use error::DatapathError;
 pub use events::Events;
@@ -132,12 +138,26 @@ impl Datapath {
     /// [`DatapathError`] when the kernel refuses it; gone-already is success.
     pub fn apply(&mut self, action: &DatapathAction) -> Result<(), DatapathError> {
         match action {
-            DatapathAction::Put(entry) => self.maps.put(entry),
+            DatapathAction::Put(entry) => {
+                if let MapEntry::XdpDevice(_, XdpDevice::Admitted) = entry {
+                    self.load_admission()?;
+                }
+                self.maps.put(entry)
+            }
             DatapathAction::Delete(key) => self.maps.delete(key),
             DatapathAction::Attach { hook, ifindex } => self.links.attach(&mut self.programs, *hook, *ifindex),
             DatapathAction::Detach { hook, ifindex } => self.links.detach(*hook, *ifindex),
             DatapathAction::ForgetCounters { hook, ifindex } => self.maps.forget_counters(*hook, *ifindex),
         }
+    }
+
+    /// Loads what admits packets that XDP sends to taps, when that is first needed.
+    fn load_admission(&mut self) -> Result<(), DatapathError> {
+        if let Some(devices) = self.maps.xdp_devices().filter(|devices| devices.lacks_admission()) {
+            let (program, id) = self.programs.to_port_xdp()?;
+            devices.admit_by(program, id);
+        }
+        Ok(())
     }
 
     /// Leaves programs only where they keep ports to their rules or QoS policies, or connect subports, and has these forward nothing
@@ -177,7 +197,7 @@ impl Datapath {
             Hook::ToPort => is_secured(ifindex) || vlan_devices.contains_key(&ifindex),
             Hook::ToVlan => true,
             Hook::FromUplink => carries(ifindex),
-            Hook::FromOverlay => false,
+            Hook::FromOverlay | Hook::FromPortXdp | Hook::FromUplinkXdp => false,
         };
         for (hook, ifindex) in datapath.links.list()? {
             if !stays(hook, ifindex) {

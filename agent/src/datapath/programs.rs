@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramError, SchedClassifier},
+    programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
 use overlane_abi::{Address, Hook, names};
 use overlane_core::offload::RoomHelper;
@@ -14,7 +14,10 @@ use super::{DatapathError, Events, LoadSettings, Maps, logs, probe};
 /// The object that the build script embeds; empty when it was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/overlane.bpf.o"));
 
-/// The loaded programs, one per hook.
+/// The program that the kernel runs before it gives a tap what XDP sends there.
+const TO_PORT_XDP: &str = "to_port_xdp";
+
+/// The loaded programs: one per hook, and one for the map of devices that XDP may send by.
 pub(super) struct Programs {
     ebpf: Ebpf,
     log_forwarder: Option<tokio::task::JoinHandle<()>>,
@@ -52,8 +55,9 @@ impl Programs {
         }
         let mut ebpf = loader.load(OBJECT).map_err(DatapathError::load)?;
         let maps = Maps::take(&mut ebpf, settings.vteps_are_all)?;
-        for hook in Hook::ALL {
-            program(&mut ebpf, hook)?.load().map_err(DatapathError::program(hook.name()))?;
+        // The others are loaded when somebody wants them: older kernels do not have all that they need.
+        for hook in Hook::ALL.into_iter().filter(|hook| !hook.is_xdp()) {
+            classifier(&mut ebpf, hook)?.load().map_err(DatapathError::program(hook.name()))?;
         }
         let log_forwarder = if settings.logs { start_log_forwarder(&mut ebpf) } else { None };
         Ok((Self { ebpf, log_forwarder }, maps))
@@ -74,16 +78,37 @@ impl Programs {
         })
     }
 
-    /// The id by which the kernel knows the program for a hook.
+    /// The id by which the kernel knows the program for a TC hook.
     pub(super) fn id(&mut self, hook: Hook) -> Result<u32, DatapathError> {
-        let info = self.get(hook)?.info();
-        info.map(|info| info.id())
-            .map_err(|source| DatapathError::Program { program: hook.name(), source: Box::new(source) })
+        let info = self.classifier(hook)?.info();
+        info.map(|info| info.id()).map_err(DatapathError::program(hook.name()))
     }
 
-    /// The program for a hook.
-    pub(super) fn get(&mut self, hook: Hook) -> Result<&mut SchedClassifier, DatapathError> {
-        program(&mut self.ebpf, hook)
+    /// The program for a TC hook.
+    pub(super) fn classifier(&mut self, hook: Hook) -> Result<&mut SchedClassifier, DatapathError> {
+        classifier(&mut self.ebpf, hook)
+    }
+
+    /// The program for an XDP hook, loaded.
+    pub(super) fn xdp(&mut self, hook: Hook) -> Result<&mut Xdp, DatapathError> {
+        self.loaded_xdp(hook.name())
+    }
+
+    /// What admits packets that XDP sends to taps, and its id.
+    pub(super) fn to_port_xdp(&mut self) -> Result<(ProgramFd, u32), DatapathError> {
+        let program = self.loaded_xdp(TO_PORT_XDP)?;
+        let info = program.info().map_err(DatapathError::program(TO_PORT_XDP))?;
+        let copied = program.fd().map_err(DatapathError::program(TO_PORT_XDP))?.try_clone();
+        let copied = copied.map_err(|error| DatapathError::program(TO_PORT_XDP)(ProgramError::IOError(error)))?;
+        Ok((copied, info.id()))
+    }
+
+    fn loaded_xdp(&mut self, name: &'static str) -> Result<&mut Xdp, DatapathError> {
+        let program: &mut Xdp = program(&mut self.ebpf, name)?.try_into().map_err(DatapathError::program(name))?;
+        if program.fd().is_err() {
+            program.load().map_err(DatapathError::program(name))?;
+        }
+        Ok(program)
     }
 }
 
@@ -100,10 +125,11 @@ fn start_log_forwarder(ebpf: &mut Ebpf) -> Option<tokio::task::JoinHandle<()>> {
     logs::forward(ebpf).inspect_err(|error| tracing::warn!(error = %error, "no log from the eBPF programs")).ok()
 }
 
-fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, DatapathError> {
-    let error = |source| DatapathError::Program { program: hook.name(), source: Box::new(source) };
-    ebpf.program_mut(hook.name())
-        .ok_or_else(|| error(ProgramError::IOError(io::ErrorKind::NotFound.into())))?
-        .try_into()
-        .map_err(error)
+fn classifier(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, DatapathError> {
+    program(ebpf, hook.name())?.try_into().map_err(DatapathError::program(hook.name()))
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, DatapathError> {
+    let missing = || DatapathError::program(name)(ProgramError::IOError(io::ErrorKind::NotFound.into()));
+    ebpf.program_mut(name).ok_or_else(missing)
 }

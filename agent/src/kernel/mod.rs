@@ -20,6 +20,7 @@ mod qdisc;
 mod sysctl;
 mod table;
 mod vlan;
+mod xdp;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,6 +113,9 @@ impl Kernel {
         let tunnels_from = source.and_then(|address| state.link_with_address(address)).map(|link| link.ifindex);
         let uplinks = state.paths.values().map(|path| path.uplink).chain(tunnels_from).collect();
         state.nics = nics(&uplinks, &state.links);
+        if plan::may_use_xdp(desired, config) {
+            state.xdp = xdp::features(&state.links);
+        }
         if plan::lacks_vlan_device(desired, &state, config) {
             state.has_8021q = self.has_8021q().await;
         }

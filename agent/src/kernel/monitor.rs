@@ -14,7 +14,7 @@ use tokio::task::unconstrained;
 
 use super::{
     fdb::{self, FdbChange},
-    guard, nftables,
+    guard, nftables, xdp,
 };
 
 /// Room for bursts: a thousand taps that appear at once make about two megabytes of messages.
@@ -47,6 +47,8 @@ pub struct Monitor {
     socket: TokioSocket,
     /// Of nf_tables, where the kernel has it: what becomes of the guard.
     nftables: Option<TokioSocket>,
+    /// What devices can do with XDP, where it matters and the kernel tells.
+    xdp: Option<TokioSocket>,
     follows_learned: bool,
 }
 
@@ -59,7 +61,7 @@ impl Monitor {
         let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&socket)) };
         // Best effort: without the privilege the default has to do, and overflows are noticed.
         let _ = setsockopt(&descriptor.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
-        Ok(Self { socket, nftables: nftables::subscribe().ok(), follows_learned: false })
+        Ok(Self { socket, nftables: nftables::subscribe().ok(), xdp: None, follows_learned: false })
     }
 
     /// From now on also reports what vxlan devices learn.
@@ -67,17 +69,23 @@ impl Monitor {
         self.follows_learned = true;
     }
 
+    /// From now on also reports when devices can do more with XDP, or less.
+    pub fn follow_xdp(&mut self) {
+        if self.xdp.is_none() {
+            self.xdp = xdp::subscribe().ok();
+        }
+    }
+
     /// Waits for changes that matter, and takes those that come right with them. Cancelling loses nothing: a message is taken
     /// from the socket only when it is returned.
     pub async fn changed(&mut self) -> Changes {
         let mut changes = Changes::default();
         while changes == Changes::default() {
-            match &mut self.nftables {
-                Some(nftables) => tokio::select! {
-                    received = self.socket.recv_from_full() => changes.take(received, self.follows_learned),
-                    received = nftables.recv_from_full() => changes.take_of_guard(received),
-                },
-                None => changes.take(self.socket.recv_from_full().await, self.follows_learned),
+            tokio::select! {
+                received = self.socket.recv_from_full() => changes.take(received, self.follows_learned),
+                received = receive(&mut self.nftables) => changes.take_of_guard(received),
+                // What has changed, or what there was no room for: either way it is looked at.
+                _ = receive(&mut self.xdp) => changes.devices = true,
             }
         }
         changes.take_waiting(self);
@@ -92,15 +100,25 @@ impl Monitor {
     }
 }
 
+/// The next datagram; never, of a socket that is not there.
+async fn receive(socket: &mut Option<TokioSocket>) -> io::Result<(Vec<u8>, SocketAddr)> {
+    match socket {
+        Some(socket) => socket.recv_from_full().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Changes {
     fn take_waiting(&mut self, monitor: &mut Monitor) {
         // A burst can be longer than what tokio lets a task do in one go.
         while let Some(received) = unconstrained(monitor.socket.recv_from_full()).now_or_never() {
             self.take(received, monitor.follows_learned);
         }
-        let Some(nftables) = &mut monitor.nftables else { return };
-        while let Some(received) = unconstrained(nftables.recv_from_full()).now_or_never() {
+        while let Some(received) = unconstrained(receive(&mut monitor.nftables)).now_or_never() {
             self.take_of_guard(received);
+        }
+        while unconstrained(receive(&mut monitor.xdp)).now_or_never().is_some() {
+            self.devices = true;
         }
     }
 

@@ -89,7 +89,12 @@ pub(super) struct Netfilter {
 
 impl Netfilter {
     pub(super) fn connect() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        Self::connect_by(NETLINK_NETFILTER)
+    }
+
+    /// As `connect`, to whoever else speaks in messages of this shape.
+    pub(super) fn connect_by(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self { socket })
@@ -111,6 +116,17 @@ impl Netfilter {
                     _ => objects.push(answer.body.get(PREFIX_LEN - HEADER_LEN..).unwrap_or_default().to_vec()),
                 }
             }
+        }
+    }
+
+    /// Asks for one object: its attributes.
+    pub(super) fn ask(&self, kind: u16, family: u8, attributes: &Attributes) -> io::Result<Vec<u8>> {
+        self.socket.send(&message(kind, NLM_F_REQUEST, 0, family, 0, &attributes.0), 0)?;
+        let (datagram, _) = self.socket.recv_from_full()?;
+        let answer = answers(&datagram).next().ok_or(io::ErrorKind::UnexpectedEof)?;
+        match answer.kind {
+            NLMSG_ERROR => Err(answer.error().unwrap_or_else(|| io::ErrorKind::NotFound.into())),
+            _ => Ok(answer.body.get(PREFIX_LEN - HEADER_LEN..).unwrap_or_default().to_vec()),
         }
     }
 

@@ -16,11 +16,28 @@ pub enum Hook {
     FromOverlay = 3,
     /// Egress of a `<nic>.<vid>` device that is not the 8021q module's: what the NIC is to send with a tag.
     ToVlan = 4,
+    /// XDP at a tap: what the port sends, as far as this lane carries it.
+    FromPortXdp = 5,
+    /// XDP at a NIC that leads to other hosts: what arrives, as far as this lane carries it.
+    FromUplinkXdp = 6,
 }
 
 impl Hook {
     /// Every hook, in the order of their values.
-    pub const ALL: [Self; 5] = [Self::FromPort, Self::ToPort, Self::FromUplink, Self::FromOverlay, Self::ToVlan];
+    pub const ALL: [Self; 7] = [
+        Self::FromPort,
+        Self::ToPort,
+        Self::FromUplink,
+        Self::FromOverlay,
+        Self::ToVlan,
+        Self::FromPortXdp,
+        Self::FromUplinkXdp,
+    ];
+
+    /// Whether it is an XDP hook, rather than a TC one.
+    pub const fn is_xdp(self) -> bool {
+        matches!(self, Self::FromPortXdp | Self::FromUplinkXdp)
+    }
 
     /// The name of the hook, which is also the name of its program.
     pub const fn name(self) -> &'static str {
@@ -30,6 +47,8 @@ impl Hook {
             Self::FromUplink => "from_uplink",
             Self::FromOverlay => "from_overlay",
             Self::ToVlan => "to_vlan",
+            Self::FromPortXdp => "from_port_xdp",
+            Self::FromUplinkXdp => "from_uplink_xdp",
         }
     }
 }

@@ -14,10 +14,13 @@ pub const NEIGHBORS_MAX: usize = 262_144;
 pub const VTEPS_MAX: usize = 16_384;
 /// VLANs, over all NICs.
 pub const VLANS_MAX: usize = 16_384;
-/// Interface and hook pairs: two per port, one per vxlan device, one per uplink.
+/// Interface and hook pairs: two per port, and one more if it uses XDP; one per vxlan device; two per uplink.
 pub const COUNTERS_MAX: usize = 32_768;
 /// Interface and reason pairs that have dropped something.
 pub const DROPS_MAX: usize = 65_536;
+
+/// Devices that XDP may send by: taps and uplinks.
+pub const XDP_DEVICES_MAX: usize = 8_192;
 
 /// Single source addresses over all secured ports.
 pub const SOURCES_MAX: usize = 131_072;

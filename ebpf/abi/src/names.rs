@@ -56,9 +56,11 @@ pub const EVENT_BUDGET: &str = "event_budget";
 pub const QOS: &str = "qos";
 /// Tap interface index to how much of its limit a port has used.
 pub const BUCKETS: &str = "buckets";
+/// Interface index of a device that XDP may send by to that device, and to the program that admits what goes there.
+pub const XDP_DEVICES: &str = "xdp_devices";
 
 /// Every map.
-pub const MAPS: [&str; 28] = [
+pub const MAPS: [&str; 29] = [
     PORTS,
     NETWORKS,
     FDB,
@@ -87,6 +89,7 @@ pub const MAPS: [&str; 28] = [
     EVENT_BUDGET,
     QOS,
     BUCKETS,
+    XDP_DEVICES,
 ];
 
 /// Load-time value: this host's tunnel endpoint, a `[u8; 16]` with the octets of an [`crate::Address`].

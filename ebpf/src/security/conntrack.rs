@@ -3,6 +3,7 @@
 use overlane_abi::{Direction, DropReason, Flow, FlowEnd, FlowState, Port};
 
 use crate::{
+    buffer::Buffer,
     clock, maps,
     maps::Table,
     parse::{TCP, UDP},
@@ -24,7 +25,7 @@ const ONE_WAY_AGE: u64 = 2 * clock::SECOND;
 /// Whether a packet belongs to a flow that this port has admitted, and changes nothing about it: nearly all do, and this is
 /// everything that happens to them.
 #[inline(always)]
-pub fn knows(case: &Case, visit: &Visit) -> bool {
+pub fn knows(case: &Case<impl Buffer>, visit: &Visit) -> bool {
     let packet = case.packet;
     let is_ordinary = matches!(packet.kind, Kind::Datagram | Kind::Ack | Kind::EchoRequest | Kind::EchoReply);
     if !is_ordinary || packet.fragment.part != Part::Whole {
@@ -55,7 +56,7 @@ pub fn knows(case: &Case, visit: &Visit) -> bool {
 
 /// Judges a packet that is not just one more of a flow.
 #[inline(never)]
-pub fn judge(case: &Case) -> Admission {
+pub fn judge(case: &Case<impl Buffer>) -> Admission {
     let Some(scratch) = maps::scratch() else {
         return Err(refusal(case));
     };
@@ -94,7 +95,7 @@ pub enum Followed {
 
 /// Takes the packet's flow, if there is one, one packet further.
 #[inline(never)]
-fn follow(case: &Case, flow: &mut Flow) -> Followed {
+fn follow(case: &Case<impl Buffer>, flow: &mut Flow) -> Followed {
     let Some(table) = maps::find_flow(case.key, flow) else {
         return Followed::Unknown;
     };
@@ -138,7 +139,7 @@ fn follow(case: &Case, flow: &mut Flow) -> Followed {
 /// Whether a flow may leave the table that a flood would fill: whoever began it has heard the answer and goes on, so that
 /// neither address is made up. One-way flows show it by their age.
 #[inline(always)]
-fn has_shown_both_ends(flow: &Flow, sides: &Sides, case: &Case, is_answered: bool) -> bool {
+fn has_shown_both_ends(flow: &Flow, sides: &Sides, case: &Case<impl Buffer>, is_answered: bool) -> bool {
     let is_tcp = case.packet.protocol == TCP;
     // The states of a handshake come first.
     let is_past_handshake = flow.state > FlowState::SynReceived as u8;
@@ -148,7 +149,7 @@ fn has_shown_both_ends(flow: &Flow, sides: &Sides, case: &Case, is_answered: boo
 
 /// Judges a packet by the rules, and begins a flow if it is a first packet.
 #[inline(never)]
-fn judge_by_rules(case: &Case, flow: &mut Flow, followed: Followed) -> Admission {
+fn judge_by_rules(case: &Case<impl Buffer>, flow: &mut Flow, followed: Followed) -> Admission {
     let packet = case.packet;
     let generation = maps::generation();
     let mut question = Question::about(packet, case.direction, case.remote(), true);
@@ -194,7 +195,7 @@ fn first_state(packet: &Packet) -> Option<FlowState> {
 
 /// Describes the flow that a packet begins, and that the port has admitted by `end`.
 #[inline(always)]
-fn begin(case: &Case, flow: &mut Flow, state: FlowState, is_from_opener: bool, end: FlowEnd) {
+fn begin(case: &Case<impl Buffer>, flow: &mut Flow, state: FlowState, is_from_opener: bool, end: FlowEnd) {
     let mut flags = if is_from_opener { 0 } else { Flow::ANSWERED };
     if is_from_opener != case.packet.is_from_first() {
         flags |= Flow::BEGUN_BY_SECOND;
@@ -231,7 +232,7 @@ impl Sides {
 
 /// Whether the port has admitted the flow under the rules that are in force.
 #[inline(always)]
-fn is_current(end: &FlowEnd, case: &Case) -> bool {
+fn is_current(end: &FlowEnd, case: &Case<impl Buffer>) -> bool {
     end.ifindex == case.ifindex
         && end.revision == case.port.revision
         && (end.generation == 0 || end.generation == maps::generation())
@@ -240,7 +241,7 @@ fn is_current(end: &FlowEnd, case: &Case) -> bool {
 /// Whether the port admits the flow of `packet`: it has, or its rules do when they are asked again, as they were for the first
 /// packet.
 #[inline(always)]
-pub fn is_admitted_here(case: &Case, flow: &mut Flow, packet: &Packet, sides: &Sides) -> bool {
+pub fn is_admitted_here(case: &Case<impl Buffer>, flow: &mut Flow, packet: &Packet, sides: &Sides) -> bool {
     let end = &mut flow.ends[sides.here & 1];
     if is_current(end, case) {
         return true;
@@ -257,7 +258,7 @@ pub fn is_admitted_here(case: &Case, flow: &mut Flow, packet: &Packet, sides: &S
 
 /// The port's signature under a flow. The `generation` is that from before the rules were asked: a member may leave meanwhile.
 #[inline(always)]
-fn stamp(case: &Case, grant: Grant, generation: u32) -> FlowEnd {
+fn stamp(case: &Case<impl Buffer>, grant: Grant, generation: u32) -> FlowEnd {
     let is_checked = case.direction == Direction::Egress && case.has_own_mac();
     FlowEnd {
         ifindex: case.ifindex,
@@ -288,13 +289,13 @@ fn remember(flow: &mut Flow, now: u64) {
 
 /// Why a packet that does not fit its flow, and that no rule admits, is dropped.
 #[inline(always)]
-fn refusal_out_of_place(case: &Case) -> DropReason {
+fn refusal_out_of_place(case: &Case<impl Buffer>) -> DropReason {
     if case.packet.kind == Kind::IcmpOther { refusal(case) } else { DropReason::InvalidState }
 }
 
 /// Why a packet that no rule admits is dropped.
 #[inline(always)]
-fn refusal(case: &Case) -> DropReason {
+fn refusal(case: &Case<impl Buffer>) -> DropReason {
     match (case.packet.kind, case.direction) {
         (Kind::SynAck | Kind::Fin | Kind::Rst | Kind::EchoReply | Kind::IcmpError, _) => DropReason::InvalidState,
         (_, Direction::Egress) => DropReason::NoRuleEgress,

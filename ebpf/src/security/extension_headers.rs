@@ -1,8 +1,8 @@
 //! The way to the transport header of an IPv6 packet that has others before it.
 
 use crate::{
+    buffer::Buffer,
     security::packet::{Fragment, Packet, Part},
-    skb::Skb,
 };
 
 const HOP_BY_HOP: u8 = 0;
@@ -27,19 +27,19 @@ const FRAGMENT_OFFSET: u16 = 0xfff8;
 /// Authentication (51), encapsulation (50) and "no next header" (59) count as transport: rules can name them, and what is
 /// behind them is theirs.
 #[inline(never)]
-pub fn skip(skb: Skb, packet: &mut Packet, end: usize) -> Option<()> {
+pub fn skip(buffer: impl Buffer, packet: &mut Packet, end: usize) -> Option<()> {
     let mut protocol = packet.protocol;
     let mut at = usize::from(packet.transport);
     for _ in 0..HEADERS_MAX {
         match protocol {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY | HOST_IDENTITY | SHIM6 => {
-                let [next, units]: [u8; 2] = skb.load(at)?;
+                let [next, units]: [u8; 2] = buffer.load(at)?;
                 protocol = next;
                 at += 8 + 8 * usize::from(units);
             }
             // More than one of them is nobody's doing but an attacker's.
             FRAGMENT if packet.fragment.part == Part::Whole => {
-                let header: [u8; FRAGMENT_LEN] = skb.load(at)?;
+                let header: [u8; FRAGMENT_LEN] = buffer.load(at)?;
                 protocol = header[0];
                 at += FRAGMENT_LEN;
                 let field = u16::from_be_bytes([header[2], header[3]]);

@@ -3,14 +3,11 @@
 use overlane_abi::{Address, DropReason, Port, Source, SourceKey};
 
 use crate::{
+    buffer::Buffer,
     maps,
     maps::Lookup,
-    parse::{ICMPV6, UDP},
-    security::{
-        Admission, Case,
-        kind::Kind,
-        packet::{Packet, mapped},
-    },
+    parse::{ICMPV6, UDP, mapped},
+    security::{Admission, Case, kind::Kind, packet::Packet},
 };
 
 const DHCP_SERVER: u16 = 67;
@@ -83,7 +80,7 @@ pub fn may_leave(packet: &Packet) -> bool {
 
 /// What may reach a port whatever its rules say.
 #[inline(never)]
-pub fn may_arrive(case: &Case) -> bool {
+pub fn may_arrive(case: &Case<impl Buffer>) -> bool {
     let packet = case.packet;
     if packet.is_v6 {
         match icmpv6_type(packet) {
@@ -105,7 +102,7 @@ fn is_link_local(packet: &Packet) -> bool {
 
 /// Whether the packet goes to a fixed IP of the port.
 #[inline(always)]
-fn is_for_fixed_ip(case: &Case) -> bool {
+fn is_for_fixed_ip(case: &Case<impl Buffer>) -> bool {
     let family = if case.packet.is_v6 { SourceKey::V6 } else { SourceKey::V4 };
     let address: Address = case.packet.destination();
     let key = SourceKey { ifindex: case.ifindex, mac: case.port.mac, family, address };

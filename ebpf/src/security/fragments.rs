@@ -3,6 +3,7 @@
 use overlane_abi::{DropReason, Fragment, FragmentKey};
 
 use crate::{
+    buffer::Buffer,
     clock, maps,
     security::{Admission, Case},
 };
@@ -11,7 +12,7 @@ use crate::{
 const TIMEOUT: u64 = 30 * clock::SECOND;
 
 #[inline(always)]
-fn key(case: &Case) -> FragmentKey {
+fn key(case: &Case<impl Buffer>) -> FragmentKey {
     FragmentKey {
         ifindex: case.ifindex,
         direction: case.direction as u8,
@@ -25,7 +26,7 @@ fn key(case: &Case) -> FragmentKey {
 /// Notes what became of a first fragment. Only the last one with its identification counts: another one that is refused takes
 /// the permission back.
 #[inline(never)]
-pub fn note(case: &Case, is_admitted: bool) {
+pub fn note(case: &Case<impl Buffer>, is_admitted: bool) {
     if is_admitted {
         let first_end = case.packet.fragment.offset;
         maps::put_fragment(&key(case), &Fragment { expires: case.now + TIMEOUT, first_end, pad: 0 });
@@ -36,7 +37,7 @@ pub fn note(case: &Case, is_admitted: bool) {
 
 /// Admits a later fragment if the first one was, and if it does not reach back into it.
 #[inline(never)]
-pub fn follow(case: &Case) -> Admission {
+pub fn follow(case: &Case<impl Buffer>) -> Admission {
     match maps::fragment(&key(case)) {
         Some(first) if first.expires > case.now => {
             if case.packet.fragment.offset >= first.first_end {

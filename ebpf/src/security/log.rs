@@ -3,11 +3,11 @@
 
 use overlane_abi::{DropReason, FlowEvent, Port};
 
-use crate::{clock, maps, security::Case};
+use crate::{buffer::Buffer, clock, maps, security::Case};
 
 /// Logs a flow that a rule has admitted.
 #[inline(always)]
-pub fn admitted(case: &Case, rule: u16) {
+pub fn admitted(case: &Case<impl Buffer>, rule: u16) {
     if maps::log_rate() != 0 {
         write(case, FlowEvent::ADMITTED, rule);
     }
@@ -15,14 +15,14 @@ pub fn admitted(case: &Case, rule: u16) {
 
 /// Logs a packet that is dropped.
 #[inline(always)]
-pub fn dropped(case: &Case, reason: DropReason) {
+pub fn dropped(case: &Case<impl Buffer>, reason: DropReason) {
     if maps::log_rate() != 0 && case.port.flags & Port::LOG_DROPS != 0 {
         write(case, reason as u16, 0);
     }
 }
 
 #[inline(never)]
-fn write(case: &Case, reason: u16, rule: u16) {
+fn write(case: &Case<impl Buffer>, reason: u16, rule: u16) {
     let Some(budget) = maps::event_budget() else {
         return;
     };

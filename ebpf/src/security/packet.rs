@@ -9,10 +9,10 @@ use network_types::{
 use overlane_abi::{Address, DropReason, FlowKey4, FlowKey6};
 
 use crate::{
+    buffer::Buffer,
     maps::FlowKey,
-    parse::{Ethernet, ICMP, ICMPV6, TCP, UDP},
+    parse::{Ethernet, ICMP, ICMPV6, TCP, UDP, mapped, octets},
     security::{extension_headers, kind::Kind},
-    skb::Skb,
 };
 
 const DCCP: u8 = 33;
@@ -84,12 +84,12 @@ impl Fragment {
 impl Packet {
     /// Fills in what an IP packet in a frame is; `false`: the frame carries none.
     #[inline(always)]
-    pub fn read(&mut self, skb: Skb, frame: &Ethernet) -> Result<bool, DropReason> {
+    pub fn read(&mut self, buffer: impl Buffer, frame: &Ethernet) -> Result<bool, DropReason> {
         self.reset();
         let read = if frame.carries(EtherType::Ipv4) {
-            self.read_v4(skb)
+            self.read_v4(buffer)
         } else if frame.carries(EtherType::Ipv6) {
-            self.read_v6(skb)
+            self.read_v6(buffer)
         } else {
             return Ok(false);
         };
@@ -104,12 +104,12 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn read_v4(&mut self, skb: Skb) -> Option<()> {
-        let ip: [u32; 5] = skb.read_words(EthHdr::LEN)?;
+    fn read_v4(&mut self, buffer: impl Buffer) -> Option<()> {
+        let ip: [u32; 5] = buffer.read_words(EthHdr::LEN)?;
         let [version_and_len, _, len @ ..] = ip[0].to_ne_bytes();
         let header_len = usize::from(version_and_len & 0xf) * 4;
-        let end = end(skb, EthHdr::LEN, u16::from_be_bytes(len));
-        if version_and_len >> 4 != 4 || header_len < Ipv4Hdr::LEN || end > skb.len() {
+        let end = end(buffer, EthHdr::LEN, u16::from_be_bytes(len));
+        if version_and_len >> 4 != 4 || header_len < Ipv4Hdr::LEN || end > buffer.len() {
             return None;
         }
         let transport = EthHdr::LEN + header_len;
@@ -125,19 +125,19 @@ impl Packet {
         }
         // The usual offset is known to the compiler, which lets it do without a helper.
         if header_len == Ipv4Hdr::LEN {
-            self.read_transport(skb, EthHdr::LEN + Ipv4Hdr::LEN, end, true)
+            self.read_transport(buffer, EthHdr::LEN + Ipv4Hdr::LEN, end, true)
         } else {
-            self.read_transport(skb, transport, end, false)
+            self.read_transport(buffer, transport, end, false)
         }
     }
 
     #[inline(always)]
-    fn read_v6(&mut self, skb: Skb) -> Option<()> {
-        let [start, len_and_next, a, b, c, d, e, f, g, h]: [u32; 10] = skb.read_words(EthHdr::LEN)?;
+    fn read_v6(&mut self, buffer: impl Buffer) -> Option<()> {
+        let [start, len_and_next, a, b, c, d, e, f, g, h]: [u32; 10] = buffer.read_words(EthHdr::LEN)?;
         let transport = EthHdr::LEN + Ipv6Hdr::LEN;
         let [len_high, len_low, next, _] = len_and_next.to_ne_bytes();
-        let end = end(skb, transport, u16::from_be_bytes([len_high, len_low]));
-        if u32::from_be(start) >> 28 != 6 || end > skb.len() {
+        let end = end(buffer, transport, u16::from_be_bytes([len_high, len_low]));
+        if u32::from_be(start) >> 28 != 6 || end > buffer.len() {
             return None;
         }
         (self.source, self.destination) = ([a, b, c, d], [e, f, g, h]);
@@ -145,15 +145,15 @@ impl Packet {
         self.transport = transport as u16;
         self.is_v6 = true;
         if matches!(next, TCP | UDP | ICMPV6) {
-            self.read_transport(skb, transport, end, true)
+            self.read_transport(buffer, transport, end, true)
         } else {
-            extension_headers::skip(skb, self, end)?;
-            self.read_transport(skb, self.transport.into(), end, false)
+            extension_headers::skip(buffer, self, end)?;
+            self.read_transport(buffer, self.transport.into(), end, false)
         }
     }
 
     #[inline(always)]
-    fn read_transport(&mut self, skb: Skb, at: usize, end: usize, is_usual: bool) -> Option<()> {
+    fn read_transport(&mut self, buffer: impl Buffer, at: usize, end: usize, is_usual: bool) -> Option<()> {
         if self.fragment.part == Part::Later {
             self.kind = Kind::LaterFragment;
             return Some(());
@@ -166,10 +166,10 @@ impl Packet {
         if at + shortest > end {
             return None;
         }
-        self.take_transport(if is_usual { skb.read_words(at)? } else { skb.load(at)? });
+        self.take_transport(if is_usual { buffer.read_words(at)? } else { buffer.load(at)? });
         if self.protocol == TCP {
             let flags_at = at + TCP_OFFSET_AND_FLAGS;
-            let [word]: [u32; 1] = if is_usual { skb.read_words(flags_at)? } else { skb.load(flags_at)? };
+            let [word]: [u32; 1] = if is_usual { buffer.read_words(flags_at)? } else { buffer.load(flags_at)? };
             let [data_offset, flags, _, _] = word.to_ne_bytes();
             let header_len = usize::from(data_offset >> 4) * 4;
             if header_len < TCP_LEN || at + header_len > end {
@@ -261,18 +261,6 @@ impl Packet {
 /// Where a packet ends whose header counts `len` bytes from `from` on. A superpacket may be longer than a header can say; then
 /// it says nothing.
 #[inline(always)]
-fn end(skb: Skb, from: usize, len: u16) -> usize {
-    if len == 0 && skb.gso_size() != 0 { skb.len() } else { from + usize::from(len) }
-}
-
-/// The words of the IPv4-mapped form of an address that is a word.
-#[inline(always)]
-pub fn mapped(address: u32) -> [u32; 4] {
-    [0, 0, 0xffff_u32.to_be(), address]
-}
-
-#[inline(always)]
-pub fn octets(words: [u32; 4]) -> [u8; 16] {
-    // SAFETY: both types have the same size, and any bytes are valid.
-    unsafe { transmute::<[u32; 4], [u8; 16]>(words) }
+fn end(buffer: impl Buffer, from: usize, len: u16) -> usize {
+    if len == 0 && buffer.gso_size() != 0 { buffer.len() } else { from + usize::from(len) }
 }

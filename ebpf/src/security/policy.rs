@@ -3,20 +3,21 @@
 use overlane_abi::{Address, Direction, Match, MemberKey, RULE_FIXED, RuleKey};
 
 use crate::{
+    buffer::Buffer,
     maps,
     maps::Lookup,
-    parse::ICMPV6,
+    parse::{ICMPV6, octets},
     security::{
         Case,
         kind::{ECHO_REQUEST_V4, ECHO_REQUEST_V6, Kind},
         log,
-        packet::{Packet, octets},
+        packet::Packet,
     },
 };
 
 /// What the rules are asked: may this port begin a flow to (egress), or be reached by one from (ingress), `remote`?
-pub struct Question {
-    pub remote: [u32; 4],
+pub struct Question<'a> {
+    pub remote: &'a [u32; 4],
     pub direction: Direction,
     pub protocol: u8,
     /// Destination port, or ICMP type and code, of the flow's first packet.
@@ -24,10 +25,10 @@ pub struct Question {
     pub is_v6: bool,
 }
 
-impl Question {
+impl<'a> Question<'a> {
     /// About the flow of `packet`: it may have come from the end that began the flow, or be the other one's answer.
     #[inline(always)]
-    pub fn about(packet: &Packet, direction: Direction, remote: [u32; 4], is_from_opener: bool) -> Self {
+    pub fn about(packet: &Packet, direction: Direction, remote: &'a [u32; 4], is_from_opener: bool) -> Self {
         let service = match packet.kind {
             _ if is_from_opener => packet.service,
             Kind::EchoReply if packet.is_v6 => u16::from_be_bytes([ECHO_REQUEST_V6, 0]),
@@ -93,7 +94,7 @@ impl Grant {
 
 /// Asks the rules of the port's groups. What they admit is counted, and logged if the rule says so.
 #[inline(always)]
-pub fn ask(case: &Case, question: &Question) -> Grant {
+pub fn ask(case: &Case<impl Buffer>, question: &Question) -> Grant {
     let grant = find(case, question);
     if grant.has(Match::LOGGED) {
         log::admitted(case, grant.rule());
@@ -102,10 +103,10 @@ pub fn ask(case: &Case, question: &Question) -> Grant {
 }
 
 #[inline(never)]
-fn find(case: &Case, question: &Question) -> Grant {
+fn find(case: &Case<impl Buffer>, question: &Question) -> Grant {
     let grant = decide(case.port.policy, question);
     if grant.is_some() && grant.rule() != RULE_FIXED {
-        maps::count_hit(case.port.policy, grant.rule(), case.skb.len() as u64);
+        maps::count_hit(case.port.policy, grant.rule(), case.buffer.len() as u64);
     }
     grant
 }
@@ -124,7 +125,7 @@ fn decide(policy: u32, question: &Question) -> Grant {
     let Some(rules) = maps::rules(key) else {
         return Grant::NONE;
     };
-    let address = Address { octets: octets(question.remote) };
+    let address = Address { octets: octets(*question.remote) };
     let mut remote = Lookup::of(MemberKey { set: Match::ANY, address });
     for candidate in &rules.matches {
         if candidate.flags & Match::USED == 0 {

@@ -4,16 +4,16 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use overlane_abi::Flow;
 
 use crate::{
+    buffer::Buffer,
     maps,
     maps::FlowKey,
-    parse::{ICMP, ICMPV6},
+    parse::{ICMP, ICMPV6, mapped},
     security::{
         Case,
         conntrack::{Followed, Sides, is_admitted_here},
         kind::Kind,
-        packet::{FRAGMENT_OFFSET, Packet, mapped},
+        packet::{FRAGMENT_OFFSET, Packet},
     },
-    skb::Skb,
 };
 
 /// Length of an ICMP header; the quote follows.
@@ -21,7 +21,7 @@ const ICMP_LEN: usize = 8;
 
 /// Looks for the flow that an error is about.
 #[inline(never)]
-pub fn follow(case: &Case, flow: &mut Flow) -> Followed {
+pub fn follow(case: &Case<impl Buffer>, flow: &mut Flow) -> Followed {
     let Some(scratch) = maps::scratch() else {
         return Followed::OutOfPlace;
     };
@@ -46,21 +46,21 @@ pub fn follow(case: &Case, flow: &mut Flow) -> Followed {
 
 /// Describes the quoted packet, as far as its flow goes.
 #[inline(never)]
-fn read_quote(case: &Case, quoted: &mut Packet, key: &mut FlowKey) -> Option<()> {
+fn read_quote(case: &Case<impl Buffer>, quoted: &mut Packet, key: &mut FlowKey) -> Option<()> {
     let at = usize::from(case.packet.transport) + ICMP_LEN;
     quoted.reset();
     if case.packet.is_v6 {
-        quote_v6(case.skb, at, quoted)?;
+        quote_v6(case.buffer, at, quoted)?;
     } else {
-        quote_v4(case.skb, at, quoted)?;
+        quote_v4(case.buffer, at, quoted)?;
     }
     quoted.write_flow_key(case.port.network, key);
     Some(())
 }
 
 #[inline(always)]
-fn quote_v4(skb: Skb, at: usize, quoted: &mut Packet) -> Option<()> {
-    let ip: [u32; 5] = skb.load(at)?;
+fn quote_v4(buffer: impl Buffer, at: usize, quoted: &mut Packet) -> Option<()> {
+    let ip: [u32; 5] = buffer.load(at)?;
     let [version_and_len, ..] = ip[0].to_ne_bytes();
     let header_len = usize::from(version_and_len & 0xf) * 4;
     let is_later_fragment = u32::from_be(ip[1]) & FRAGMENT_OFFSET != 0;
@@ -70,13 +70,13 @@ fn quote_v4(skb: Skb, at: usize, quoted: &mut Packet) -> Option<()> {
     let [_, protocol, ..] = ip[2].to_ne_bytes();
     (quoted.source, quoted.destination) = (mapped(ip[3]), mapped(ip[4]));
     quoted.protocol = protocol;
-    take_quoted_transport(skb, at + header_len, quoted)
+    take_quoted_transport(buffer, at + header_len, quoted)
 }
 
 /// Quotes with extension headers are not followed: rules may admit such an error, flows do not.
 #[inline(always)]
-fn quote_v6(skb: Skb, at: usize, quoted: &mut Packet) -> Option<()> {
-    let [start, len_and_next, a, b, c, d, e, f, g, h]: [u32; 10] = skb.load(at)?;
+fn quote_v6(buffer: impl Buffer, at: usize, quoted: &mut Packet) -> Option<()> {
+    let [start, len_and_next, a, b, c, d, e, f, g, h]: [u32; 10] = buffer.load(at)?;
     if u32::from_be(start) >> 28 != 6 {
         return None;
     }
@@ -84,12 +84,12 @@ fn quote_v6(skb: Skb, at: usize, quoted: &mut Packet) -> Option<()> {
     (quoted.source, quoted.destination) = ([a, b, c, d], [e, f, g, h]);
     quoted.protocol = next;
     quoted.is_v6 = true;
-    take_quoted_transport(skb, at + Ipv6Hdr::LEN, quoted)
+    take_quoted_transport(buffer, at + Ipv6Hdr::LEN, quoted)
 }
 
 #[inline(always)]
-fn take_quoted_transport(skb: Skb, at: usize, quoted: &mut Packet) -> Option<()> {
-    quoted.take_transport(skb.load(at)?);
+fn take_quoted_transport(buffer: impl Buffer, at: usize, quoted: &mut Packet) -> Option<()> {
+    quoted.take_transport(buffer.load(at)?);
     let is_icmp = matches!(quoted.protocol, ICMP | ICMPV6);
     let is_echo = matches!(quoted.kind, Kind::EchoRequest | Kind::EchoReply);
     (!is_icmp || is_echo).then_some(())

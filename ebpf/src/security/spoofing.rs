@@ -4,10 +4,10 @@ use network_types::{arp::ArpHdr, eth::EthHdr};
 use overlane_abi::{Address, DropReason, Port, SourceKey};
 
 use crate::{
+    buffer::Buffer,
     maps,
     maps::Lookup,
     security::{Admission, Case},
-    skb::Skb,
 };
 
 const NO_ADDRESS: [u8; 4] = [0; 4];
@@ -31,7 +31,7 @@ fn is_found(lookup: &Lookup<SourceKey>) -> bool {
 
 /// Whether the port may send from where the packet comes from.
 #[inline(always)]
-pub fn is_allowed_source(case: &Case) -> bool {
+pub fn is_allowed_source(case: &Case<impl Buffer>) -> bool {
     let family = if case.packet.is_v6 { SourceKey::V6 } else { SourceKey::V4 };
     is_allowed(SourceKey { ifindex: case.ifindex, mac: case.mac, family, address: case.packet.source() })
 }
@@ -39,8 +39,8 @@ pub fn is_allowed_source(case: &Case) -> bool {
 /// ARP may only say what is true: that a pair of addresses is where it is. A probe says nothing yet and asks for an address
 /// that is to be the port's (RFC 5227 §2.1.1).
 #[inline(never)]
-pub fn check_arp(skb: Skb, port: &Port, ifindex: u32) -> Admission {
-    let Some(arp) = skb.load::<ArpHdr>(EthHdr::LEN) else {
+pub fn check_arp(buffer: impl Buffer, port: &Port, ifindex: u32) -> Admission {
+    let Some(arp) = buffer.load::<ArpHdr>(EthHdr::LEN) else {
         return Err(DropReason::SpoofedArp);
     };
     let is_for_ipv4 = arp.htype() == 1 && arp.ptype == [0x08, 0x00] && arp.hlen == 6 && arp.plen == 4;

@@ -10,7 +10,7 @@ use std::{
 use overlane_abi::{DropReason, Fragment, FragmentKey, Hook, Member, Source, names};
 use overlane_core::{
     action::{Action, DatapathAction, MapEntry, MapKey, SecurityEntry, SecurityKey},
-    config::{ComputeTaps, Config, Control, FastPath, FlowConfig, LogConfig, QosConfig, ServiceConfig},
+    config::{ComputeTaps, Config, Control, FastPath, FlowConfig, LogConfig, QosConfig, ServiceConfig, UplinkLanes},
     desired::{Desired, LocalPort, Network},
     map_entry::member_key,
     model::{NetworkId, PortId, Segment},
@@ -88,6 +88,7 @@ impl Host {
             device_owner: String::new(),
             security: port.security,
             qos: Qos::default(),
+            from_port_xdp: false,
         };
         let network = Network {
             name: "n".to_owned(),
@@ -160,6 +161,7 @@ fn config() -> Config {
         compute_taps: ComputeTaps::Auto,
         unused_device_grace: Duration::from_secs(60),
         fast_path: FastPath::Auto,
+        uplink_lanes: UplinkLanes::default(),
         flows: FlowConfig::default(),
         qos: QosConfig::default(),
         services: ServiceConfig::default(),

@@ -7,18 +7,18 @@ use serde::Serialize;
 
 /// Everything that was measured.
 pub(crate) struct Figures {
-    figures: BTreeMap<&'static str, Figure>,
+    figures: BTreeMap<String, Figure>,
     is_json: bool,
 }
 
 /// A figure: the median and the spread.
-#[derive(Serialize)]
-struct Figure {
-    value: f64,
-    unit: &'static str,
-    n: usize,
-    min: f64,
-    max: f64,
+#[derive(Clone, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) n: usize,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Figures {
@@ -27,12 +27,18 @@ impl Figures {
     }
 
     /// Notes the values of a figure.
-    pub(crate) fn add(&mut self, name: &'static str, unit: &'static str, mut values: Vec<f64>) {
+    pub(crate) fn add(&mut self, name: impl Into<String>, unit: &'static str, mut values: Vec<f64>) {
+        let name = name.into();
         values.sort_by(f64::total_cmp);
         let (Some(min), Some(max)) = (values.first(), values.last()) else { return };
         let figure = Figure { value: values[values.len() / 2], unit, n: values.len(), min: *min, max: *max };
         eprintln!("{name:<24} {:>10.2} {unit} (n {}, {:.2} to {:.2})", figure.value, figure.n, figure.min, figure.max);
         self.figures.insert(name, figure);
+    }
+
+    /// A figure, if it was measured.
+    pub(crate) fn get(&self, name: &str) -> Option<&Figure> {
+        self.figures.get(name)
     }
 
     /// Prints the object, if that is wanted; figures are printed as they come.

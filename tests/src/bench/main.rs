@@ -1,22 +1,31 @@
 //! `cargo xtask bench`: what the project measures of itself.
 
+mod bpf;
 mod bytes;
 mod cloud;
 mod control;
+mod datapath;
 mod edits;
 mod figures;
 mod frames;
+mod hosts;
 mod neutron;
+mod path;
 mod scale;
 mod security;
 mod services;
+mod sockets;
+mod turns;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
-use crate::figures::Figures;
+use crate::{
+    datapath::{Effort, Report},
+    figures::Figures,
+};
 
 /// Measures, and prints every figure with its unit, how often it was measured, and its spread.
 #[derive(Parser)]
@@ -31,12 +40,17 @@ struct Options {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// `datapath`: three minutes instead of a quarter of an hour; the spread is larger.
+    #[arg(long)]
+    quick: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Subject {
     /// Plugging, restarting, taking over, a host with a thousand ports, and a cloud with a hundred thousand.
     Control,
+    /// What packets cost, next to the kernel's bridge and vxlan, the Linux bridge agent's iptables, and no overlay at all.
+    Datapath,
     /// What a cloud with a real Neutron waits for, with Overlane and with the agent that it replaces.
     Neutron,
     /// Security groups: packets and connections a second next to iptables, a flood of SYNs, changes of rules.
@@ -53,6 +67,20 @@ enum Part {
     Scale,
     /// `control`: a cloud with a hundred thousand ports.
     Cloud,
+    /// `datapath`: packets a second.
+    Packets,
+    /// `datapath`: TCP streams, and datagrams by UDP-GSO.
+    Bulk,
+    /// `datapath`: how long requests take, by TCP and by UDP.
+    Latency,
+    /// `datapath`: TCP connections a second.
+    Crr,
+    /// `datapath`: what security groups cost, with a million flows and a thousand rules.
+    GroupsCost,
+    /// `datapath`: packets a second and superpackets, through real taps.
+    RealTaps,
+    /// `datapath`: what each program takes by itself, and the memory of maps.
+    Programs,
     /// `neutron`: plugging, and memory.
     Taps,
     /// `neutron`: restarts and a takeover.
@@ -81,14 +109,31 @@ impl Part {
     fn of(subject: Subject) -> &'static [Self] {
         match subject {
             Subject::Control => &[Self::Host, Self::Scale, Self::Cloud],
+            Subject::Datapath => {
+                &[Self::Packets, Self::Bulk, Self::Latency, Self::Crr, Self::GroupsCost, Self::RealTaps, Self::Programs]
+            }
             Subject::Neutron => &[Self::Taps, Self::Restarts],
             Subject::Security => &[Self::Rate, Self::Connections, Self::Sockets, Self::Flood, Self::Changes],
             Subject::Services => &[Self::Leases, Self::Routers, Self::FloatingIp, Self::RouterTcp],
         }
     }
 
+    /// As it is given to `--only`.
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
     fn measure(self, figures: &mut Figures) -> Result<()> {
         match self {
+            Self::Packets
+            | Self::Bulk
+            | Self::Latency
+            | Self::Crr
+            | Self::GroupsCost
+            | Self::RealTaps
+            | Self::Programs => {
+                unreachable!("measured together")
+            }
             Self::Host => control::measure(figures),
             Self::Scale => scale::measure(figures),
             Self::Cloud => cloud::measure(figures),
@@ -117,11 +162,18 @@ fn main() -> ExitCode {
         eprintln!("error: --only names a part of something else; see --help");
         return ExitCode::FAILURE;
     }
-    let is_wanted = |part: &&Part| options.only.is_none_or(|only| only == **part);
-    let result = parts.iter().filter(is_wanted).try_for_each(|part| part.measure(&mut figures));
+    let wanted: Vec<Part> =
+        parts.iter().copied().filter(|part| options.only.is_none_or(|only| only == *part)).collect();
+    let result = if options.subject == Subject::Datapath {
+        datapath::measure(&mut figures, &wanted, Effort { is_quick: options.quick })
+    } else {
+        wanted.iter().try_for_each(|part| part.measure(&mut figures))
+    };
     // What was measured before something failed is worth printing.
     let printed = figures.finish();
-    match result.and(printed) {
+    let reported =
+        if options.subject == Subject::Datapath { Report::new(&figures).finish(options.json) } else { Ok(()) };
+    match result.and(printed).and(reported) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -25,7 +25,7 @@ const RUN: &str = "/run";
 
 /// A place for namespaces, pins and files.
 pub struct World {
-    prefix: &'static str,
+    prefix: String,
     folder: PathBuf,
     lasts: bool,
     mounts: File,
@@ -50,7 +50,7 @@ impl World {
         }
         let folder = Path::new(RUN).join("overlane-lab");
         fs::create_dir(&folder).context("making a folder")?;
-        Ok(Self { prefix: "", folder, lasts: false, mounts: own_mounts()?, is_private: true })
+        Ok(Self { prefix: String::new(), folder, lasts: false, mounts: own_mounts()?, is_private: true })
     }
 
     /// Moves the calling thread into this world, as the thread that has made it is.
@@ -68,12 +68,18 @@ impl World {
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn shared(prefix: &'static str, folder: &Path) -> Result<Self> {
+    pub fn shared(prefix: &str, folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         if statfs(BPFFS).context("looking at the bpffs")?.filesystem_type() != BPF_FS_MAGIC {
             mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>).context("mounting the bpffs")?;
         }
-        Ok(Self { prefix, folder: folder.to_owned(), lasts: true, mounts: own_mounts()?, is_private: false })
+        Ok(Self {
+            prefix: prefix.to_owned(),
+            folder: folder.to_owned(),
+            lasts: true,
+            mounts: own_mounts()?,
+            is_private: false,
+        })
     }
 
     /// A part of this world where `prefix` keeps names apart, so that another lab's hosts may have the same ones. It is there for
@@ -81,9 +87,10 @@ impl World {
     ///
     /// # Errors
     /// When its folder cannot be made.
-    pub fn part(&self, prefix: &'static str) -> Result<Self> {
+    pub fn part(&self, prefix: &str) -> Result<Self> {
         let folder = self.folder.join(prefix);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let prefix = format!("{}{prefix}", self.prefix);
         Ok(Self { prefix, folder, lasts: self.lasts, mounts: own_mounts()?, is_private: false })
     }
 

@@ -61,7 +61,7 @@ impl Reader<'_> {
 /// What the kernel takes for the name of a device (`dev_valid_name`).
 const INTERFACE_NAME: &str = "a device name of at most 15 characters";
 
-fn is_interface_name(name: &str) -> bool {
+pub(super) fn is_interface_name(name: &str) -> bool {
     let has_odd_character = name.contains(|c: char| c == '/' || c.is_whitespace());
     (1..=15).contains(&name.len()) && !has_odd_character && name != "." && name != ".."
 }

@@ -13,6 +13,7 @@ mod qos;
 mod read;
 mod services;
 mod transport;
+mod uplinks;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -29,6 +30,7 @@ pub use services::ServiceConfig;
 pub use transport::{
     Broker, ConnectionConfig, LoginMethod, QueueConfig, QuorumConfig, Secret, TlsConfig, TransportConfig, TransportUrl,
 };
+pub use uplinks::{UplinkLane, UplinkLanes};
 
 use crate::{
     model::{NetworkId, Segment, vxlan_name},
@@ -60,6 +62,8 @@ pub struct Config {
     pub compute_taps: ComputeTaps,
     /// Whether the eBPF programs may be used (`[overlane] fast_path`).
     pub fast_path: FastPath,
+    /// What takes up the packets from other hosts (`[overlane] uplink_lane`).
+    pub uplink_lanes: UplinkLanes,
     /// How flows are remembered and logged.
     pub flows: FlowConfig,
     /// How limits of what machines receive are carried out.

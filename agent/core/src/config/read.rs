@@ -50,6 +50,7 @@ const KNOWN: [(&str, &[&str]); 12] = [
             "control",
             "topology",
             "fast_path",
+            "uplink_lane",
             "bpffs",
             "unused_device_grace_secs",
             "compute_taps",
@@ -86,6 +87,7 @@ impl Config {
         let local_ip = vxlan.map(|vxlan| vxlan.local_ip);
         let multicast = enable_vxlan.then(|| reader.multicast(!is_neutron, local_ip)).flatten();
         let fast_path = reader.choice("fast_path", &[FastPath::Auto, FastPath::Off]);
+        let uplink_lanes = reader.uplink_lanes();
         let compute_taps = [ComputeTaps::Auto, ComputeTaps::Connect, ComputeTaps::Leave];
         let compute_taps = reader.choice("compute_taps", &compute_taps);
         let bpffs = PathBuf::from(reader.text("overlane", "bpffs").unwrap_or_else(|| DEFAULT_BPFFS.to_owned()));
@@ -112,6 +114,7 @@ impl Config {
                     unused_device_grace,
                     compute_taps,
                     fast_path,
+                    uplink_lanes,
                     flows,
                     qos,
                     services,
@@ -361,7 +364,7 @@ pub(super) mod tests {
                 "/etc/o/a.ini:7: [agent] dscp = 64: expected a DSCP, 0 to 63",
                 "/etc/o/a.ini:10: [overlane] fast_path = sometimes: expected auto or off",
                 "/etc/o/a.ini:12: [overlane] bpffs = here: must be an absolute path",
-                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, bpffs, unused_device_grace_secs, compute_taps, flow_timeouts, flows_max, flow_log_rate, state_path",
+                "/etc/o/a.ini:11: [overlane] toplogy: no such option; there are control, topology, fast_path, uplink_lane, bpffs, unused_device_grace_secs, compute_taps, flow_timeouts, flows_max, flow_log_rate, state_path",
             ]
         );
     }

@@ -173,6 +173,7 @@ impl Cloud {
             device_owner: port.device_owner.clone(),
             security,
             qos: self.policy(port).map(|policy| self.policies.qos(policy)).unwrap_or_default(),
+            from_port_xdp: port.from_port_xdp,
         })
     }
 

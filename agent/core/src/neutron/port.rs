@@ -41,6 +41,8 @@ pub struct Port {
     pub port_security: bool,
     /// Its own QoS policy.
     pub qos_policy: Option<Uuid>,
+    /// Whether its machine completes its own checksums (in the profile of its binding).
+    pub from_port_xdp: bool,
 }
 
 impl Port {
@@ -74,6 +76,7 @@ impl TryFrom<&BoundDevice> for Port {
             pairs: device.allowed_address_pairs.iter().map(pair).collect(),
             port_security: device.port_security_enabled,
             qos_policy: device.qos_policy_id,
+            from_port_xdp: device.profile.from_port_xdp,
         })
     }
 }
@@ -131,6 +134,10 @@ impl Binding {
             pairs: object.allowed_address_pairs.iter().map(|object| pair(&object.data)).collect(),
             port_security: object.is_secured(),
             qos_policy: object.qos_policy_id,
+            from_port_xdp: object
+                .bindings
+                .iter()
+                .any(|binding| binding.data.host == host && binding.data.profile.from_port_xdp),
         })))
     }
 }

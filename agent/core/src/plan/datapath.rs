@@ -16,6 +16,7 @@ use crate::{
         entries, qos,
         security::{self, Security},
         vteps::Vteps,
+        xdp,
     },
 };
 
@@ -54,6 +55,7 @@ pub(super) fn target(
         FastPath::Auto => {
             target.vteps = vteps.entries.clone();
             target.attached.extend(vteps.uplinks.iter().map(|uplink| (abi::Hook::FromUplink, *uplink)));
+            xdp::add(&mut target, desired, &observed.kernel, (devices, &vteps.uplinks), config, plan);
         }
         FastPath::Off => keep_filters_only(&mut target, desired.closed_by_default),
     }
@@ -172,7 +174,7 @@ fn connects(target: &DatapathState, hook: abi::Hook, ifindex: u32) -> bool {
         // At a NIC, and at the tap of a trunk.
         abi::Hook::FromUplink | abi::Hook::FromPort => target.vlan_devices.values().any(|vlan| vlan.nic == ifindex),
         abi::Hook::ToPort => target.vlan_devices.contains_key(&ifindex),
-        abi::Hook::FromOverlay => false,
+        abi::Hook::FromOverlay | abi::Hook::FromPortXdp | abi::Hook::FromUplinkXdp => false,
     }
 }
 
@@ -196,6 +198,7 @@ pub(super) fn plan(
     put(plan, &current.ports, &ports, MapEntry::Port);
     put(plan, &current.vlans, &target.vlans, MapEntry::Vlan);
     put(plan, &current.vlan_devices, &target.vlan_devices, MapEntry::VlanDevice);
+    put(plan, &current.xdp_devices, &target.xdp_devices, MapEntry::XdpDevice);
     if complete {
         security::plan_departures(&current.security, &target.security, plan);
     }
@@ -205,7 +208,7 @@ pub(super) fn plan(
         let mut missing: Vec<_> = target.attached.difference(&current.attached).collect();
         missing.sort_by_key(|(hook, ifindex)| {
             let closed = closed.get(ifindex);
-            (!connects(target, *hook, *ifindex), closed.is_none(), closed)
+            (hook.is_xdp(), !connects(target, *hook, *ifindex), closed.is_none(), closed)
         });
         for (hook, ifindex) in missing {
             plan.action(DatapathAction::Attach { hook: *hook, ifindex: *ifindex });
@@ -227,6 +230,7 @@ pub(super) fn plan(
     for (hook, ifindex) in current.counted.difference(&target.attached).filter(|(_, ifindex)| stale(*ifindex)) {
         plan.action(DatapathAction::ForgetCounters { hook: *hook, ifindex: *ifindex });
     }
+    delete(plan, &current.xdp_devices, &target.xdp_devices, MapKey::XdpDevice, |ifindex, _| stale(*ifindex));
     delete(plan, &current.vlan_devices, &target.vlan_devices, MapKey::VlanDevice, |ifindex, _| stale(*ifindex));
     delete(plan, &current.vlans, &target.vlans, MapKey::Vlan, |vlan, _| stale(vlan.nic));
     delete(plan, &current.ports, &target.ports, MapKey::Port, |ifindex, _| stale(*ifindex));

@@ -14,6 +14,7 @@ mod opening;
 mod qos;
 mod security;
 mod vteps;
+mod xdp;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,6 +35,7 @@ pub use devices::{sub_ports_in_place, taps_in_the_making};
 pub use entries::{Placement, Scope};
 pub use in_place::ports_in_place;
 pub use vteps::superpackets;
+pub use xdp::may_use_xdp;
 
 /// What to do, and what stands in the way of the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -129,6 +129,7 @@ impl Topology {
             device_owner: port.device_owner.clone(),
             security: self.security_of(port),
             qos: self.qos_of(port, network),
+            from_port_xdp: port.from_port_xdp,
         };
         let local_ports = local.map(|port| (port.id, local_port(port))).collect();
         desired::Network { local_ports, ..network_of_all(network, ports, others) }

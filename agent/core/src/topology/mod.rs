@@ -136,6 +136,8 @@ pub struct Port {
     pub allowed_address_pairs: Vec<AddressPair>,
     /// Its own QoS policy.
     pub qos_policy_id: Option<QosPolicyId>,
+    /// Whether its machine completes its own checksums, so that what it sends may be taken at XDP.
+    pub from_port_xdp: bool,
 }
 
 /// One of `allowed_address_pairs`.

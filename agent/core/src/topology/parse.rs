@@ -164,6 +164,7 @@ const PORT: &[&str] = &[
     "security_groups",
     "allowed_address_pairs",
     "qos_policy_id",
+    "from_port_xdp",
 ];
 const ADDRESS_PAIR: &[&str] = &["ip_address", "mac_address"];
 
@@ -197,6 +198,7 @@ fn port(table: Table) -> Option<Port> {
             .then(|| table.list("security_groups").into_iter().map(SecurityGroupId).collect()),
         allowed_address_pairs,
         qos_policy_id: table.optional("qos_policy_id").map(QosPolicyId),
+        from_port_xdp: table.boolean("from_port_xdp", false),
     })
 }
 

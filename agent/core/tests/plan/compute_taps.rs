@@ -24,6 +24,7 @@ fn desired(device_owner: &str) -> Desired {
         device_owner: device_owner.to_owned(),
         security: PortSecurity::Open,
         qos: Qos::default(),
+        from_port_xdp: false,
     };
     let network = Network {
         name: "net".to_owned(),

@@ -26,6 +26,7 @@ fn network(name: &str, segment: Segment, port: u128) -> Network {
         device_owner: String::new(),
         security: PortSecurity::Open,
         qos: Qos::default(),
+        from_port_xdp: false,
     };
     Network {
         name: name.to_owned(),

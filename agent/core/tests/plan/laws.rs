@@ -107,6 +107,7 @@ fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Op
             device_owner: String::new(),
             security: PortSecurity::Open,
             qos: qos(*port),
+            from_port_xdp: false,
         };
         (port_id(own(*port)), details)
     });

@@ -11,3 +11,4 @@ mod qos;
 mod simulated;
 mod trunks;
 mod vlan;
+mod xdp;

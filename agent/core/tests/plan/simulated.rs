@@ -7,7 +7,7 @@ use overlane_core::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry, SecurityKey, Tagging, VlanSpec},
     config::{
         ComputeTaps, Config, Control, Dscp, FastPath, FlowConfig, LogConfig, PhysicalNetwork, QosConfig, ServiceConfig,
-        VxlanConfig,
+        UplinkLanes, VxlanConfig,
     },
     desired::Desired,
     model::{Mac, PortId},
@@ -44,6 +44,7 @@ pub(crate) fn config() -> Config {
         unused_device_grace: Duration::from_secs(60),
         compute_taps: ComputeTaps::Auto,
         fast_path: FastPath::Auto,
+        uplink_lanes: UplinkLanes::default(),
         flows: FlowConfig::default(),
         qos: QosConfig::default(),
         services: ServiceConfig::default(),
@@ -223,6 +224,7 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
             MapEntry::Security(entry) => put_security(&mut datapath.security, &entry),
             MapEntry::Vlan(key, value) => drop(datapath.vlans.insert(key, value)),
             MapEntry::Qos(key, value) => drop(datapath.qos.insert(key, value)),
+            MapEntry::XdpDevice(key, value) => drop(datapath.xdp_devices.insert(key, value)),
             MapEntry::VlanDevice(key, value) => drop(datapath.vlan_devices.insert(key, value)),
         },
         DatapathAction::Delete(key) => {
@@ -244,6 +246,7 @@ fn apply_to_datapath(host: &mut Observed, action: &DatapathAction) {
                     assert!(!is_used, "{key} is in use");
                     datapath.qos.remove(key).is_some()
                 }
+                MapKey::XdpDevice(key) => datapath.xdp_devices.remove(key).is_some(),
                 MapKey::VlanDevice(key) => datapath.vlan_devices.remove(key).is_some(),
             };
             assert!(was_there, "{key} is not there");

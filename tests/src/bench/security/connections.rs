@@ -6,13 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 use overlane_tests::lab::World;
 
-use super::{
-    labs::{Cpu, Hosts, Ports, SERVICE, ends, take},
-    turns::{self, Ratio, Variant},
-};
 use crate::{
     figures::Figures,
-    frames::{Conversations, Generator, Side, Sink},
+    frames::{Conversations, Entrance, Generator, Side, Sink},
+    hosts::{Behind, Cpu, Hosts, Ports, SERVICE, ends, take},
+    turns::{self, Ratio, Turns, Variant},
 };
 
 /// Connections of a slice, which go through each of their stages together.
@@ -47,21 +45,25 @@ struct Path<'a> {
 
 pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     let world = World::private()?;
-    let (iptables, kernel) = (Hosts::with_iptables(&world)?, Hosts::unfiltered(&world)?);
+    let (iptables, kernel) = (Hosts::with_iptables(&world, Behind::Veth)?, Hosts::unfiltered(&world, Behind::Veth)?);
     let overlane = Hosts::with_overlane(world.part("overlane-")?, "")?;
+    let path = |name: &str, hosts, ports| Ok((name.to_owned(), Path::new(hosts, ports)?));
     let mut paths = [
-        ("crr_iptables", Path::new(&iptables, Ports::Few)?),
-        ("crr_kernel", Path::new(&kernel, Ports::Few)?),
-        ("crr_groups_on", Path::new(&overlane, Ports::Few)?),
-        ("crr_1000_rules_iptables", Path::new(&iptables, Ports::Many)?),
-        ("crr_1000_rules", Path::new(&overlane, Ports::Many)?),
-    ];
+        path("crr_iptables", &iptables, Ports::Few),
+        path("crr_kernel", &kernel, Ports::Few),
+        path("crr_groups_on", &overlane, Ports::Few),
+        path("crr_1000_rules_iptables", &iptables, Ports::Many),
+        path("crr_1000_rules", &overlane, Ports::Many),
+    ]
+    .into_iter()
+    .collect::<Result<Vec<_>>>()?;
     let ratios = [
-        Ratio { name: "crr_vs_iptables", of: 2, to: 0 },
-        Ratio { name: "crr_vs_kernel", of: 2, to: 1 },
-        Ratio { name: "crr_1000_rules_vs_iptables", of: 4, to: 3 },
+        Ratio { name: "crr_vs_iptables", of: "crr_groups_on", to: "crr_iptables" },
+        Ratio { name: "crr_vs_kernel", of: "crr_groups_on", to: "crr_kernel" },
+        Ratio { name: "crr_1000_rules_vs_iptables", of: "crr_1000_rules", to: "crr_1000_rules_iptables" },
     ];
-    turns::measure(figures, &mut paths, ("1/s", 1.0), &ratios)
+    turns::rates(Turns::THOROUGH, &mut paths)?.note(figures, ("1/s", 1.0), &ratios);
+    Ok(())
 }
 
 impl<'a> Path<'a> {
@@ -74,10 +76,10 @@ impl<'a> Path<'a> {
             let conversations = Conversations { side, first: CLIENTS, count: CLIENTS.into(), is_endless: false };
             let generator = if side == Side::Source {
                 let frame = ends(left, right).numbered_segment([0, SERVICE], flags, numbers, payload);
-                Generator::new(left_host, &left.port.tap(), frame, conversations)?
+                Generator::new(left_host, &left.port.tap(), Entrance::Received, frame, conversations)?
             } else {
                 let frame = ends(right, left).numbered_segment([SERVICE, 0], flags, numbers, payload);
-                Generator::new(right_host, &right.port.tap(), frame, conversations)?
+                Generator::new(right_host, &right.port.tap(), Entrance::Received, frame, conversations)?
             };
             stages.push((side, generator));
         }

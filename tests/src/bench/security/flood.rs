@@ -5,13 +5,11 @@ use std::thread;
 use anyhow::{Result, anyhow, ensure};
 use overlane_tests::lab::World;
 
-use super::{
-    labs::{Cpu, Hosts, Ports, SERVICE, ends, take},
-    rate::Path,
-};
 use crate::{
     figures::Figures,
-    frames::{Conversations, Generator, Side, Sink},
+    frames::{Conversations, Entrance, Generator, Side, Sink},
+    hosts::{Cpu, Hosts, Ports, SERVICE, ends, take},
+    path::{Load, Path},
 };
 
 /// Several times what all connection tables of a host have room for.
@@ -31,13 +29,13 @@ const SYN: u8 = 2;
 pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     let world = World::private()?;
     let hosts = Hosts::with_overlane(world.part("overlane-")?, "")?;
-    let mut flows = Path::with_flows(&hosts, Ports::Few, FLOWS)?;
+    let mut flows = Path::new(&hosts, Ports::Few, Load { flows: FLOWS, ..Load::SMALL })?;
     let [_, source] = hosts.machines(Ports::Open);
     let [target, _] = hosts.machines(Ports::Many);
     let syn = ends(source, target).numbered_segment([0, SERVICE], SYN, [1000, 0], &[]);
     let conversations = Conversations { side: Side::Source, first: 0, count: 1 << 16, is_endless: true };
     let [_, right] = hosts.namespaces();
-    let flood = Generator::new(right, &source.port.tap(), syn, conversations)?;
+    let flood = Generator::new(right, &source.port.tap(), Entrance::Received, syn, conversations)?;
     let mut sink = Sink::at(&target.namespace, "eth0")?;
     for attempt in 1..=ATTEMPTS {
         let before = refused(&hosts)?;

@@ -3,10 +3,8 @@
 mod changes;
 mod connections;
 mod flood;
-mod labs;
 mod rate;
 mod sockets;
-mod turns;
 
 pub(crate) use changes::measure as measure_changes;
 pub(crate) use connections::measure as measure_connections;

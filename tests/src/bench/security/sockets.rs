@@ -1,102 +1,34 @@
-//! New TCP connections a second: one after the other, each with a byte there and a byte back, and everything that they cause on
-//! one CPU, both machines' TCP included.
+//! New TCP connections a second of real sockets, next to iptables.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
-    thread,
-    time::{Duration, Instant},
-};
-
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::Result;
 use overlane_tests::lab::World;
 
-use super::{
-    labs::{Cpu, Hosts, Ports, SERVICE, take},
-    turns::{self, Ratio, Variant},
+use crate::{
+    figures::Figures,
+    hosts::{Behind, Hosts, Ports},
+    sockets::Connections,
+    turns::{self, Ratio, Turns},
 };
-use crate::figures::Figures;
-
-const SLICE: Duration = Duration::from_millis(150);
-/// What a client says to be answered, and to be the last one.
-const QUESTION: u8 = 1;
-const END: u8 = 0;
-
-/// A client on the left host, and a server on the right one.
-struct Service<'a> {
-    hosts: &'a Hosts,
-    ports: Ports,
-    listener: TcpListener,
-    address: SocketAddr,
-}
 
 pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     let world = World::private()?;
-    let (iptables, kernel) = (Hosts::with_iptables(&world)?, Hosts::unfiltered(&world)?);
+    let (iptables, kernel) = (Hosts::with_iptables(&world, Behind::Veth)?, Hosts::unfiltered(&world, Behind::Veth)?);
     let overlane = Hosts::with_overlane(world.part("overlane-")?, "")?;
+    let service = |name: &str, hosts, ports| Ok((name.to_owned(), Connections::new(hosts, ports)?));
     let mut services = [
-        ("crr_sockets_iptables", Service::new(&iptables, Ports::Few)?),
-        ("crr_sockets_kernel", Service::new(&kernel, Ports::Few)?),
-        ("crr_sockets_groups_on", Service::new(&overlane, Ports::Few)?),
-        ("crr_sockets_1000_iptables", Service::new(&iptables, Ports::Many)?),
-        ("crr_sockets_1000", Service::new(&overlane, Ports::Many)?),
-    ];
+        service("crr_sockets_iptables", &iptables, Ports::Few),
+        service("crr_sockets_kernel", &kernel, Ports::Few),
+        service("crr_sockets_groups_on", &overlane, Ports::Few),
+        service("crr_sockets_1000_iptables", &iptables, Ports::Many),
+        service("crr_sockets_1000", &overlane, Ports::Many),
+    ]
+    .into_iter()
+    .collect::<Result<Vec<_>>>()?;
     let ratios = [
-        Ratio { name: "crr_sockets_vs_iptables", of: 2, to: 0 },
-        Ratio { name: "crr_sockets_vs_kernel", of: 2, to: 1 },
-        Ratio { name: "crr_sockets_1000_vs_iptables", of: 4, to: 3 },
+        Ratio { name: "crr_sockets_vs_iptables", of: "crr_sockets_groups_on", to: "crr_sockets_iptables" },
+        Ratio { name: "crr_sockets_vs_kernel", of: "crr_sockets_groups_on", to: "crr_sockets_kernel" },
+        Ratio { name: "crr_sockets_1000_vs_iptables", of: "crr_sockets_1000", to: "crr_sockets_1000_iptables" },
     ];
-    turns::measure(figures, &mut services, ("1/s", 1.0), &ratios)
-}
-
-impl<'a> Service<'a> {
-    fn new(hosts: &'a Hosts, ports: Ports) -> Result<Self> {
-        let [_, server] = hosts.machines(ports);
-        let address = SocketAddr::new(server.port.ipv4().parse().context("an address")?, SERVICE);
-        let listener = server.namespace.inside(|| TcpListener::bind(address).context("listening"))?;
-        Ok(Self { hosts, ports, listener, address })
-    }
-}
-
-/// Answers until a client says that it is the last one. The server closes: it keeps what is left of connections, and the client
-/// may use its ports again.
-fn serve(listener: &TcpListener) -> Result<()> {
-    take(Cpu::Last)?;
-    loop {
-        let (mut connection, _) = listener.accept().context("accepting")?;
-        let mut byte = [END];
-        connection.read_exact(&mut byte).context("a question")?;
-        if byte == [END] {
-            return Ok(());
-        }
-        connection.write_all(&byte).context("answering")?;
-    }
-}
-
-fn ask(address: SocketAddr) -> Result<(u64, Duration)> {
-    take(Cpu::Last)?;
-    let (begun, mut connections) = (Instant::now(), 0);
-    while begun.elapsed() < SLICE {
-        let mut connection = TcpStream::connect(address).context("connecting")?;
-        connection.write_all(&[QUESTION]).context("asking")?;
-        let mut answer = Vec::new();
-        connection.read_to_end(&mut answer).context("reading an answer")?;
-        connections += 1;
-    }
-    let time = begun.elapsed();
-    TcpStream::connect(address).and_then(|mut last| last.write_all(&[END])).context("ending")?;
-    Ok((connections, time))
-}
-
-impl Variant for Service<'_> {
-    fn slice(&mut self) -> Result<Option<(u64, Duration)>> {
-        let [client, _] = self.hosts.machines(self.ports);
-        let (listener, address) = (&self.listener, self.address);
-        thread::scope(|scope| {
-            let server = scope.spawn(|| serve(listener));
-            let asked = client.namespace.inside(|| ask(address))?;
-            server.join().map_err(|_| anyhow!("the server has panicked"))??;
-            Ok(Some(asked))
-        })
-    }
+    turns::rates(Turns::THOROUGH, &mut services)?.note(figures, ("1/s", 1.0), &ratios);
+    Ok(())
 }

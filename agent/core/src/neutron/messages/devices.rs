@@ -7,7 +7,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    AllowedAddressPair, Call, Entries, FixedIp, MessageError, lenient::null_is_empty, parse, segment::SegmentFields,
+    AllowedAddressPair, Call, Entries, FixedIp, MessageError, lenient::null_is_empty, parse, profile::Profile,
+    segment::SegmentFields,
 };
 use crate::model::{Mac, NetworkId, PortId, Segment};
 
@@ -64,6 +65,9 @@ pub struct BoundDevice {
     pub qos_policy_id: Option<Uuid>,
     /// Its network's, which counts where the port has none.
     pub qos_network_policy_id: Option<Uuid>,
+    /// What an administrator tells of it.
+    #[serde(default, skip_serializing)]
+    pub profile: Profile,
 }
 
 /// What is not said to be open is closed.

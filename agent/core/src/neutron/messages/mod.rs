@@ -10,6 +10,7 @@ mod lenient;
 pub mod notification;
 pub mod objects;
 pub mod ports;
+pub mod profile;
 pub mod report;
 pub mod resources;
 pub mod security;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     AllowedAddressPair, MessageError, address::range, devices::enforced, lenient::null_is_empty, parse,
-    segment::SegmentFields,
+    profile::Profile, segment::SegmentFields,
 };
 use crate::model::{AddressGroupId, Mac, NetworkId, PortId, SecurityGroupId, Segment};
 
@@ -232,6 +232,9 @@ pub struct PortBinding {
     /// `ACTIVE`, or `INACTIVE` where a machine has yet to migrate to.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub status: String,
+    /// What an administrator tells of it.
+    #[serde(default, skip_serializing)]
+    pub profile: Profile,
 }
 
 /// An address of a port.

@@ -1,0 +1,134 @@
+//! What is compared.
+
+use anyhow::{Context as _, Result};
+use overlane_tests::lab::{Lanes, World};
+
+use crate::hosts::{Behind, Hosts, Ports};
+
+/// A way to get a packet from one machine to another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Variant {
+    /// What its figures are called by.
+    pub(crate) name: &'static str,
+    /// What it is, for people.
+    pub(crate) about: &'static str,
+    bed: Bed,
+    ports: Ports,
+}
+
+/// Hosts that variants are measured on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bed {
+    Raw,
+    Kernel,
+    LinuxBridge,
+    Overlane,
+    KernelLane,
+}
+
+pub(crate) const RAW: &str = "raw";
+pub(crate) const KERNEL: &str = "kernel";
+pub(crate) const LINUX_BRIDGE: &str = "linuxbridge";
+pub(crate) const TC: &str = "tc";
+pub(crate) const TC_GROUPS: &str = "tc_groups";
+
+/// The lanes that superpackets must pass whole.
+pub(crate) const OVERLANE: [&str; 2] = [TC, TC_GROUPS];
+
+pub(crate) const VARIANTS: [Variant; 6] = [
+    Variant {
+        name: RAW,
+        about: "no overlay and no lookup: a tc program of four instructions sends what the tap receives out of the NIC, and back",
+        bed: Bed::Raw,
+        ports: Ports::Few,
+    },
+    Variant {
+        name: KERNEL,
+        about: "bridge and vxlan of the kernel, no filters, bridge-nf off",
+        bed: Bed::Kernel,
+        ports: Ports::Few,
+    },
+    Variant {
+        name: LINUX_BRIDGE,
+        about: "the same with the Linux bridge agent's security groups: iptables, conntrack zones, ipset, ebtables; ten rules",
+        bed: Bed::LinuxBridge,
+        ports: Ports::Few,
+    },
+    Variant {
+        name: TC,
+        about: "Overlane's TC lane, ports without port security",
+        bed: Bed::Overlane,
+        ports: Ports::Open,
+    },
+    Variant {
+        name: TC_GROUPS,
+        about: "Overlane's TC lane, ports with security groups of ten rules",
+        bed: Bed::Overlane,
+        ports: Ports::Few,
+    },
+    Variant {
+        name: "fast_path_off",
+        about: "Overlane with fast_path = off: the kernel forwards, eBPF filters; ten rules",
+        bed: Bed::KernelLane,
+        ports: Ports::Few,
+    },
+];
+
+impl Bed {
+    fn build(self, world: &World, behind: Behind) -> Result<Hosts> {
+        match self {
+            Self::Raw => Hosts::raw(world, behind),
+            Self::Kernel => Hosts::unfiltered(world, behind),
+            Self::LinuxBridge => Hosts::with_iptables(world, behind),
+            Self::Overlane => Hosts::with_lanes(world.part("overlane-")?, behind, Lanes::Both, ""),
+            Self::KernelLane => Hosts::with_lanes(world.part("off-")?, behind, Lanes::KernelOnly, ""),
+        }
+    }
+}
+
+/// All hosts.
+#[derive(Default)]
+pub(crate) struct Beds {
+    hosts: Vec<(Bed, Hosts)>,
+}
+
+impl Beds {
+    /// Starts the hosts of all variants.
+    pub(crate) fn build(world: &World, behind: Behind) -> Result<Self> {
+        let mut beds = Self::default();
+        for variant in VARIANTS {
+            if beds.hosts.iter().all(|(bed, _)| *bed != variant.bed) {
+                let hosts =
+                    variant.bed.build(world, behind).with_context(|| format!("starting hosts for {}", variant.name))?;
+                if behind == Behind::Veth {
+                    hosts.poll()?;
+                }
+                beds.hosts.push((variant.bed, hosts));
+            }
+        }
+        Ok(beds)
+    }
+
+    /// Calls `work` with the hosts of each variant, one after the other, by its name.
+    pub(crate) fn visit(&mut self, mut work: impl FnMut(&str, &mut Hosts, Ports) -> Result<()>) -> Result<()> {
+        for variant in VARIANTS {
+            if let Some((_, hosts)) = self.hosts.iter_mut().find(|(bed, _)| *bed == variant.bed) {
+                work(variant.name, hosts, variant.ports).with_context(|| format!("measuring {}", variant.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Something for each variant, by its name.
+    pub(crate) fn each<'a, V>(&'a self, make: impl Fn(&'a Hosts, Ports) -> Result<V>) -> Result<Vec<(String, V)>> {
+        let with_hosts = VARIANTS.iter().filter_map(|variant| {
+            let (_, hosts) = self.hosts.iter().find(|(bed, _)| *bed == variant.bed)?;
+            Some((variant, hosts))
+        });
+        let make = |(variant, hosts): (&Variant, &'a Hosts)| {
+            let made = make(hosts, variant.ports).with_context(|| format!("preparing {}", variant.name))?;
+            Ok((variant.name.to_owned(), made))
+        };
+        with_hosts.map(make).collect()
+    }
+}

@@ -1,0 +1,165 @@
+//! Packets from one machine to another, with everything that they cause on one CPU.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use overlane_abi::{Flow, FlowEnd, FlowKey4, FlowState, limits, names};
+use overlane_tests::{
+    lab::{Host, Machine, Namespace},
+    packet::{Ends, Frame},
+};
+
+use crate::{
+    frames::{Conversations, Entrance, Generator, Side, Sink},
+    hosts::{Cpu, Hosts, Ports, ends, take},
+    turns::Variant,
+};
+
+/// Flows that speak before they are answered.
+const TOGETHER: u32 = 8_192;
+
+/// What is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Flows that take turns: a power of two, or more than 65,536.
+    pub(crate) flows: u32,
+    /// Bytes of a frame.
+    pub(crate) frame_len: usize,
+    /// How frames get into the host.
+    pub(crate) entrance: Entrance,
+    /// Packets of a slice: some tenths of a second.
+    pub(crate) packets: u32,
+}
+
+impl Load {
+    /// The smallest frames, in flows that stay in all caches.
+    pub(crate) const SMALL: Self = Self { flows: 16, frame_len: 60, entrance: Entrance::Received, packets: 1 << 16 };
+
+    /// Source port and destination port of the first flow. More flows than there are source ports go to the next service as well.
+    pub(crate) const fn ports(self) -> [u16; 2] {
+        const FIRST: u16 = 0x8000;
+        const SERVICE: u16 = crate::hosts::SERVICE;
+        if self.flows > 1 << 16 { [crate::frames::FIRST_OF_MANY, SERVICE - 2] } else { [FIRST, SERVICE] }
+    }
+}
+
+/// What sends from one machine to another, and back.
+pub(crate) struct Path<'a> {
+    machines: [&'a Machine; 2],
+    /// Where the generators run.
+    places: [&'a Namespace; 2],
+    load: Load,
+    forth: Generator,
+    back: Generator,
+    sinks: [Sink; 2],
+    lost: u64,
+    sent: u64,
+}
+
+impl<'a> Path<'a> {
+    /// A path all of whose flows are established.
+    pub(crate) fn new(hosts: &'a Hosts, ports: Ports, load: Load) -> Result<Self> {
+        let machines = hosts.machines(ports);
+        let [left, right] = machines;
+        let (places, doors) = match load.entrance {
+            Entrance::Received => (hosts.namespaces(), machines.map(|machine| machine.port.tap())),
+            Entrance::Sent => (machines.map(|machine| &machine.namespace), machines.map(|_| "eth0".to_owned())),
+        };
+        let [source, destination] = load.ports();
+        let question = datagram(&ends(left, right), [source, destination], load.frame_len);
+        let answer = datagram(&ends(right, left), [destination, source], load.frame_len);
+        let conversations = |side| Conversations { side, first: source, count: load.flows, is_endless: false };
+        let generator = |index: usize, frame, side| {
+            Generator::new(places[index], &doors[index], load.entrance, frame, conversations(side))
+        };
+        let (forth, back) = (generator(0, question, Side::Source)?, generator(1, answer, Side::Destination)?);
+        let sinks = [Sink::at(&left.namespace, "eth0")?, Sink::at(&right.namespace, "eth0")?];
+        let mut path = Self { machines, places, load, forth, back, sinks, lost: 0, sent: 0 };
+        path.establish()?;
+        Ok(path)
+    }
+
+    /// Sends an answer of each of the `count` flows that come next, from another CPU than usual.
+    pub(crate) fn answer(&self, count: u32) -> Result<()> {
+        let generator = &self.back;
+        let send = || {
+            take(Cpu::First)?;
+            generator.send(count)
+        };
+        self.places[1].inside(send).map(drop)
+    }
+
+    /// Answers that have arrived since the last time: no rule admits them, only that their flows are remembered.
+    pub(crate) fn answers(&mut self) -> Result<u64> {
+        self.sinks[0].take(&self.machines[0].namespace)
+    }
+
+    /// Packets that have got lost, of how many, in all slices so far.
+    pub(crate) const fn lost(&self) -> (u64, u64) {
+        (self.lost, self.sent)
+    }
+
+    /// Both sides speak, until nothing is lost any more: then every flow is established. A flow leaves the table of new ones when its
+    /// opener speaks again; where there are more than that table holds, some are forgotten before, and begin again.
+    fn establish(&mut self) -> Result<()> {
+        const ATTEMPTS: usize = 10;
+        let least = if self.load.flows > limits::CONNTRACK_NEW_MAX as u32 { 4 } else { 2 };
+        let times = self.load.flows.div_ceil(TOGETHER);
+        let sent = u64::from(times * TOGETHER);
+        for attempt in 1..=ATTEMPTS {
+            for _ in 0..times {
+                for (place, generator) in self.places.iter().zip([&self.forth, &self.back]) {
+                    place.inside(|| {
+                        take(Cpu::Last)?;
+                        generator.send(TOGETHER)
+                    })?;
+                }
+            }
+            let mut is_whole = true;
+            for (sink, machine) in self.sinks.iter_mut().zip(self.machines) {
+                is_whole &= sink.take(&machine.namespace)? >= sent;
+            }
+            if is_whole && attempt >= least {
+                return Ok(());
+            }
+        }
+        bail!("of {sent} packets in each direction some have got lost, {ATTEMPTS} times")
+    }
+}
+
+impl Variant for Path<'_> {
+    fn slice(&mut self) -> Result<Option<(u64, Duration)>> {
+        let (generator, packets) = (&self.forth, self.load.packets);
+        let time = self.places[0].inside(|| {
+            take(Cpu::Last)?;
+            generator.send(packets)
+        })?;
+        let arrived = self.sinks[1].take(&self.machines[1].namespace)?;
+        self.sent += u64::from(packets);
+        self.lost += u64::from(packets).saturating_sub(arrived);
+        Ok((arrived >= packets.into()).then_some((arrived, time)))
+    }
+}
+
+/// A UDP packet, without a checksum.
+pub(crate) fn datagram(ends: &Ends, [source_port, port]: [u16; 2], frame_len: usize) -> Frame {
+    const HEADERS: usize = 42;
+    const CHECKSUM: usize = 40;
+    let payload = vec![0; frame_len - HEADERS];
+    ends.udp_between(source_port, port, &payload).with_byte(CHECKSUM, 0).with_byte(CHECKSUM + 1, 0)
+}
+
+/// Fills the connection table of a host with flows of machines that are silent for now.
+pub(crate) fn remember_flows(host: &Host, count: u32) -> Result<()> {
+    let mut table = host.map::<FlowKey4, Flow>(names::CONNTRACK4)?;
+    let nobody = FlowEnd { ifindex: 0, policy: 0, revision: 0, generation: 0, rule: 0, flags: 0 };
+    let state = FlowState::Established as u8;
+    let flow = Flow { expires: u64::MAX, created: 0, state, flags: Flow::ANSWERED, pad: [0; 6], ends: [nobody; 2] };
+    for number in 0..count {
+        let [_, high, middle, low] = number.to_be_bytes();
+        let addresses = [[10, 0, 10, 1], [172, 16 + high, middle, low]];
+        let key = FlowKey4 { zone: 1, addresses, ports: [443, 50_000], protocol: 6, pad: [0; 3] };
+        table.insert(key, flow, 0).context("remembering a flow")?;
+    }
+    Ok(())
+}
