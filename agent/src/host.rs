@@ -16,6 +16,7 @@ use overlane_core::{
     offload::Superpackets,
     plan,
     security::PortSecurity,
+    xdp::{self, Choice},
 };
 
 use crate::{
@@ -41,7 +42,7 @@ pub struct LinuxHost {
     taken_over: Option<Instant>,
     flow_log: Option<FlowLog>,
     /// Who carries the superpackets of each uplink, as the log says.
-    superpackets: BTreeMap<u32, Superpackets>,
+    uplinks: BTreeMap<u32, (Choice, Superpackets)>,
     /// Taps whose filters are in force, until the Linux bridge agent's rules for them have been removed.
     leftovers_of: Option<BTreeSet<String>>,
     /// Taps whose packets are ours to limit and mark, until that agent's limits and marks of them have been removed.
@@ -81,7 +82,7 @@ impl LinuxHost {
             fast_lane: FastLane::Off,
             taken_over: None,
             flow_log: None,
-            superpackets: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
             leftovers_of: Some(BTreeSet::new()),
             policies_of: Some(BTreeSet::new()),
         }
@@ -116,7 +117,7 @@ impl LinuxHost {
         if let Some(log) = &self.flow_log {
             log.learn(desired, observed);
         }
-        self.say_who_carries_superpackets(observed);
+        self.say_who_carries(observed);
         if let Some(taps) = &mut self.leftovers_of {
             *taps = filtered_taps(desired, observed);
         }
@@ -126,22 +127,25 @@ impl LinuxHost {
     }
 
     /// Logs it for every uplink, and again when it changes: NICs come and go, and what they do is switched on and off.
-    fn say_who_carries_superpackets(&mut self, observed: &Observed) {
+    fn say_who_carries(&mut self, observed: &Observed) {
         let vxlan = self.config.vxlan.as_ref().filter(|_| self.config.fast_path == FastPath::Auto);
         let (Some(vxlan), Some(_)) = (vxlan, &observed.datapath) else { return };
         let links = &observed.kernel.links;
         let uplinks = observed.kernel.nics.keys().filter_map(|uplink| links.get(uplink));
-        let choice = |link: &Link| (link.ifindex, plan::superpackets(observed, vxlan, link.ifindex));
-        let now: BTreeMap<u32, Superpackets> = uplinks.map(choice).collect();
-        for (ifindex, superpackets) in &now {
-            if self.superpackets.get(ifindex) != Some(superpackets) {
-                let Superpackets { sent, received } = superpackets;
+        let choice = |link: &Link| {
+            let lane = xdp::settle(self.config.uplink_lanes.of(&link.name), observed.kernel.xdp.get(&link.ifindex));
+            (link.ifindex, (lane, plan::superpackets(observed, vxlan, link.ifindex)))
+        };
+        let now: BTreeMap<u32, (Choice, Superpackets)> = uplinks.map(choice).collect();
+        for (ifindex, chosen) in &now {
+            if self.uplinks.get(ifindex) != Some(chosen) {
+                let (lane, Superpackets { sent, received }) = chosen;
                 let uplink = &links[ifindex].name;
                 let driver = observed.kernel.nics[ifindex].as_ref().map(|nic| nic.driver.as_str()).unwrap_or_default();
-                tracing::info!(uplink, driver, %sent, %received, "superpackets");
+                tracing::info!(uplink, driver, %lane, %sent, %received, "who carries packets, and superpackets");
             }
         }
-        self.superpackets = now;
+        self.uplinks = now;
     }
 
     /// Once ours are in force, and once only: the old agent has ended.

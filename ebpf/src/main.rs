@@ -73,12 +73,6 @@ pub fn to_vlan(ctx: TcContext) -> i32 {
     conclude(Skb::new(&ctx), Hook::ToVlan, to_vlan::tag)
 }
 
-/// Nothing is attached to this: what a kernel helper does is found out with it.
-#[classifier]
-pub fn probe_room(ctx: TcContext) -> i32 {
-    probe_room::adjust(Skb::new(&ctx))
-}
-
 /// What a port sends, before the kernel makes anything of it.
 #[xdp(frags)]
 pub fn from_port_xdp(ctx: XdpContext) -> u32 {
@@ -95,6 +89,12 @@ pub fn from_uplink_xdp(ctx: XdpContext) -> u32 {
 #[xdp(frags, map = "devmap")]
 pub fn to_port_xdp(ctx: XdpContext) -> u32 {
     xdp::conclude(&Arrival::sent(ctx), Hook::ToPort, XDP_PASS, |buff| Some(to_port_xdp::admit(buff)))
+}
+
+/// Nothing is attached to this: what a kernel helper does is found out with it.
+#[classifier]
+pub fn probe_room(ctx: TcContext) -> i32 {
+    probe_room::adjust(Skb::new(&ctx))
 }
 
 #[cfg(not(target_arch = "bpf"))]

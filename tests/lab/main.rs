@@ -28,3 +28,4 @@ mod trunks;
 mod underlay;
 mod vlan;
 mod vlan_frames;
+mod xdp;

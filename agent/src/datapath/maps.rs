@@ -76,6 +76,9 @@ impl Maps {
         let maps = Self::from(|name| ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }))?;
         // What an earlier agent says of the others is true until all of it is checked.
         let mut maps = Self { vteps_are_all, ..maps };
+        if let Some(devices) = &mut maps.xdp_devices {
+            devices.take_charge();
+        }
         let earlier = maps.meta.get(&0, 0).map_err(DatapathError::map(names::META))?;
         let incomplete = if vteps_are_all { earlier.flags & Meta::VTEPS_INCOMPLETE } else { Meta::VTEPS_INCOMPLETE };
         let meta = Meta { abi_version: ABI_VERSION, flags: earlier.flags & !Meta::VTEPS_INCOMPLETE | incomplete };

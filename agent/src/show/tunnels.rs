@@ -82,14 +82,19 @@ pub(super) struct VtepRow {
     next_hop: Option<IpAddr>,
     next_hop_mac: Option<String>,
     mtu: Option<u32>,
+    /// `fast` or `kernel`: what is sent there.
     lane: &'static str,
+    /// `xdp` (TCP goes by `tc`), `tc` or `kernel`: what takes up what arrives on the uplink.
+    incoming: &'static str,
+    /// Why, where XDP was asked for.
+    incoming_reason: Option<String>,
     /// Who carries superpackets, and why, while the fast lane carries packets.
     superpackets: Option<Superpackets>,
 }
 
 impl Row for VtepRow {
     const TITLES: &'static [&'static str] =
-        &["VTEP", "STATE", "UPLINK", "NEXT HOP", "MAC", "MTU", "LANE", "GSO OUT", "GSO IN", "WHY"];
+        &["VTEP", "STATE", "UPLINK", "NEXT HOP", "MAC", "MTU", "LANE", "INCOMING", "GSO OUT", "GSO IN", "WHY"];
 
     fn cells(&self) -> Vec<String> {
         let superpackets = self.superpackets.as_ref();
@@ -102,12 +107,33 @@ impl Row for VtepRow {
             self.next_hop_mac.clone().unwrap_or_default(),
             self.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
             self.lane.to_owned(),
+            self.incoming.to_owned(),
             lane(superpackets.map(|superpackets| superpackets.sent.lane)),
             lane(superpackets.map(|superpackets| superpackets.received.lane)),
-            superpackets
-                .map(|Superpackets { sent, received }| format!("out: {}; in: {}", sent.reason, received.reason))
-                .unwrap_or_default(),
+            self.why(),
         ]
+    }
+}
+
+impl VtepRow {
+    fn why(&self) -> String {
+        let incoming = self.incoming_reason.as_ref().map(|reason| format!("incoming: {reason}"));
+        let superpackets = self.superpackets.as_ref();
+        let superpackets = superpackets.map(|superpackets| {
+            format!("GSO out: {}; GSO in: {}", superpackets.sent.reason, superpackets.received.reason)
+        });
+        incoming.into_iter().chain(superpackets).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// What takes up what arrives on an uplink.
+fn incoming(view: &View, uplink: u32) -> &'static str {
+    if view.is_attached(abi::Hook::FromUplinkXdp, uplink) {
+        "xdp"
+    } else if view.is_attached(abi::Hook::FromUplink, uplink) {
+        "tc"
+    } else {
+        "kernel"
     }
 }
 
@@ -132,6 +158,8 @@ pub(super) fn vteps(view: &View) -> Vec<VtepRow> {
             next_hop_mac: path.and_then(|path| path.next_hop_mac).map(|mac| mac.to_string()),
             mtu: path.map(|path| path.mtu),
             lane: if is_fast { "fast" } else { "kernel" },
+            incoming: path.map_or("kernel", |path| incoming(view, path.uplink)),
+            incoming_reason: path.and_then(|path| view.uplink_choice(path.uplink)).map(|choice| choice.reason),
             superpackets: path.filter(|_| is_fast).and_then(|path| view.superpackets(path.uplink)),
         }
     };

@@ -103,6 +103,8 @@ pub struct Port {
     pub allowed_address_pairs: Vec<AddressPair>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_dhcp_opts: Vec<DhcpOption>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_port_xdp: Option<bool>,
 }
 
 /// `[[trunks]]`

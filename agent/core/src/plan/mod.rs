@@ -48,6 +48,8 @@ pub struct Plan {
     pub placements: BTreeMap<NetworkId, Placement>,
     /// What is not planned because somebody else is expected to do it.
     pub waiting: Vec<Obstacle>,
+    /// Lanes that were asked for and are not to be had: another one carries the packets.
+    pub detours: Vec<Obstacle>,
 }
 
 /// Something that keeps a part of what is desired from being planned. Everything else goes on.
