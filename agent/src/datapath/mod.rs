@@ -154,7 +154,7 @@ impl Datapath {
     /// Loads what admits packets that XDP sends to taps, when that is first needed.
     fn load_admission(&mut self) -> Result<(), DatapathError> {
         if let Some(devices) = self.maps.xdp_devices().filter(|devices| devices.lacks_admission()) {
-            let (program, id) = self.programs.to_port_xdp()?;
+            let (program, id) = self.programs.admission_by_xdp()?;
             devices.admit_by(program, id);
         }
         Ok(())

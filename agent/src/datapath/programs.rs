@@ -95,7 +95,7 @@ impl Programs {
     }
 
     /// What admits packets that XDP sends to taps, and its id.
-    pub(super) fn to_port_xdp(&mut self) -> Result<(ProgramFd, u32), DatapathError> {
+    pub(super) fn admission_by_xdp(&mut self) -> Result<(ProgramFd, u32), DatapathError> {
         let program = self.loaded_xdp(TO_PORT_XDP)?;
         let info = program.info().map_err(DatapathError::program(TO_PORT_XDP))?;
         let copied = program.fd().map_err(DatapathError::program(TO_PORT_XDP))?.try_clone();

@@ -42,7 +42,7 @@ pub(super) fn add(
                         target.attached.insert((abi::Hook::FromPortXdp, tap));
                     }
                     Some(reason) => {
-                        detour(plan, Subject::Port(*id), format!("from_port_xdp is not possible: {reason}"))
+                        detour(plan, Subject::Port(*id), format!("from_port_xdp is not possible: {reason}"));
                     }
                 }
             }
