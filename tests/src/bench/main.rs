@@ -79,6 +79,8 @@ enum Part {
     GroupsCost,
     /// `datapath`: packets a second and superpackets, through real taps.
     RealTaps,
+    /// `datapath`: what each program takes by itself, and the memory of maps.
+    Programs,
     /// `neutron`: plugging, and memory.
     Taps,
     /// `neutron`: restarts and a takeover.
@@ -108,7 +110,7 @@ impl Part {
         match subject {
             Subject::Control => &[Self::Host, Self::Scale, Self::Cloud],
             Subject::Datapath => {
-                &[Self::Packets, Self::Bulk, Self::Latency, Self::Crr, Self::GroupsCost, Self::RealTaps]
+                &[Self::Packets, Self::Bulk, Self::Latency, Self::Crr, Self::GroupsCost, Self::RealTaps, Self::Programs]
             }
             Subject::Neutron => &[Self::Taps, Self::Restarts],
             Subject::Security => &[Self::Rate, Self::Connections, Self::Sockets, Self::Flood, Self::Changes],
@@ -123,7 +125,13 @@ impl Part {
 
     fn measure(self, figures: &mut Figures) -> Result<()> {
         match self {
-            Self::Packets | Self::Bulk | Self::Latency | Self::Crr | Self::GroupsCost | Self::RealTaps => {
+            Self::Packets
+            | Self::Bulk
+            | Self::Latency
+            | Self::Crr
+            | Self::GroupsCost
+            | Self::RealTaps
+            | Self::Programs => {
                 unreachable!("measured together")
             }
             Self::Host => control::measure(figures),

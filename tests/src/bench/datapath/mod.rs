@@ -7,6 +7,7 @@ mod connections;
 mod groups;
 mod latency;
 mod packets;
+mod programs;
 mod report;
 mod taps;
 mod variants;
@@ -50,6 +51,7 @@ pub(crate) fn measure(figures: &mut Figures, parts: &[Part], effort: Effort) -> 
             Part::Latency => latency::measure(figures, &beds, effort),
             Part::Crr => connections::measure(figures, &beds, effort),
             Part::GroupsCost => groups::measure(figures, &world, effort),
+            Part::Programs => programs::measure(figures, &world, effort),
             Part::RealTaps => taps::measure(figures, &world, effort),
             _ => unreachable!("a part of another subject"),
         };
