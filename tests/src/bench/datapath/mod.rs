@@ -4,10 +4,13 @@
 
 mod bulk;
 mod connections;
+mod goals;
 mod groups;
 mod latency;
 mod packets;
+mod plots;
 mod report;
+mod scale;
 mod taps;
 mod variants;
 
@@ -51,6 +54,7 @@ pub(crate) fn measure(figures: &mut Figures, parts: &[Part], effort: Effort) -> 
             Part::Crr => connections::measure(figures, &beds, effort),
             Part::GroupsCost => groups::measure(figures, &world, effort),
             Part::RealTaps => taps::measure(figures, &world, effort),
+            Part::Entries => scale::measure(figures, &world, effort),
             _ => unreachable!("a part of another subject"),
         };
         measured.with_context(|| format!("the part {}", part.name()))?;
