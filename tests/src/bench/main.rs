@@ -113,7 +113,7 @@ impl Part {
         match subject {
             Subject::Control => &[Self::Host, Self::Scale, Self::Cloud],
             Subject::Datapath => {
-                &[Self::Packets, Self::Bulk, Self::Latency, Self::Crr, Self::GroupsCost, Self::RealTaps]
+                &[Self::Packets, Self::Bulk, Self::Latency, Self::Crr, Self::GroupsCost, Self::RealTaps, Self::Entries]
             }
             Subject::Neutron => &[Self::Taps, Self::Restarts],
             Subject::Security => &[Self::Rate, Self::Connections, Self::Sockets, Self::Flood, Self::Changes],
