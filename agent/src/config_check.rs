@@ -18,7 +18,8 @@ use crate::files::{self, Loaded};
 /// [`overlane_core::problem::Problems`] in the topology.
 pub fn check(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result<()> {
     let Config { host, vxlan, control, multicast, physical_networks, .. } = &loaded.config;
-    let Config { unused_device_grace, compute_taps, fast_path, bpffs, qos, log, environment, .. } = &loaded.config;
+    let Config { unused_device_grace, compute_taps, fast_path, uplink_lanes, bpffs, qos, log, environment, .. } =
+        &loaded.config;
     writeln!(out, "host            {host}")?;
     match control {
         Control::File(topology) => writeln!(out, "topology        {}", topology.display())?,
@@ -34,6 +35,7 @@ pub fn check(loaded: &Loaded, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out, "unused devices  kept for {} s", unused_device_grace.as_secs())?;
     writeln!(out, "compute_taps    {compute_taps}")?;
     writeln!(out, "fast_path       {fast_path}")?;
+    writeln!(out, "uplink_lane     {uplink_lanes}")?;
     writeln!(out, "bpffs           {}", bpffs.display())?;
     writeln!(out, "QoS queues      kernel_hz {}, tbf_latency {} ms", qos.kernel_hz, qos.tbf_latency_ms)?;
     writeln!(out, "log             to {}", destination(log))?;

@@ -12,9 +12,11 @@ use overlane_core::{
     action::{Action, KernelAction},
     config::{Config, Control, FastPath},
     desired::Desired,
-    observed::Observed,
+    observed::{Link, Observed},
+    offload::Superpackets,
     plan,
     security::PortSecurity,
+    xdp::{self, Choice},
 };
 
 use crate::{
@@ -39,6 +41,8 @@ pub struct LinuxHost {
     /// When the host came from another filter, if it was a short while ago.
     taken_over: Option<Instant>,
     flow_log: Option<FlowLog>,
+    /// Who carries the superpackets of each uplink, as the log says.
+    uplinks: BTreeMap<u32, (Choice, Superpackets)>,
     /// Taps whose filters are in force, until the Linux bridge agent's rules for them have been removed.
     leftovers_of: Option<BTreeSet<String>>,
     /// Taps whose packets are ours to limit and mark, until that agent's limits and marks of them have been removed.
@@ -78,6 +82,7 @@ impl LinuxHost {
             fast_lane: FastLane::Off,
             taken_over: None,
             flow_log: None,
+            uplinks: BTreeMap::new(),
             leftovers_of: Some(BTreeSet::new()),
             policies_of: Some(BTreeSet::new()),
         }
@@ -112,12 +117,35 @@ impl LinuxHost {
         if let Some(log) = &self.flow_log {
             log.learn(desired, observed);
         }
+        self.say_who_carries(observed);
         if let Some(taps) = &mut self.leftovers_of {
             *taps = filtered_taps(desired, observed);
         }
         if let Some(taps) = &mut self.policies_of {
             *taps = sending_taps(observed);
         }
+    }
+
+    /// Logs it for every uplink, and again when it changes: NICs come and go, and what they do is switched on and off.
+    fn say_who_carries(&mut self, observed: &Observed) {
+        let vxlan = self.config.vxlan.as_ref().filter(|_| self.config.fast_path == FastPath::Auto);
+        let (Some(vxlan), Some(_)) = (vxlan, &observed.datapath) else { return };
+        let links = &observed.kernel.links;
+        let uplinks = observed.kernel.nics.keys().filter_map(|uplink| links.get(uplink));
+        let choice = |link: &Link| {
+            let lane = xdp::settle(self.config.uplink_lanes.of(&link.name), observed.kernel.xdp.get(&link.ifindex));
+            (link.ifindex, (lane, plan::superpackets(observed, vxlan, link.ifindex)))
+        };
+        let now: BTreeMap<u32, (Choice, Superpackets)> = uplinks.map(choice).collect();
+        for (ifindex, chosen) in &now {
+            if self.uplinks.get(ifindex) != Some(chosen) {
+                let (lane, Superpackets { sent, received }) = chosen;
+                let uplink = &links[ifindex].name;
+                let driver = observed.kernel.nics[ifindex].as_ref().map(|nic| nic.driver.as_str()).unwrap_or_default();
+                tracing::info!(uplink, driver, %lane, %sent, %received, "who carries packets, and superpackets");
+            }
+        }
+        self.uplinks = now;
     }
 
     /// Once ours are in force, and once only: the old agent has ended.

@@ -96,6 +96,8 @@ pub struct Reconciler<H> {
     /// Whether rules or members of security groups have.
     has_new_rules: bool,
     obstacles: BTreeSet<String>,
+    /// Lanes that were asked for and are not to be had.
+    detours: BTreeSet<String>,
     said: BTreeSet<String>,
     unused: Grace,
     in_the_making: Grace,
@@ -135,6 +137,7 @@ impl<H: Host> Reconciler<H> {
             dirty: BTreeSet::new(),
             has_new_rules: false,
             obstacles: BTreeSet::new(),
+            detours: BTreeSet::new(),
             said: BTreeSet::new(),
             unused,
             in_the_making: Grace::of(TAP_GRACE),
@@ -268,7 +271,7 @@ impl<H: Host> Reconciler<H> {
             }
         }
         report.obstacles = self.obstacles.len();
-        self.say(self.obstacles.union(&failures).cloned().collect());
+        self.say(self.obstacles.union(&failures).chain(&self.detours).cloned().collect());
         if report.applied > 0 {
             let millis = begun.elapsed().as_secs_f64() * 1000.0;
             tracing::info!(actions = report.applied, failed = report.failed, left = report.left, millis, "reconciled");
@@ -298,9 +301,10 @@ impl<H: Host> Reconciler<H> {
         } else {
             Scope::Changes { settled: &self.settled, entries: &self.dirty }
         };
-        let Plan { actions, obstacles, placements, .. } =
+        let Plan { actions, obstacles, placements, detours, .. } =
             plan::plan_within(&self.desired, &self.observed, &self.config, scope);
         self.obstacles = obstacles.iter().map(ToString::to_string).collect();
+        self.detours = detours.iter().map(ToString::to_string).collect();
         Ok((actions, Some(placements)))
     }
 

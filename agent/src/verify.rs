@@ -27,7 +27,8 @@ pub fn verify(view: &View, format: Format, out: &mut impl Write) -> anyhow::Resu
     let obstacles = plan.obstacles.iter().chain(&plan.waiting).map(ToString::to_string);
     let differences = obstacles.chain(plan.actions.iter().map(|action| explain(view, action)));
     let differences: Vec<String> = differences.chain(view.service_differences()).collect();
-    let notes: Vec<String> = view.taps_without_port().map(|tap| explain_tap(view, tap)).collect();
+    let taps = view.taps_without_port().map(|tap| explain_tap(view, tap));
+    let notes: Vec<String> = plan.detours.iter().map(ToString::to_string).chain(taps).collect();
     let count = differences.len();
     if format == Format::Json {
         serde_json::to_writer_pretty(&mut *out, &Document { differences, notes })?;

@@ -28,7 +28,7 @@ use crate::{
 
 /// Keep superpackets whole, say what the new headers are so that the NIC or the kernel can segment behind them, and
 /// leave the checksum state of the inner packet alone.
-const ENCAP_FLAGS: u32 =
+pub const ENCAP_FLAGS: u32 =
     BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
 
 /// The length fields of IP and UDP have 16 bits.
@@ -53,6 +53,9 @@ pub fn encapsulate(skb: Skb, frame: &Ethernet, vni: u32, address: &Address) -> R
         return Ok(Verdict::Pass(Outcome::OtherEthertype));
     };
     match fit(skb, &ip, vtep) {
+        Fit::Whole if vtep.flags & Vtep::SUPERPACKETS_BY_KERNEL != 0 && skb.gso_size() != 0 => {
+            return Ok(Verdict::Pass(Outcome::Gso));
+        }
         Fit::Whole => (),
         Fit::InSegments => return Ok(Verdict::Pass(Outcome::Oversize)),
         Fit::Never => return Err(TooBig { mtu: vtep.mtu.saturating_sub(vtep.header_len.into()) }),

@@ -3,7 +3,6 @@
 use overlane_abi::{Network, NetworkKey, Outcome};
 
 use crate::{
-    buffer::Buffer as _,
     decap, ecn, maps,
     parse::{Ethernet, InnerIp, Overlay, TCP},
     verdict::Verdict,

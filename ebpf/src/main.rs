@@ -18,6 +18,7 @@ mod from_uplink;
 mod from_uplink_xdp;
 mod maps;
 mod parse;
+mod probe_room;
 mod qos;
 mod respond;
 mod security;
@@ -88,6 +89,12 @@ pub fn from_uplink_xdp(ctx: XdpContext) -> u32 {
 #[xdp(frags, map = "devmap")]
 pub fn to_port_xdp(ctx: XdpContext) -> u32 {
     xdp::conclude(&Arrival::sent(ctx), Hook::ToPort, XDP_PASS, |buff| Some(to_port_xdp::admit(buff)))
+}
+
+/// Nothing is attached to this: what a kernel helper does is found out with it.
+#[classifier]
+pub fn probe_room(ctx: TcContext) -> i32 {
+    probe_room::adjust(Skb::new(&ctx))
 }
 
 #[cfg(not(target_arch = "bpf"))]

@@ -69,6 +69,13 @@ impl<'a> Skb<'a> {
         unsafe { (*self.ctx.skb.skb).priority }
     }
 
+    /// What somebody has left with the packet (`SO_MARK`); 0 unless somebody has.
+    #[inline(always)]
+    pub fn mark(self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.ctx.skb.skb).mark }
+    }
+
     #[inline(always)]
     pub fn set_priority(self, priority: u32) {
         // SAFETY: as in `ifindex`, and programs at TC hooks may write this field.

@@ -6,7 +6,9 @@ use overlane_tests::packet::{BROADCAST, ETHERNET, Ends, Frame};
 
 use crate::{
     harness::{Datapath, Verdict, check},
-    network::{NOBODY, families, host, host_with, outbound, tunnel, unresolve, v4, v6, vxlan_config},
+    network::{
+        NOBODY, families, host, host_with, leave_superpackets, outbound, tunnel, unresolve, v4, v6, vxlan_config,
+    },
 };
 
 const ENCAPSULATED: Verdict = Verdict::Redirect(Outcome::Encapsulated);
@@ -97,6 +99,22 @@ fn a_packet_for_a_host_whose_next_hop_is_unknown_is_left_to_the_kernel() {
     let mut datapath = host(v4());
     unresolve(&mut datapath, v4());
     datapath.expect_pass(Hook::FromPort, &outbound(v4()).udp(10), Outcome::UnresolvedVtep);
+}
+
+#[test]
+fn a_superpacket_for_an_uplink_that_leaves_them_to_the_kernel_is_left_to_it_and_a_single_packet_is_not() {
+    for (outer, inner) in families() {
+        let mut datapath = host(outer);
+        let superpacket = outbound(inner).tcp(2600);
+        // A superpacket that is made for a test has no type, and the kernel's helper refuses it: it got as far as that.
+        let tried = Verdict::Pass(Outcome::HelperRefused);
+        datapath.expect_superpacket(Hook::FromPort, &superpacket, 1300, tried);
+        leave_superpackets(&mut datapath, outer);
+        let left = Verdict::Pass(Outcome::Gso);
+        let output = datapath.expect_superpacket(Hook::FromPort, &superpacket, 1300, left);
+        check(Hook::FromPort, left, (&superpacket, &output), &output, &superpacket, "the frame was changed");
+        encapsulate(&mut datapath, &outbound(inner).tcp(1300));
+    }
 }
 
 #[test]

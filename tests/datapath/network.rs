@@ -116,6 +116,16 @@ pub(crate) fn unresolve(datapath: &mut Datapath, outer: Family) {
     datapath.put(names::VTEPS, overlane_abi::Address::from(outer.remote_vtep), vtep);
 }
 
+/// Leaves superpackets for the remote endpoint to the kernel.
+pub(crate) fn leave_superpackets(datapath: &mut Datapath, outer: Family) {
+    let address = overlane_abi::Address::from(outer.remote_vtep);
+    for (key, vtep) in datapath.entries::<overlane_abi::Address, Vtep>(names::VTEPS) {
+        if key == address {
+            datapath.put(names::VTEPS, key, Vtep { flags: vtep.flags | Vtep::SUPERPACKETS_BY_KERNEL, ..vtep });
+        }
+    }
+}
+
 /// From the port here to the one there.
 pub(crate) fn outbound(inner: Family) -> Ends {
     Ends { source_mac: HERE, destination_mac: THERE, source: inner.here, destination: inner.there, traffic_class: 0 }

@@ -29,3 +29,4 @@ mod trunks;
 mod underlay;
 mod vlan;
 mod vlan_frames;
+mod xdp;

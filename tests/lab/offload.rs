@@ -1,13 +1,15 @@
 //! Superpackets (GSO) go into a real tap, as QEMU has one, in one piece.
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use overlane_tests::{
-    lab::{BY_INTERFACE, HOSTS, Lanes, NIC, Pair, Port, UPLINK, nothing_to_do},
+    lab::{Agent, BY_INTERFACE, HOSTS, Host, Lanes, NIC, Pair, Port, UPLINK, nothing_to_do},
     packet::{ETHERNET, Ends, Frame, too_big},
     superpacket::{SEGMENT, superpacket},
     tap::{Offload, Tap},
-    wait::wait_until,
+    wait::{wait_for, wait_until},
 };
+use serde_json::Value;
 
 /// Two hosts, and a real tap on each.
 fn taps() -> Result<(Pair, [Tap; 2])> {
@@ -92,6 +94,90 @@ fn a_udp_superpacket_arrives_whole_in_a_tap() -> Result<()> {
     pair.lab.carry_superpackets()?;
     expect_whole(&pair, &mut taps, Offload::UDP, false)?;
     expect_whole(&pair, &mut taps, Offload::UDP, true)
+}
+
+/// Waits until `overlane show vteps` says who sends superpackets to the other host.
+fn wait_for_sender(host: &Host, lane: &str) -> Result<Value> {
+    wait_for(&format!("superpackets are sent by the {lane} lane"), || {
+        let superpackets = host.show("vteps")?[0]["superpackets"].clone();
+        Ok((superpackets["sent"]["lane"] == lane).then_some(superpackets))
+    })
+}
+
+/// What the log of an agent says about who carries superpackets, from the first time on.
+fn said(agent: &Agent) -> Result<Vec<String>> {
+    let log = agent.log()?;
+    Ok(log.lines().filter(|line| line.contains("superpackets uplink=")).map(str::to_owned).collect())
+}
+
+#[test]
+fn superpackets_leave_by_the_vxlan_device_while_the_nic_does_not_segment_tunnels() -> Result<()> {
+    let (pair, mut taps) = taps()?;
+    let left = pair.host("left");
+    let sent = |outcome| left.counted("from_port", "tap", outcome);
+    for (switch, lane, outcome, reason) in [
+        ("on", "fast", "encapsulated", "tx-tcp-segmentation is off"),
+        ("off", "kernel", "gso", "tx-udp_tnl-segmentation is off"),
+        ("on", "fast", "encapsulated", "tx-tcp-segmentation is off"),
+    ] {
+        left.run(&format!("ethtool --offload {UPLINK} tx-udp_tnl-segmentation {switch}"))?;
+        let superpackets = wait_for_sender(left, lane)?;
+        ensure!(superpackets["sent"]["reason"].as_str().is_some_and(|said| said.contains(reason)), "{superpackets}");
+        nothing_to_do(left)?;
+        let before = sent(outcome)?;
+        expect_whole(&pair, &mut taps, Offload::TCP_V4, false)?;
+        ensure!(sent(outcome)? == before + 1, "the superpacket took another lane");
+        // Single packets are the fast lane's in any case.
+        let (before, ends) = (sent("encapsulated")?, ends(&pair, false)?);
+        taps[0].send(Offload::default(), &ends.udp(300))?;
+        taps[1].receive(|received| received.0.len() == ends.udp(300).0.len())?;
+        ensure!(sent("encapsulated")? == before + 1, "a single packet took another lane");
+    }
+    let said = said(&pair.agents[0])?;
+    let lanes: Vec<bool> = said.iter().map(|line| line.contains("sent=fast lane: ")).collect();
+    ensure!(lanes == [true, false, true] && said.iter().all(|line| line.contains(UPLINK)), "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn who_carries_superpackets_is_shown_with_what_nic_and_kernel_can_do() -> Result<()> {
+    let (pair, _taps) = taps()?;
+    let left = pair.host("left");
+    pair.lab.carry_superpackets()?;
+    wait_until("the NIC segments", || {
+        let superpackets = left.show("vteps")?[0]["superpackets"].clone();
+        Ok(superpackets["sent"]["reason"] == "the NIC cuts them (tx-udp_tnl-segmentation is on)")
+    })?;
+    // The kernel's own description of its types knows every flag of the helper.
+    let types = std::fs::read("/sys/kernel/btf/vmlinux").context("reading the kernel's types")?;
+    let has = |name: &str| types.windows(name.len()).any(|window| window == name.as_bytes());
+    ensure!(has("BPF_F_ADJ_ROOM_DECAP_L3_IPV4"), "the names of flags are not where they are looked for");
+    let reason = if has("BPF_F_ADJ_ROOM_DECAP_L4_UDP") {
+        "this version does not use the kernel's BPF_F_ADJ_ROOM_DECAP_L4_UDP yet"
+    } else {
+        "this kernel has no BPF_F_ADJ_ROOM_DECAP_L4_UDP"
+    };
+    let received = left.show("vteps")?[0]["superpackets"]["received"].clone();
+    ensure!(received["lane"] == "kernel" && received["reason"] == reason, "{received}");
+    let table = left.overlane("show vteps")?;
+    for part in ["GSO OUT", "GSO IN", "WHY", "out: the NIC cuts them", "in: this"] {
+        ensure!(table.contains(part), "{part}: {table}");
+    }
+    left.run(&format!("ethtool --offload {UPLINK} generic-receive-offload off"))?;
+    wait_until("it is known that nothing is put together", || {
+        let received = left.show("vteps")?[0]["superpackets"]["received"].clone();
+        Ok(received["reason"].as_str().is_some_and(|reason| reason.contains("rx-gro is off")))
+    })
+}
+
+#[test]
+fn without_an_agent_it_is_still_shown_who_carries_superpackets() -> Result<()> {
+    let (mut pair, _taps) = taps()?;
+    let before = pair.host("left").show("vteps")?[0]["superpackets"].clone();
+    pair.agents.remove(0).stop(Signal::SIGKILL)?;
+    let after = pair.host("left").show("vteps")?[0]["superpackets"].clone();
+    ensure!(before == after && after["received"]["reason"] != Value::Null, "{before}, then {after}");
+    Ok(())
 }
 
 #[test]

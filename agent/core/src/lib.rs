@@ -9,6 +9,7 @@ pub mod map_entry;
 pub mod model;
 pub mod neutron;
 pub mod observed;
+pub mod offload;
 pub mod oslo_ini;
 pub mod plan;
 pub mod problem;

@@ -14,6 +14,7 @@ pub use security::{AllowedSource, SecurityState};
 use crate::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
     model::{Mac, NetworkId, PortId, Vid, Vni},
+    offload::{NicFeatures, RoomHelper},
     qos::Qdisc,
     xdp::{XdpDevice, XdpFeatures},
 };
@@ -52,6 +53,8 @@ pub struct KernelState {
     pub released: Option<BTreeSet<u32>>,
     /// What somebody has put at the root of a device to queue what it sends, by interface index. Only listed where it matters.
     pub qdiscs: BTreeMap<u32, Qdisc>,
+    /// What the NICs that lead to tunnel endpoints can do for superpackets, by interface index, or why that is not known.
+    pub nics: BTreeMap<u32, Result<NicFeatures, String>>,
     /// Whether the kernel makes VLAN devices (its 8021q module). Only asked while one is missing
     /// ([`crate::plan::lacks_vlan_device`]).
     pub has_8021q: bool,
@@ -197,6 +200,8 @@ pub struct DatapathState {
     pub counted: BTreeSet<(abi::Hook, u32)>,
     /// The maps of port security and security groups.
     pub security: SecurityState,
+    /// What the kernel's helper for outer headers was found to do, as `meta` has it.
+    pub room_helper: RoomHelper,
 }
 
 impl DatapathState {

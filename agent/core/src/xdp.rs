@@ -75,6 +75,17 @@ pub fn choose(lane: UplinkLane, features: Option<&XdpFeatures>) -> Result<Choice
     }
 }
 
+/// The lane of a NIC as it is, with the reason why it is not the one that was asked for.
+pub fn settle(lane: UplinkLane, features: Option<&XdpFeatures>) -> Choice {
+    choose(lane, features).unwrap_or_else(|reason| Choice { is_xdp: false, reason })
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", if self.is_xdp { "xdp" } else { "tc" }, self.reason)
+    }
+}
+
 impl fmt::Display for XdpDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -17,6 +17,7 @@ use overlane_abi::{
 use overlane_core::{
     action::{MapEntry, MapKey},
     observed::DatapathState,
+    offload::RoomHelper,
 };
 
 use super::{DatapathError, links::Links, qos::QosMaps, security::SecurityMaps, stats, xdp::XdpDevices};
@@ -75,9 +76,12 @@ impl Maps {
         let maps = Self::from(|name| ebpf.take_map(name).ok_or(MapError::InvalidName { name: name.to_owned() }))?;
         // What an earlier agent says of the others is true until all of it is checked.
         let mut maps = Self { vteps_are_all, ..maps };
+        if let Some(devices) = &mut maps.xdp_devices {
+            devices.take_charge();
+        }
         let earlier = maps.meta.get(&0, 0).map_err(DatapathError::map(names::META))?;
-        let flags = if vteps_are_all { earlier.flags } else { Meta::VTEPS_INCOMPLETE };
-        let meta = Meta { abi_version: ABI_VERSION, flags };
+        let incomplete = if vteps_are_all { earlier.flags & Meta::VTEPS_INCOMPLETE } else { Meta::VTEPS_INCOMPLETE };
+        let meta = Meta { abi_version: ABI_VERSION, flags: earlier.flags & !Meta::VTEPS_INCOMPLETE | incomplete };
         maps.meta.set(0, meta, 0).map_err(DatapathError::map(names::META))?;
         Ok(maps)
     }
@@ -137,6 +141,7 @@ impl Maps {
             attached: links.list()?,
             counted: self.counted()?,
             security,
+            room_helper: self.room_helper()?,
         })
     }
 
@@ -194,8 +199,29 @@ impl Maps {
     /// Has the programs know whether every endpoint has an entry.
     pub(super) fn tell_whether_vteps_fit(&mut self) -> Result<(), DatapathError> {
         let are_complete = self.vteps_are_all && self.vteps_that_do_not_fit.is_empty();
-        let flags = if are_complete { 0 } else { Meta::VTEPS_INCOMPLETE };
+        self.set_flags(Meta::VTEPS_INCOMPLETE, if are_complete { 0 } else { Meta::VTEPS_INCOMPLETE })
+    }
+
+    /// Writes down what the kernel's helper for outer headers was found to do.
+    pub(super) fn note_room_helper(&mut self, helper: RoomHelper) -> Result<(), DatapathError> {
+        let RoomHelper { makes_room, strips_tunnels } = helper;
+        let flag = |fact: Option<bool>, flag| if fact == Some(true) { flag } else { 0 };
+        let is_tested = makes_room.is_some() && strips_tunnels.is_some();
+        let flags = flag(Some(is_tested), Meta::HELPERS_TESTED)
+            | flag(makes_room, Meta::MAKES_ROOM)
+            | flag(strips_tunnels, Meta::DECAP_L4_UDP);
+        self.set_flags(Meta::HELPERS, flags)
+    }
+
+    fn room_helper(&self) -> Result<RoomHelper, DatapathError> {
+        let flags = self.meta.get(&0, 0).map_err(DatapathError::map(names::META))?.flags;
+        let fact = |flag| (flags & Meta::HELPERS_TESTED != 0).then_some(flags & flag != 0);
+        Ok(RoomHelper { makes_room: fact(Meta::MAKES_ROOM), strips_tunnels: fact(Meta::DECAP_L4_UDP) })
+    }
+
+    fn set_flags(&mut self, mask: u32, flags: u32) -> Result<(), DatapathError> {
         let meta = self.meta.get(&0, 0).map_err(DatapathError::map(names::META))?;
+        let flags = meta.flags & !mask | flags;
         if meta.flags != flags {
             self.meta.set(0, Meta { flags, ..meta }, 0).map_err(DatapathError::map(names::META))?;
         }

@@ -11,6 +11,7 @@ mod links;
 mod logs;
 mod map_pins;
 mod maps;
+mod probe;
 mod programs;
 mod qos;
 mod security;
@@ -100,6 +101,7 @@ impl Datapath {
         let (mut programs, mut maps) = Programs::load(&directory, settings)?;
         let map_pins = MapPins::open(&directory)?;
         maps.begin()?;
+        maps.note_room_helper(programs.test_room_helper())?;
         links.adopt(&mut programs)?;
         // Whoever only leaves the filters behind reads no events, and has no runtime to wait with.
         let events = tokio::runtime::Handle::try_current().is_ok().then(|| programs.take_events()).transpose()?;
@@ -152,7 +154,7 @@ impl Datapath {
     /// Loads what admits packets that XDP sends to taps, when that is first needed.
     fn load_admission(&mut self) -> Result<(), DatapathError> {
         if let Some(devices) = self.maps.xdp_devices().filter(|devices| devices.lacks_admission()) {
-            let (program, id) = self.programs.to_port_xdp()?;
+            let (program, id) = self.programs.admission_by_xdp()?;
             devices.admit_by(program, id);
         }
         Ok(())

@@ -7,8 +7,9 @@ use aya::{
     programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
 use overlane_abi::{Address, Hook, names};
+use overlane_core::offload::RoomHelper;
 
-use super::{DatapathError, Events, LoadSettings, Maps, logs};
+use super::{DatapathError, Events, LoadSettings, Maps, logs, probe};
 
 /// The object that the build script embeds; empty when it was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/overlane.bpf.o"));
@@ -67,6 +68,16 @@ impl Programs {
         Events::take(&mut self.ebpf)
     }
 
+    /// What the kernel's helper for outer headers does; an agent that cannot find out goes on without.
+    pub(super) fn test_room_helper(&mut self) -> RoomHelper {
+        let tested = probe::room_helper(&mut self.ebpf);
+        tested.unwrap_or_else(|error| {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            tracing::warn!(error, "could not test what the kernel does with outer headers");
+            RoomHelper::default()
+        })
+    }
+
     /// The id by which the kernel knows the program for a TC hook.
     pub(super) fn id(&mut self, hook: Hook) -> Result<u32, DatapathError> {
         let info = self.classifier(hook)?.info();
@@ -84,7 +95,7 @@ impl Programs {
     }
 
     /// What admits packets that XDP sends to taps, and its id.
-    pub(super) fn to_port_xdp(&mut self) -> Result<(ProgramFd, u32), DatapathError> {
+    pub(super) fn admission_by_xdp(&mut self) -> Result<(ProgramFd, u32), DatapathError> {
         let program = self.loaded_xdp(TO_PORT_XDP)?;
         let info = program.info().map_err(DatapathError::program(TO_PORT_XDP))?;
         let copied = program.fd().map_err(DatapathError::program(TO_PORT_XDP))?.try_clone();

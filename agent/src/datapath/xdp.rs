@@ -17,23 +17,32 @@ use super::{
 /// The map, and the program that says what is sent to taps.
 pub(super) struct XdpDevices {
     map: DevMapHash<MapData>,
-    /// `to_port_xdp` and its id, once it has been needed.
-    admission: Option<(ProgramFd, u32)>,
+    admission: Admission,
+}
+
+/// What is known of `to_port_xdp`.
+enum Admission {
+    /// Nothing: whoever only looks at the map takes the agent's word for it.
+    NotOurs,
+    /// It has not been needed yet.
+    NotLoaded,
+    /// The program and its id.
+    By(ProgramFd, u32),
 }
 
 impl XdpDevices {
     /// Opens the map; `None` where agents before this one have not made it.
     pub(super) fn open(open: &mut Opener<'_>) -> Result<Option<Self>, DatapathError> {
-        Ok(open.typed_if_there(names::XDP_DEVICES)?.map(|map| Self { map, admission: None }))
+        Ok(open.typed_if_there(names::XDP_DEVICES)?.map(|map| Self { map, admission: Admission::NotOurs }))
     }
 
     /// The devices, by interface index.
     pub(super) fn read(&self) -> Result<BTreeMap<u32, XdpDevice>, DatapathError> {
-        let ours = self.admission.as_ref().map(|(_, id)| *id);
-        let device = |program: Option<u32>| match program {
-            None => XdpDevice::Open,
-            Some(id) if Some(id) == ours => XdpDevice::Admitted,
-            Some(_) => XdpDevice::Outdated,
+        let device = |program: Option<u32>| match (program, &self.admission) {
+            (None, _) => XdpDevice::Open,
+            (Some(_), Admission::NotOurs) => XdpDevice::Admitted,
+            (Some(found), Admission::By(_, id)) if found == *id => XdpDevice::Admitted,
+            (Some(_), _) => XdpDevice::Outdated,
         };
         let entries = self.map.iter().map(|entry| {
             let (ifindex, value) = entry?;
@@ -42,23 +51,28 @@ impl XdpDevices {
         entries.collect::<Result<_, _>>().map_err(DatapathError::map(names::XDP_DEVICES))
     }
 
+    /// From now on the entries are this process's to keep.
+    pub(super) fn take_charge(&mut self) {
+        self.admission = Admission::NotLoaded;
+    }
+
     /// Whether `to_port_xdp` is still to be given to [`Self::admit_by`].
     pub(super) fn lacks_admission(&self) -> bool {
-        self.admission.is_none()
+        !matches!(self.admission, Admission::By(..))
     }
 
     /// Has taps be sent only what a program admits.
     pub(super) fn admit_by(&mut self, program: ProgramFd, id: u32) {
-        self.admission = Some((program, id));
+        self.admission = Admission::By(program, id);
     }
 
     /// Lets XDP send by a device.
     pub(super) fn put(&mut self, ifindex: u32, device: XdpDevice) -> Result<(), DatapathError> {
         let program = match (device, &self.admission) {
             (XdpDevice::Open, _) => None,
-            (XdpDevice::Admitted | XdpDevice::Outdated, Some((program, _))) => Some(program),
+            (XdpDevice::Admitted | XdpDevice::Outdated, Admission::By(program, _)) => Some(program),
             // Never without: an empty place would let everything through.
-            (XdpDevice::Admitted | XdpDevice::Outdated, None) => return Ok(()),
+            (XdpDevice::Admitted | XdpDevice::Outdated, _) => return Ok(()),
         };
         self.map.insert(ifindex, ifindex, program, 0).map_err(|source| DatapathError::XdpDevice { ifindex, source })
     }

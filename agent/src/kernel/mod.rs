@@ -22,14 +22,15 @@ mod table;
 mod vlan;
 mod xdp;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt as _;
 use overlane_core::{
     action::KernelAction,
     config::Config,
     desired::Desired,
-    observed::{FdbEntry, KernelState},
+    observed::{FdbEntry, KernelState, Link},
+    offload::NicFeatures,
     plan,
 };
 use rtnetlink::{
@@ -112,6 +113,9 @@ impl Kernel {
         if plan::may_use_xdp(desired, config) {
             state.xdp = xdp::features(&state.links);
         }
+        let tunnels_from = source.and_then(|address| state.link_with_address(address)).map(|link| link.ifindex);
+        let uplinks = state.paths.values().map(|path| path.uplink).chain(tunnels_from).collect();
+        state.nics = nics(&uplinks, &state.links);
         if plan::lacks_vlan_device(desired, &state, config) {
             state.has_8021q = self.has_8021q().await;
         }
@@ -179,6 +183,13 @@ impl Kernel {
         }
         Ok(messages)
     }
+}
+
+/// What each of some links can do.
+fn nics(uplinks: &BTreeSet<u32>, links: &BTreeMap<u32, Link>) -> BTreeMap<u32, Result<NicFeatures, String>> {
+    let features = |link: &Link| offload::features(&link.name).map_err(|error| error.to_string());
+    let known = uplinks.iter().filter_map(|ifindex| links.get(ifindex));
+    known.map(|link| (link.ifindex, features(link))).collect()
 }
 
 fn limits_what_machines_receive(desired: &Desired) -> bool {

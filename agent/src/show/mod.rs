@@ -104,6 +104,7 @@ struct PlanDocument {
     actions: Vec<String>,
     obstacles: Vec<String>,
     waiting: Vec<String>,
+    detours: Vec<String>,
 }
 
 /// Prints what the agent would do.
@@ -116,8 +117,9 @@ pub fn plan(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result
     let obstacles = view.plan.obstacles.iter().map(ToString::to_string);
     let obstacles: Vec<String> = obstacles.chain(view.services.plan.obstacles.values().cloned()).collect();
     let waiting: Vec<String> = view.plan.waiting.iter().map(ToString::to_string).collect();
+    let detours: Vec<String> = view.plan.detours.iter().map(ToString::to_string).collect();
     if format == Format::Json {
-        return table::print_json(&PlanDocument { actions, obstacles, waiting }, out);
+        return table::print_json(&PlanDocument { actions, obstacles, waiting, detours }, out);
     }
     if actions.is_empty() {
         writeln!(out, "Nothing to do.")?;
@@ -130,6 +132,9 @@ pub fn plan(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result
     }
     for reason in waiting {
         writeln!(out, "waiting: {reason}")?;
+    }
+    for reason in detours {
+        writeln!(out, "another lane: {reason}")?;
     }
     if view.plan.creates_devices() {
         writeln!(out, "More steps follow once the new devices exist.")?;

@@ -38,7 +38,7 @@ pub(super) struct PortRow {
     secured: bool,
     /// How fast it may send and receive, and how what it sends is marked.
     qos: Qos,
-    /// `fast` or `kernel`.
+    /// `fast`, `xdp` (for what it can carry, and `fast` for the rest) or `kernel`.
     lane: &'static str,
     /// Frames that the port has sent.
     sent: u64,
@@ -142,7 +142,7 @@ fn port_row(
     let tap = view.observed.kernel.link_named(&port_id.tap_name());
     let ifindex = tap.map_or(0, |tap| tap.ifindex);
     let (state, reason) = state(view, (network_id, network), port_id, tap);
-    let sent = view.counters(ifindex, Hook::FromPort);
+    let (sent, sent_by_xdp) = (view.counters(ifindex, Hook::FromPort), view.counters(ifindex, Hook::FromPortXdp));
     let fast = [Outcome::Delivered, Outcome::Encapsulated, Outcome::Answered];
     PortRow {
         port_id: Some(port_id),
@@ -161,11 +161,22 @@ fn port_row(
         },
         secured: view.is_filtered(ifindex),
         qos: port.qos,
-        lane: if view.is_attached(Hook::FromPort, ifindex) && view.forwards() { "fast" } else { "kernel" },
-        sent: sent.packets,
-        sent_fast: fast.into_iter().map(|outcome| sent.outcome(outcome)).sum(),
+        lane: lane(view, ifindex),
+        sent: sent.packets + sent_by_xdp.packets,
+        sent_fast: fast.into_iter().map(|outcome| sent.outcome(outcome) + sent_by_xdp.outcome(outcome)).sum(),
         received: view.counters(ifindex, Hook::ToPort).packets,
         dropped: view.dropped(ifindex),
+    }
+}
+
+/// What takes up what a tap's machine sends.
+fn lane(view: &View, tap: u32) -> &'static str {
+    if !view.is_attached(Hook::FromPort, tap) || !view.forwards() {
+        "kernel"
+    } else if view.is_attached(Hook::FromPortXdp, tap) {
+        "xdp"
+    } else {
+        "fast"
     }
 }
 

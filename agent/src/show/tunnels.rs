@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use overlane_abi as abi;
-use overlane_core::model::Mac;
+use overlane_core::{
+    model::Mac,
+    offload::{Lane, Superpackets},
+};
 use serde::Serialize;
 
 use super::{View, table::Row};
@@ -79,13 +82,23 @@ pub(super) struct VtepRow {
     next_hop: Option<IpAddr>,
     next_hop_mac: Option<String>,
     mtu: Option<u32>,
+    /// `fast` or `kernel`: what is sent there.
     lane: &'static str,
+    /// `xdp` (TCP goes by `tc`), `tc` or `kernel`: what takes up what arrives on the uplink.
+    incoming: &'static str,
+    /// Why, where XDP was asked for.
+    incoming_reason: Option<String>,
+    /// Who carries superpackets, and why, while the fast lane carries packets.
+    superpackets: Option<Superpackets>,
 }
 
 impl Row for VtepRow {
-    const TITLES: &'static [&'static str] = &["VTEP", "STATE", "UPLINK", "NEXT HOP", "MAC", "MTU", "LANE"];
+    const TITLES: &'static [&'static str] =
+        &["VTEP", "STATE", "UPLINK", "NEXT HOP", "MAC", "MTU", "LANE", "INCOMING", "GSO OUT", "GSO IN", "WHY"];
 
     fn cells(&self) -> Vec<String> {
+        let superpackets = self.superpackets.as_ref();
+        let lane = |lane: Option<Lane>| lane.map(Lane::name).unwrap_or_default().to_owned();
         vec![
             self.vtep.to_string(),
             self.state.to_owned(),
@@ -94,7 +107,33 @@ impl Row for VtepRow {
             self.next_hop_mac.clone().unwrap_or_default(),
             self.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
             self.lane.to_owned(),
+            self.incoming.to_owned(),
+            lane(superpackets.map(|superpackets| superpackets.sent.lane)),
+            lane(superpackets.map(|superpackets| superpackets.received.lane)),
+            self.why(),
         ]
+    }
+}
+
+impl VtepRow {
+    fn why(&self) -> String {
+        let incoming = self.incoming_reason.as_ref().map(|reason| format!("incoming: {reason}"));
+        let superpackets = self.superpackets.as_ref();
+        let superpackets = superpackets.map(|superpackets| {
+            format!("GSO out: {}; GSO in: {}", superpackets.sent.reason, superpackets.received.reason)
+        });
+        incoming.into_iter().chain(superpackets).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// What takes up what arrives on an uplink.
+fn incoming(view: &View, uplink: u32) -> &'static str {
+    if view.is_attached(abi::Hook::FromUplinkXdp, uplink) {
+        "xdp"
+    } else if view.is_attached(abi::Hook::FromUplink, uplink) {
+        "tc"
+    } else {
+        "kernel"
     }
 }
 
@@ -119,6 +158,9 @@ pub(super) fn vteps(view: &View) -> Vec<VtepRow> {
             next_hop_mac: path.and_then(|path| path.next_hop_mac).map(|mac| mac.to_string()),
             mtu: path.map(|path| path.mtu),
             lane: if is_fast { "fast" } else { "kernel" },
+            incoming: path.map_or("kernel", |path| incoming(view, path.uplink)),
+            incoming_reason: path.and_then(|path| view.uplink_choice(path.uplink)).map(|choice| choice.reason),
+            superpackets: path.filter(|_| is_fast).and_then(|path| view.superpackets(path.uplink)),
         }
     };
     view.desired.vteps.union(&learned).map(row).collect()

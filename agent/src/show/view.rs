@@ -9,12 +9,14 @@ use anyhow::Context as _;
 use overlane_abi as abi;
 use overlane_core::{
     action::Action,
-    config::{Config, Control, FastPath, PhysicalDevice},
+    config::{Config, Control, FastPath, PhysicalDevice, UplinkLane},
     desired::{Desired, LocalPort, Network},
     model::{NetworkId, PortId, Segment, vlan_name, vxlan_name},
     observed::{DatapathState, Link, Observed},
+    offload::Superpackets,
     plan::{self, Plan},
     security::compile::Policy,
+    xdp::{self, Choice},
 };
 
 use crate::{
@@ -90,6 +92,17 @@ impl View {
     /// Whether the programs forward, rather than only filter.
     pub(super) fn forwards(&self) -> bool {
         self.config.fast_path == FastPath::Auto
+    }
+
+    /// Who carries the superpackets of an uplink.
+    pub(super) fn superpackets(&self, uplink: u32) -> Option<Superpackets> {
+        self.config.vxlan.as_ref().map(|vxlan| plan::superpackets(&self.observed, vxlan, uplink))
+    }
+
+    /// What takes up what arrives on an uplink, and why, where XDP was asked for.
+    pub(super) fn uplink_choice(&self, uplink: u32) -> Option<Choice> {
+        let lane = self.config.uplink_lanes.of(&self.observed.kernel.links.get(&uplink)?.name);
+        (lane != UplinkLane::Tc).then(|| xdp::settle(lane, self.observed.kernel.xdp.get(&uplink)))
     }
 
     /// The connection table.

@@ -27,7 +27,7 @@ pub enum Outcome {
     /// Left to the kernel: too long for one outer header, though its segments fit; or too big for network or path, and not
     /// to be answered.
     Oversize = 10,
-    /// Left to the kernel: a segmentation-offload packet, which only the kernel can decapsulate intact.
+    /// Left to the kernel: a superpacket, which only the kernel can decapsulate intact, or which it sends better over this NIC.
     Gso = 11,
     /// Left to the kernel: the underlay next hop has no link-layer address yet, or the endpoint did not fit into its map.
     UnresolvedVtep = 12,

@@ -22,7 +22,7 @@ map_types! {
         pub mtu: u32,
         /// [`HEADER_V4`] or [`HEADER_V6`].
         pub header_len: u16,
-        /// [`Vtep::INHERIT_DSCP`] or 0.
+        /// [`Vtep::INHERIT_DSCP`], [`Vtep::SUPERPACKETS_BY_KERNEL`].
         pub flags: u16,
         /// Always zero.
         pub pad: u32,
@@ -35,4 +35,6 @@ map_types! {
 impl Vtep {
     /// Copy the DSCP of the inner packet to the outer header.
     pub const INHERIT_DSCP: u16 = 1;
+    /// Leave superpackets to the kernel's vxlan device.
+    pub const SUPERPACKETS_BY_KERNEL: u16 = 2;
 }

@@ -105,6 +105,8 @@ pub struct Port {
     pub from_port_xdp: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_dhcp_opts: Vec<DhcpOption>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_port_xdp: Option<bool>,
 }
 
 /// `[[trunks]]`

@@ -34,6 +34,7 @@ use crate::{
 pub use devices::{sub_ports_in_place, taps_in_the_making};
 pub use entries::{Placement, Scope};
 pub use in_place::ports_in_place;
+pub use vteps::superpackets;
 pub use xdp::may_use_xdp;
 
 /// What to do, and what stands in the way of the rest.
@@ -47,6 +48,8 @@ pub struct Plan {
     pub placements: BTreeMap<NetworkId, Placement>,
     /// What is not planned because somebody else is expected to do it.
     pub waiting: Vec<Obstacle>,
+    /// Lanes that were asked for and are not to be had: another one carries the packets.
+    pub detours: Vec<Obstacle>,
 }
 
 /// Something that keeps a part of what is desired from being planned. Everything else goes on.
@@ -99,7 +102,7 @@ pub fn plan_within(desired: &Desired, observed: &Observed, config: &Config, scop
     qos::plan(desired, observed, &devices, config, &mut plan);
     plan.actions.extend(connecting);
     let vteps = match &config.vxlan {
-        Some(vxlan) => vteps::plan(desired, &observed.kernel, vxlan, &mut plan),
+        Some(vxlan) => vteps::plan(desired, observed, vxlan, &mut plan),
         None => Vteps::default(),
     };
     let indices = observed.datapath.as_ref().map(|maps| datapath::network_indices(desired, maps, &devices));

@@ -11,7 +11,8 @@ use crate::{
     action::KernelAction,
     config::VxlanConfig,
     desired::Desired,
-    observed::KernelState,
+    observed::Observed,
+    offload::{Lane, Superpackets},
     plan::{
         Plan, Subject,
         header::{self, Hop},
@@ -31,7 +32,8 @@ pub(super) struct Vteps {
 ///
 /// Every known host has an entry, which makes its packets welcome; only those that share a network with this host are
 /// resolved, so that a large cloud is not probed by every member.
-pub(super) fn plan(desired: &Desired, kernel: &KernelState, vxlan: &VxlanConfig, plan: &mut Plan) -> Vteps {
+pub(super) fn plan(desired: &Desired, observed: &Observed, vxlan: &VxlanConfig, plan: &mut Plan) -> Vteps {
+    let kernel = &observed.kernel;
     let used: BTreeSet<IpAddr> = desired
         .networks
         .values()
@@ -44,14 +46,15 @@ pub(super) fn plan(desired: &Desired, kernel: &KernelState, vxlan: &VxlanConfig,
     let local_link = kernel.link_with_address(vxlan.local_ip).map(|link| link.ifindex);
     vteps.uplinks.extend(local_link.filter(has_ethernet_header));
     for remote in desired.vteps.union(&used) {
-        let entry = if used.contains(remote) { resolve(*remote, kernel, vxlan, plan) } else { None };
+        let entry = if used.contains(remote) { resolve(*remote, observed, vxlan, plan) } else { None };
         vteps.uplinks.extend(entry.map(|entry| entry.ifindex));
         vteps.entries.insert((*remote).into(), entry.unwrap_or_else(header::unresolved));
     }
     vteps
 }
 
-fn resolve(remote: IpAddr, kernel: &KernelState, vxlan: &VxlanConfig, plan: &mut Plan) -> Option<abi::Vtep> {
+fn resolve(remote: IpAddr, observed: &Observed, vxlan: &VxlanConfig, plan: &mut Plan) -> Option<abi::Vtep> {
+    let kernel = &observed.kernel;
     let Some(path) = kernel.paths.get(&remote) else {
         plan.obstacle(Subject::Vtep(remote), format!("no route from {} to {remote}", vxlan.local_ip));
         return None;
@@ -63,5 +66,15 @@ fn resolve(remote: IpAddr, kernel: &KernelState, vxlan: &VxlanConfig, plan: &mut
         plan.action(KernelAction::ResolveNeighbor { uplink: path.uplink, address: path.next_hop });
     }
     let destination = path.next_hop_mac?;
-    header::vtep(vxlan, remote, &Hop { uplink: path.uplink, source, destination, mtu: path.mtu })
+    let mut entry = header::vtep(vxlan, remote, &Hop { uplink: path.uplink, source, destination, mtu: path.mtu })?;
+    if superpackets(observed, vxlan, path.uplink).sent.lane == Lane::Kernel {
+        entry.flags |= abi::Vtep::SUPERPACKETS_BY_KERNEL;
+    }
+    Some(entry)
+}
+
+/// Who carries the superpackets of an uplink.
+pub fn superpackets(observed: &Observed, vxlan: &VxlanConfig, uplink: u32) -> Superpackets {
+    let helper = observed.datapath.as_ref().map(|maps| maps.room_helper).unwrap_or_default();
+    Superpackets::choose(vxlan.local_ip, observed.kernel.nics.get(&uplink), helper)
 }

@@ -9,7 +9,7 @@ use crate::{
     desired::Desired,
     model::NetworkId,
     observed::{DatapathState, KernelState},
-    plan::{Plan, Subject, devices::NetworkDevices},
+    plan::{Obstacle, Plan, Subject, devices::NetworkDevices},
     xdp::{self, XdpDevice, XdpFeatures},
 };
 
@@ -28,9 +28,7 @@ pub(super) fn add(
                 target.attached.insert((abi::Hook::FromUplinkXdp, ifindex));
             }
             Ok(_) => (),
-            Err(reason) => {
-                plan.obstacle(Subject::Host, format!("uplink_lane of {} cannot be xdp: {reason}", link.name))
-            }
+            Err(reason) => detour(plan, Subject::Host, format!("uplink_lane of {} cannot be xdp: {reason}", link.name)),
         }
     }
     let sends = |ifindex: &u32| kernel.xdp.get(ifindex).is_some_and(|features| features.sends);
@@ -44,7 +42,7 @@ pub(super) fn add(
                         target.attached.insert((abi::Hook::FromPortXdp, tap));
                     }
                     Some(reason) => {
-                        plan.obstacle(Subject::Port(*id), format!("from_port_xdp is not possible: {reason}"))
+                        detour(plan, Subject::Port(*id), format!("from_port_xdp is not possible: {reason}"));
                     }
                 }
             }
@@ -60,6 +58,10 @@ pub(super) fn add(
             .xdp_devices
             .extend(uplinks.iter().filter(|uplink| sends(uplink)).map(|uplink| (*uplink, XdpDevice::Open)));
     }
+}
+
+fn detour(plan: &mut Plan, subject: Subject, message: String) {
+    plan.detours.push(Obstacle { subject, message });
 }
 
 /// Whether it matters what devices can do with XDP.

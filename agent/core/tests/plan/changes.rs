@@ -6,10 +6,12 @@ use std::{
     sync::Arc,
 };
 
+use overlane_abi as abi;
 use overlane_core::{
-    action::Action,
+    action::{Action, DatapathAction, MapEntry},
     desired::{Desired, EntryKey, Neighbor},
     observed::Observed,
+    offload::NicFeatures,
     plan::{self, Placement, Scope},
     update::{EntryChange, Update},
 };
@@ -55,6 +57,31 @@ fn nothing_left(desired: &Desired, host: &Observed) -> Vec<Action> {
 }
 
 proptest! {
+    #[test]
+    fn a_nic_that_stops_segmenting_tunnels_changes_nothing_but_how_other_hosts_are_reached(
+        desired in any_desired(),
+        mut host in any_host(),
+    ) {
+        reconcile(&desired, &mut host);
+        let nic = NicFeatures { segments_tcp: true, puts_together: true, ..NicFeatures::default() };
+        let uplinks: BTreeSet<u32> = host.kernel.paths.values().map(|path| path.uplink).collect();
+        host.kernel.nics = uplinks.into_iter().map(|uplink| (uplink, Ok(nic.clone()))).collect();
+        for action in nothing_left(&desired, &host) {
+            let is_as_it_should_be = |entry: &abi::Vtep| entry.flags & abi::Vtep::SUPERPACKETS_BY_KERNEL != 0;
+            let is_flag = matches!(
+                &action,
+                Action::Datapath(DatapathAction::Put(MapEntry::Vtep(_, entry))) if is_as_it_should_be(entry)
+            );
+            prop_assert!(is_flag, "{action}");
+            apply(&mut host, &action);
+        }
+        prop_assert_eq!(nothing_left(&desired, &host), []);
+        let resolved = host.datapath.iter().flat_map(|maps| maps.vteps.values()).filter(|entry| entry.ifindex != 0);
+        for entry in resolved {
+            prop_assert!(entry.flags & abi::Vtep::SUPERPACKETS_BY_KERNEL != 0, "{entry:?}");
+        }
+    }
+
     #[test]
     fn changed_entries_alone_lead_to_what_is_desired(
         (mut desired, changes) in desired_and_changes(),

@@ -56,7 +56,7 @@ fn with_lane(lane: UplinkLane) -> Config {
     Config { uplink_lanes: UplinkLanes { default: lane, ..UplinkLanes::default() }, ..config() }
 }
 
-/// Plans and applies until nothing is left; the last plan has the obstacles.
+/// Plans and applies until nothing is left; the last plan has the detours.
 fn settle(desired: &Desired, host: &mut Observed, config: &Config) -> Plan {
     loop {
         let plan = plan::plan(desired, host, config);
@@ -74,7 +74,7 @@ fn maps(host: &Observed) -> &DatapathState {
 #[test]
 fn without_asking_nothing_uses_xdp() {
     let mut host = host();
-    assert_eq!(settle(&desired(""), &mut host, &config()).obstacles, []);
+    assert_eq!(settle(&desired(""), &mut host, &config()).detours, []);
     assert!(!maps(&host).attached.iter().any(|(hook, _)| hook.is_xdp()));
     assert!(maps(&host).xdp_devices.is_empty());
 }
@@ -96,9 +96,9 @@ fn a_nic_without_native_xdp_is_named_with_the_reason_and_the_tc_lane_carries_on(
     let mut host = host();
     host.kernel.xdp.insert(NIC, XdpFeatures { redirects: false, driver: "e1000e".to_owned(), ..features() });
     let plan = settle(&desired(""), &mut host, &with_lane(UplinkLane::Xdp));
-    let obstacles: Vec<String> = plan.obstacles.iter().map(ToString::to_string).collect();
+    let detours: Vec<String> = plan.detours.iter().map(ToString::to_string).collect();
     assert_eq!(
-        obstacles,
+        detours,
         ["host: uplink_lane of eth0 cannot be xdp: its driver (e1000e) has no native XDP that redirects"]
     );
     assert!(maps(&host).attached.contains(&(Hook::FromUplink, NIC)));
@@ -114,7 +114,7 @@ fn a_port_that_asks_for_it_sends_by_xdp_whatever_the_uplink_does() {
     assert_eq!(maps(&host).xdp_devices.len(), 3);
     host.kernel.xdp.insert(TAP, XdpFeatures { runs: false, ..features() });
     let plan = plan::plan(&desired("from_port_xdp = true"), &host, &config());
-    assert!(plan.obstacles[0].to_string().contains("from_port_xdp is not possible"), "{:?}", plan.obstacles);
+    assert!(plan.detours[0].to_string().contains("from_port_xdp is not possible"), "{:?}", plan.detours);
 }
 
 #[test]
