@@ -2,6 +2,7 @@
 
 mod adoption;
 mod bad_input;
+mod bench;
 mod compute_taps;
 mod connectivity;
 mod demo;

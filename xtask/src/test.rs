@@ -124,12 +124,14 @@ fn command(workspace: &Workspace, tier: Tier, filter: Option<&str>) -> Command {
     command.arg("--no-fail-fast").args(match tier {
         Tier::Lint | Tier::Unit | Tier::Verifier => [].as_slice(),
         Tier::Datapath => &["--package", "overlane-tests", "--test", "datapath"],
-        Tier::Lab => &["--package", "overlane-tests", "--test", "lab"],
+        // With what the bench computes and prints.
+        Tier::Lab => &["--package", "overlane-tests", "--test", "lab", "--bin", "overlane-bench"],
         Tier::Guest => &["--package", "overlane-tests", "--test", "guest"],
         Tier::Neutron => &["--package", "overlane-tests", "--test", "neutron"],
     });
     command
         .env("OVERLANE_BIN", workspace.target("debug/overlane"))
+        .env("OVERLANE_BENCH_BIN", workspace.target("debug/overlane-bench"))
         .env("OVERLANE_DEMO_BIN", workspace.target("debug/overlane-demo"))
         .env("OVERLANE_EBPF_OBJECT", workspace.ebpf_object());
     command.args(filter);

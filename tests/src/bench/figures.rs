@@ -6,8 +6,11 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 /// Everything that was measured.
+#[derive(Serialize)]
+#[serde(transparent)]
 pub(crate) struct Figures {
     figures: BTreeMap<String, Figure>,
+    #[serde(skip)]
     is_json: bool,
 }
 
@@ -39,6 +42,11 @@ impl Figures {
     /// A figure, if it was measured.
     pub(crate) fn get(&self, name: &str) -> Option<&Figure> {
         self.figures.get(name)
+    }
+
+    /// All figures, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Figure)> {
+        self.figures.iter().map(|(name, figure)| (name.as_str(), figure))
     }
 
     /// Prints the object, if that is wanted; figures are printed as they come.

@@ -55,6 +55,21 @@ pub(crate) enum Behind {
     Tap(usize),
 }
 
+/// What hosts of Overlane are told, besides the topology.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lane<'a> {
+    /// Lines of section `[overlane]`.
+    pub(crate) more_config: &'a str,
+    pub(crate) lanes: Lanes,
+    /// Whether what machines send is taken up by XDP.
+    pub(crate) from_port_xdp: bool,
+}
+
+impl Lane<'_> {
+    /// What users have who say nothing.
+    pub(crate) const USUAL: Self = Self { more_config: "", lanes: Lanes::Both, from_port_xdp: false };
+}
+
 /// Two hosts, and a machine of each pair of ports on both.
 pub(crate) struct Hosts {
     pub(crate) pair: Pair,
@@ -111,15 +126,19 @@ impl Hosts {
 
     /// Hosts of Overlane, with more configuration than usual.
     pub(crate) fn with_overlane(world: World, more_config: &str) -> Result<Self> {
-        Self::with_lanes(world, Behind::Veth, Lanes::Both, more_config)
+        Self::of(world, Behind::Veth, Lane { more_config, ..Lane::USUAL })
     }
 
-    /// As `with_overlane`, with machines of this kind, and on these lanes only.
-    pub(crate) fn with_lanes(world: World, behind: Behind, lanes: Lanes, more_config: &str) -> Result<Self> {
+    /// Hosts of Overlane.
+    pub(crate) fn of(world: World, behind: Behind, lane: Lane) -> Result<Self> {
         let mut hosts = Self::bare(world, behind)?;
+        for port in &mut hosts.pair.topology.ports {
+            port.from_port_xdp = lane.from_port_xdp;
+        }
+        hosts.pair.topology.write(&hosts.pair.topology_file)?;
         for (name, _) in HOSTS {
-            hosts.pair.host(name).add_config(more_config);
-            let agent = hosts.pair.host(name).start_agent(&hosts.pair.topology_file, lanes)?;
+            hosts.pair.host(name).add_config(lane.more_config);
+            let agent = hosts.pair.host(name).start_agent(&hosts.pair.topology_file, lane.lanes)?;
             hosts.pair.agents.push(agent);
         }
         hosts.boot()?;

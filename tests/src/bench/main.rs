@@ -43,6 +43,9 @@ struct Options {
     /// `datapath`: three minutes instead of a quarter of an hour; the spread is larger.
     #[arg(long)]
     quick: bool,
+    /// `datapath`: put figures and plots into docs/performance.md as well.
+    #[arg(long)]
+    docs: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,6 +84,8 @@ enum Part {
     RealTaps,
     /// `datapath`: what each program takes by itself, and the memory of maps.
     Programs,
+    /// `datapath`: packets a second on hosts that know 10, 1,000 and 100,000 of everything.
+    Entries,
     /// `neutron`: plugging, and memory.
     Taps,
     /// `neutron`: restarts and a takeover.
@@ -109,9 +114,16 @@ impl Part {
     fn of(subject: Subject) -> &'static [Self] {
         match subject {
             Subject::Control => &[Self::Host, Self::Scale, Self::Cloud],
-            Subject::Datapath => {
-                &[Self::Packets, Self::Bulk, Self::Latency, Self::Crr, Self::GroupsCost, Self::RealTaps, Self::Programs]
-            }
+            Subject::Datapath => &[
+                Self::Packets,
+                Self::Bulk,
+                Self::Latency,
+                Self::Crr,
+                Self::GroupsCost,
+                Self::RealTaps,
+                Self::Entries,
+                Self::Programs,
+            ],
             Subject::Neutron => &[Self::Taps, Self::Restarts],
             Subject::Security => &[Self::Rate, Self::Connections, Self::Sockets, Self::Flood, Self::Changes],
             Subject::Services => &[Self::Leases, Self::Routers, Self::FloatingIp, Self::RouterTcp],
@@ -131,6 +143,7 @@ impl Part {
             | Self::Crr
             | Self::GroupsCost
             | Self::RealTaps
+            | Self::Entries
             | Self::Programs => {
                 unreachable!("measured together")
             }
@@ -152,6 +165,12 @@ impl Part {
     }
 }
 
+fn report(figures: &Figures, options: &Options) -> Result<()> {
+    let report = Report::new(figures)?;
+    report.finish(options.json)?;
+    if options.docs { report.document() } else { Ok(()) }
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
     let mut figures = Figures::new(options.json);
@@ -171,8 +190,7 @@ fn main() -> ExitCode {
     };
     // What was measured before something failed is worth printing.
     let printed = figures.finish();
-    let reported =
-        if options.subject == Subject::Datapath { Report::new(&figures).finish(options.json) } else { Ok(()) };
+    let reported = if options.subject == Subject::Datapath { report(&figures, &options) } else { Ok(()) };
     match result.and(printed).and(reported) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

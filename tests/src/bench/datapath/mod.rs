@@ -4,11 +4,14 @@
 
 mod bulk;
 mod connections;
+mod goals;
 mod groups;
 mod latency;
 mod packets;
+mod plots;
 mod programs;
 mod report;
+mod scale;
 mod taps;
 mod variants;
 
@@ -53,6 +56,7 @@ pub(crate) fn measure(figures: &mut Figures, parts: &[Part], effort: Effort) -> 
             Part::GroupsCost => groups::measure(figures, &world, effort),
             Part::Programs => programs::measure(figures, &world, effort),
             Part::RealTaps => taps::measure(figures, &world, effort),
+            Part::Entries => scale::measure(figures, &world, effort),
             _ => unreachable!("a part of another subject"),
         };
         measured.with_context(|| format!("the part {}", part.name()))?;

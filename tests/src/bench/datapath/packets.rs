@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{
     Effort,
-    variants::{Beds, KERNEL, LINUX_BRIDGE, RAW, TC, TC_GROUPS},
+    variants::{Beds, KERNEL, LINUX_BRIDGE, RAW, TC, TC_GROUPS, XDP_BOTH, XDP_BOTH_GROUPS, XDP_GROUPS},
 };
 use crate::{
     figures::Figures,
@@ -33,14 +33,23 @@ pub(crate) fn measure(figures: &mut Figures, beds: &Beds, effort: Effort) -> Res
         ("tc_vs_kernel", TC, KERNEL),
         ("tc_vs_raw", TC, RAW),
         ("tc_groups_vs_kernel", TC_GROUPS, KERNEL),
+        ("xdp_vs_linuxbridge", XDP_GROUPS, LINUX_BRIDGE),
     ] {
         figures.add(key, "x", rates.ratio(of, to));
     }
     let mut losses = vec![usual_loss];
     // As machines send: through the driver of the tap, where an XDP program would be.
     let sent = Load { entrance: Entrance::Sent, ..USUAL };
-    let (rates, loss) = self::rates(beds, sent, effort.short_turns())?;
+    let (rates, loss) = self::rates(beds, sent, effort.turns())?;
     note(figures, &rates, sent);
+    for (key, of, to) in [
+        ("xdp_both_vs_linuxbridge", XDP_BOTH_GROUPS, LINUX_BRIDGE),
+        ("xdp_both_vs_kernel", XDP_BOTH, KERNEL),
+        ("tc_vs_raw_sent", TC, RAW),
+        ("tc_vs_kernel_sent", TC, KERNEL),
+    ] {
+        figures.add(key, "x", rates.ratio(of, to));
+    }
     losses.push(loss);
     for frame_len in [FRAME_64, FRAME_1400] {
         for flows in FLOWS {
