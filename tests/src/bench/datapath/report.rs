@@ -69,7 +69,7 @@ impl<'a> Report<'a> {
         let all = serde_json::json!({ "about": self.about, "figures": self.figures });
         let file = folder.join("datapath.json");
         fs::write(&file, serde_json::to_string_pretty(&all)?).with_context(|| format!("writing {}", file.display()))?;
-        eprintln!("{} and {} plots are in {}", "datapath.json", plots.len(), folder.display());
+        eprintln!("datapath.json and {} plots are in {}", plots.len(), folder.display());
         if is_json {
             return Ok(());
         }
