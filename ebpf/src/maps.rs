@@ -10,13 +10,12 @@ mod xdp;
 
 use aya_ebpf::{
     Global,
-    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
-    btf_maps::{Array, HashMap, PerCpuHashMap},
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, HashMap},
     macros::btf_map,
 };
 use overlane_abi::{
-    Address, CounterKey, DropKey, DropReason, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor, NeighborKey,
-    Network, NetworkKey, Outcome, Port, Tally, Vlan, VlanId, Vtep, limits,
+    Address, FdbEntry, FdbKey, Meta, Neighbor, NeighborKey, Network, NetworkKey, Port, Vlan, VlanId, Vtep, limits,
 };
 
 pub use counters::{count, count_drop};
