@@ -256,7 +256,8 @@ impl<H: Host> Reconciler<H> {
                 }
                 if due.is_empty() && look > Look::Nothing && self.desired.complete {
                     self.host.settled()?;
-                    self.drift.in_order(&self.observed);
+                    let learned = self.desired.learned(self.config.multicast.is_some());
+                    self.drift.in_order(&self.observed, learned);
                 }
             }
             // A program that is being detached counts on for a few milliseconds: not a reason to insist, only to look again.

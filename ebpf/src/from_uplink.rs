@@ -40,7 +40,8 @@ fn from_tunnel(skb: Skb, overlay: &Overlay) -> Verdict {
         return Verdict::Pass(Outcome::UnknownNetwork);
     };
     let learns = network.flags & Network::LEARNS != 0;
-    if !learns && maps::vtep(&overlay.source).is_none() {
+    let has_known_vteps = !learns || network.flags & Network::HAS_KNOWN_VTEPS != 0;
+    if has_known_vteps && maps::vtep(&overlay.source).is_none() {
         return if maps::vteps_are_incomplete() {
             Verdict::Pass(Outcome::UnresolvedVtep)
         } else {

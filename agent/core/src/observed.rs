@@ -38,8 +38,8 @@ pub struct Observed {
 pub struct KernelState {
     /// Every link, by interface index.
     pub links: BTreeMap<u32, Link>,
-    /// Permanent and static entries of the FDBs of bridges and vxlan devices, and what vxlan devices have learned if that
-    /// matters; what bridges learn and the kernel's own entries for device addresses are left out.
+    /// Permanent and static entries of the FDBs of bridges and vxlan devices, and what these have learned where that matters
+    /// ([`Learned`]); what else they learn and the kernel's own entries for device addresses are left out.
     pub fdb: BTreeSet<FdbEntry>,
     /// How each tunnel endpoint is reached; no entry where there is no route.
     pub paths: BTreeMap<IpAddr, Path>,
@@ -137,6 +137,8 @@ pub struct FdbEntry {
 pub enum FdbTable {
     /// The FDB of the bridge that the device is a port of (`bridge fdb … master static`).
     Bridge,
+    /// The FDB of the bridge that the device is a port of, learned from what has arrived at this one: it comes and goes by itself.
+    BridgeLearned,
     /// The vxlan device's own FDB (`bridge fdb … self permanent dst …`).
     Vxlan {
         /// The tunnel endpoint to send to.
@@ -147,6 +149,15 @@ pub enum FdbTable {
         /// The tunnel endpoint that has sent it.
         remote: IpAddr,
     },
+}
+
+/// What is to be known of that which bridges and vxlan devices learn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// Everything that vxlan devices learn: there is no other way to know where members are.
+    pub from_tunnels: bool,
+    /// These MAC addresses, wherever they are learned: they move.
+    pub macs: BTreeSet<Mac>,
 }
 
 /// How a tunnel endpoint is reached.
@@ -338,10 +349,23 @@ impl LinkKind {
 
 impl KernelState {
     /// Adds an entry as the kernel does, and returns whether anything has changed: a vxlan device has one endpoint for a
-    /// machine's MAC address, and several only for the flood list.
+    /// machine's MAC address, and several only for the flood list; a bridge has one of its ports for what it has learned.
     pub fn add_fdb(&mut self, entry: FdbEntry) -> bool {
-        if entry.table != FdbTable::Bridge && entry.mac != Mac::ZERO {
-            let others = |other: &&FdbEntry| other.table != FdbTable::Bridge && **other != entry;
+        let is_of_bridge = |entry: &FdbEntry| matches!(entry.table, FdbTable::Bridge | FdbTable::BridgeLearned);
+        if entry.table == FdbTable::BridgeLearned {
+            let bridge = |ifindex: u32| self.links.get(&ifindex).and_then(|link| link.master);
+            let own = bridge(entry.ifindex);
+            let is_replaced = |other: &FdbEntry| {
+                (other.mac, other.table) == (entry.mac, entry.table)
+                    && other.ifindex != entry.ifindex
+                    && bridge(other.ifindex) == own
+            };
+            let replaced: Vec<FdbEntry> = self.fdb.iter().filter(|other| is_replaced(other)).copied().collect();
+            for other in &replaced {
+                self.fdb.remove(other);
+            }
+        } else if !is_of_bridge(&entry) && entry.mac != Mac::ZERO {
+            let others = |other: &&FdbEntry| !is_of_bridge(other) && **other != entry;
             let replaced: Vec<FdbEntry> = self.fdb_for(entry.ifindex, entry.mac).filter(others).copied().collect();
             for other in &replaced {
                 self.fdb.remove(other);
@@ -364,15 +388,20 @@ impl KernelState {
     pub fn learned(&self, vxlan: u32, mac: Mac) -> Option<IpAddr> {
         self.fdb_for(vxlan, mac).find_map(|entry| match entry.table {
             FdbTable::Learned { remote } => Some(remote),
-            FdbTable::Bridge | FdbTable::Vxlan { .. } => None,
+            FdbTable::Bridge | FdbTable::BridgeLearned | FdbTable::Vxlan { .. } => None,
         })
+    }
+
+    /// Whether a bridge has learned that a MAC address is behind one of its ports.
+    pub fn is_learned_at(&self, port: u32, mac: Mac) -> bool {
+        self.fdb.contains(&FdbEntry { ifindex: port, mac, table: FdbTable::BridgeLearned })
     }
 
     /// Every tunnel endpoint that something has been learned from.
     pub fn learned_vteps(&self) -> BTreeSet<IpAddr> {
         let remotes = self.fdb.iter().filter_map(|entry| match entry.table {
             FdbTable::Learned { remote } => Some(remote),
-            FdbTable::Bridge | FdbTable::Vxlan { .. } => None,
+            FdbTable::Bridge | FdbTable::BridgeLearned | FdbTable::Vxlan { .. } => None,
         });
         remotes.collect()
     }

@@ -1,7 +1,7 @@
 //! Laws of the plan for services: it reaches what is wanted from anywhere, and then there is nothing left to do.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -24,6 +24,7 @@ fn any_link() -> impl Strategy<Value = LinkSpec> {
         mac: Mac([2, 0, 0, 0, port, mac]),
         mtu,
         addresses: addresses.into_iter().map(|address| address.parse().expect("valid")).collect(),
+        moving: BTreeSet::new(),
         announces: true,
         finishes_checksums: false,
     })
@@ -65,6 +66,7 @@ fn any_namespace(name: &'static str) -> impl Strategy<Value = NamespaceSpec> {
                 }),
                 processes: process.map(|spec| (name(&spec), spec)).into_iter().collect(),
                 links,
+                activity: None,
                 reservations: None,
             }
         },
@@ -136,7 +138,7 @@ fn apply_inside(found: &mut ObservedServices, namespace: &String, action: &Actio
         Action::DeleteAddress { link, address } => {
             assert!(inner.links.get_mut(link).expect("it is there").addresses.remove(address), "not there");
         }
-        Action::SetRoute { destination, route } => {
+        Action::SetRoute { destination, route, .. } => {
             assert!(route.next_hops.iter().all(|hop| inner.links.contains_key(&hop.link)), "a link before its routes");
             inner.routes.insert(*destination, route.clone());
         }

@@ -5,8 +5,10 @@ use std::{
     path::PathBuf,
 };
 
+use ipnet::IpNet;
+
 use super::{
-    FileSpec, LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices, OnChange,
+    Activity, FileSpec, LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices, OnChange,
     ProcessName, ProcessSpec, Reservations, ServiceAction as Action, Services,
 };
 
@@ -103,10 +105,11 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
         set_parameter((parameter, value), if is_new { &nothing } else { there })
     };
     steps.extend(of_links.into_iter().filter_map(set_of_link));
+    let is_active = spec.activity.as_ref().is_none_or(|activity| remains(&activity.link).is_some() && is_here(activity, there));
     for (name, wanted) in &spec.links {
-        addresses(name, wanted, remains(name), &mut steps);
+        addresses(name, wanted, is_active, remains(name), &mut steps);
     }
-    routes(spec, there, |link| remains(link).is_none(), &mut steps);
+    routes((spec, is_active), there, |link| remains(link).is_none(), &mut steps);
     match &spec.ruleset {
         Some(ruleset) if there.ruleset.as_ref() != Some(&ruleset.fingerprint()) => {
             steps.push(Action::SetRuleset(ruleset.clone()));
@@ -149,25 +152,41 @@ fn link(name: &str, wanted: &LinkSpec, is_there: bool, remains: Option<&Observed
     }
 }
 
-fn addresses(link: &str, wanted: &LinkSpec, there: Option<&ObservedLink>, steps: &mut Vec<Action>) {
+/// Whether what moves is in this namespace, as far as whoever moves it says.
+pub fn is_here(activity: &Activity, there: &ObservedNamespace) -> bool {
+    there.links.get(&activity.link).is_some_and(|link| link.addresses.contains(&activity.address))
+}
+
+/// What moves comes and goes with the address that says where it is. Whoever moves it begins with that one, so that what is missing
+/// here has been taken, and what is here too much has been left.
+fn addresses(link: &str, wanted: &LinkSpec, is_active: bool, there: Option<&ObservedLink>, steps: &mut Vec<Action>) {
     let none = BTreeSet::new();
     let there = there.map_or(&none, |there| &there.addresses);
-    let gone = there.difference(&wanted.addresses);
-    steps.extend(gone.map(|address| Action::DeleteAddress { link: link.to_owned(), address: *address }));
-    let new = wanted.addresses.difference(there);
     let announce = wanted.announces;
+    let moving = wanted.moving.iter().filter(|_| is_active);
+    let wanted: BTreeSet<IpNet> = wanted.addresses.iter().chain(moving).copied().collect();
+    let gone = there.difference(&wanted);
+    steps.extend(gone.map(|address| Action::DeleteAddress { link: link.to_owned(), address: *address }));
+    let new = wanted.difference(there);
     steps.extend(new.map(|address| Action::AddAddress { link: link.to_owned(), address: *address, announce }));
 }
 
 /// Routes go with their link, and come anew with it.
-fn routes(spec: &NamespaceSpec, there: &ObservedNamespace, is_new: impl Fn(&str) -> bool, steps: &mut Vec<Action>) {
-    let gone = there.routes.iter().filter(|(destination, _)| !spec.routes.contains_key(*destination));
+fn routes(
+    (spec, is_active): (&NamespaceSpec, bool),
+    there: &ObservedNamespace,
+    is_new: impl Fn(&str) -> bool,
+    steps: &mut Vec<Action>,
+) {
+    let is_wanted = |destination| is_active && spec.routes.contains_key(destination);
+    let gone = there.routes.iter().filter(|(destination, _)| !is_wanted(*destination));
     let remains = gone.filter(|(_, route)| route.next_hops.iter().all(|hop| !is_new(&hop.link)));
     steps.extend(remains.map(|(destination, _)| Action::DeleteRoute { destination: *destination }));
-    for (destination, route) in &spec.routes {
+    let moves = spec.activity.is_some();
+    for (destination, route) in spec.routes.iter().filter(|_| is_active) {
         let is_there = there.routes.get(destination) == Some(route);
         if !is_there || route.next_hops.iter().any(|hop| is_new(&hop.link)) {
-            steps.push(Action::SetRoute { destination: *destination, route: route.clone() });
+            steps.push(Action::SetRoute { destination: *destination, route: route.clone(), moves });
         }
     }
 }
