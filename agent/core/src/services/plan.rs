@@ -88,6 +88,11 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
     let (of_links, general): (Vec<_>, Vec<_>) =
         spec.sysctls.iter().partition(|(parameter, _)| link_of(parameter).is_some());
     steps.extend(general.into_iter().filter_map(|parameter| set_parameter(parameter, there)));
+    // It also keeps a link from speaking that is of no use here yet.
+    let keeps_silent = spec.activity.is_some();
+    if keeps_silent {
+        steps.extend(ruleset(spec, there));
+    }
     // A link that is not wanted may have an address that another one needs.
     let unwanted = there.links.keys().filter(|link| !spec.links.contains_key(*link));
     steps.extend(unwanted.map(|link| Action::DeleteLink { name: link.clone() }));
@@ -110,12 +115,8 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
         addresses(name, wanted, is_active, remains(name), &mut steps);
     }
     routes((spec, is_active), there, |link| remains(link).is_none(), &mut steps);
-    match &spec.ruleset {
-        Some(ruleset) if there.ruleset.as_ref() != Some(&ruleset.fingerprint()) => {
-            steps.push(Action::SetRuleset(ruleset.clone()));
-        }
-        None if there.ruleset.is_some() => steps.push(Action::DeleteRuleset),
-        _ => (),
+    if !keeps_silent {
+        steps.extend(ruleset(spec, there));
     }
     if is_new {
         let without = ObservedServices { processes: BTreeMap::new(), ..found.clone() };
@@ -127,6 +128,16 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
         steps.extend(spec.reservations.as_ref().filter(|_| will_listen).and_then(|from| stale_leases(from, found)));
     }
     plan.add(Some(name), steps);
+}
+
+fn ruleset(spec: &NamespaceSpec, there: &ObservedNamespace) -> Option<Action> {
+    match &spec.ruleset {
+        Some(ruleset) if there.ruleset.as_ref() != Some(&ruleset.fingerprint()) => {
+            Some(Action::SetRuleset(ruleset.clone()))
+        }
+        None if there.ruleset.is_some() => Some(Action::DeleteRuleset),
+        _ => None,
+    }
 }
 
 fn set_parameter((name, value): (&String, &String), there: &ObservedNamespace) -> Option<Action> {

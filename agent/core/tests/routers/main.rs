@@ -1,6 +1,7 @@
 //! What a topology's routers come to: the reference deployment's whole, and what differs.
 
 mod connections;
+mod replicated;
 
 use std::{collections::BTreeMap, path::Path};
 

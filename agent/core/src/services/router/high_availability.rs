@@ -10,7 +10,9 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{
-    super::{Activity, FileSpec, LinkSpec, NamespaceSpec, OnChange, ProcessName, ProcessSpec, RouteSpec},
+    super::{
+        Activity, FileSpec, LinkSpec, NamespaceSpec, NextHop, OnChange, ProcessName, ProcessSpec, RouteSpec,
+    },
     LINK_LOCAL_PREFIX_LEN,
 };
 use crate::{
@@ -51,6 +53,10 @@ pub(super) fn replicate(spec: &mut NamespaceSpec, topology: &Topology, router: &
         link.moving = std::mem::take(&mut link.addresses);
         link.moving.insert(link_local(link.mac));
     }
+    // Keepalived puts a route in front of the one that the kernel makes of an address; behind it, it would be of no use to anybody.
+    let connected: BTreeSet<IpNet> =
+        spec.links.values().flat_map(|link| &link.moving).map(|address| address.trunc()).collect();
+    spec.routes.retain(|destination, _| !connected.contains(destination));
     let conf = configuration(spec, topology, router, own, &config.host);
     let (name, link) = ha_link(topology, own);
     spec.activity = Some(Activity { link: name.clone(), address: MARK.into() });
@@ -123,7 +129,7 @@ fn configuration(spec: &NamespaceSpec, topology: &Topology, router: &Router, own
     }
     text += "  }\n  virtual_routes {\n";
     for (destination, route) in in_order(&spec.routes) {
-        let _ = writeln!(text, "    {destination} {} no_track", next_hops(destination, route));
+        let _ = writeln!(text, "    {destination} {}", next_hops(destination, route));
     }
     text += "  }\n}\n";
     text
@@ -137,13 +143,15 @@ fn in_order(routes: &BTreeMap<IpNet, RouteSpec>) -> impl Iterator<Item = (&IpNet
 }
 
 fn next_hops(destination: &IpNet, route: &RouteSpec) -> String {
-    let hops: BTreeSet<_> = route.next_hops.iter().collect();
-    let is_only = hops.len() == 1;
-    let words = hops.into_iter().map(|hop| {
-        let begin = if is_only { "" } else { "nexthop " };
-        let scope = if hop.via.is_none() && destination.addr().is_ipv4() { " scope link" } else { "" };
-        let via = hop.via.map(|via| format!("via {via} ")).unwrap_or_default();
-        format!("{begin}{via}dev {}{scope}", hop.link)
-    });
-    words.collect::<Vec<_>>().join(" ")
+    let hop = |hop: &NextHop| match hop.via {
+        Some(via) => format!("via {via} dev {}", hop.link),
+        None if destination.addr().is_ipv4() => format!("dev {} scope link", hop.link),
+        None => format!("dev {}", hop.link),
+    };
+    let hops: Vec<String> = route.next_hops.iter().map(hop).collect();
+    match hops.as_slice() {
+        [only] => format!("{only} no_track"),
+        // Behind several next hops nothing else may follow.
+        several => format!("no_track nexthop {}", several.join(" nexthop ")),
+    }
 }

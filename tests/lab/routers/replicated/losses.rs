@@ -1,0 +1,57 @@
+//! What becomes of a router when a node is lost, and when it is back.
+
+use anyhow::{Result, ensure};
+use overlane_tests::wait::wait_until;
+
+use super::{FAILOVER_MAX, HANDOVER_MAX, NODES, Replicated, expect_pauses_below};
+
+#[test]
+fn the_other_node_takes_over_when_the_active_one_is_lost_and_keeps_the_router_when_it_is_back() -> Result<()> {
+    let mut cloud = Replicated::running()?;
+    let [active, other] = cloud.roles()?;
+    ensure!(!cloud.has_addresses(other)?, "both have addresses");
+    let streams = cloud.streams()?;
+    cloud.lose(active)?;
+    cloud.wait_until_active(other)?;
+    expect_pauses_below(FAILOVER_MAX, "failover", streams)?;
+    // The node comes back with all that it had.
+    let streams = cloud.streams()?;
+    cloud.set_wires(active, "up")?;
+    cloud.start_agent(active)?;
+    ensure!(cloud.roles()? == [other, active], "the router has moved back");
+    wait_until("the node gives up the addresses", || Ok(!cloud.has_addresses(active)?))?;
+    cloud.routed.settle()?;
+    expect_pauses_below(HANDOVER_MAX, "the node is back", streams)
+}
+
+#[test]
+fn taking_over_needs_no_agent() -> Result<()> {
+    let mut cloud = Replicated::running()?;
+    let [active, other] = cloud.roles()?;
+    let streams = cloud.streams()?;
+    // Neither where the router comes to be, nor where its machines are.
+    cloud.kill_agent(other)?;
+    cloud.kill_agent("compute")?;
+    cloud.lose(active)?;
+    cloud.wait_until_active(other)?;
+    expect_pauses_below(FAILOVER_MAX, "failover without agents", streams)
+}
+
+#[test]
+fn nodes_that_cannot_reach_each_other_are_both_active_and_agree_when_they_can() -> Result<()> {
+    let cloud = Replicated::running()?;
+    let [active, other] = cloud.roles()?;
+    let streams = cloud.streams()?;
+    cloud.set_wires(active, "down")?;
+    cloud.wait_until_active(other)?;
+    ensure!(cloud.state(active)? == "active", "nobody has told it");
+    expect_pauses_below(FAILOVER_MAX, "cut off", streams)?;
+    let streams = cloud.streams()?;
+    cloud.set_wires(active, "up")?;
+    cloud.roles()?;
+    cloud.routed.settle()?;
+    expect_pauses_below(FAILOVER_MAX, "joined", streams)?;
+    let with_addresses = NODES.iter().filter(|node| cloud.has_addresses(node).is_ok_and(|has| has)).count();
+    ensure!(with_addresses == 1, "{with_addresses} nodes have the addresses");
+    Ok(())
+}
