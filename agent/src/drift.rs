@@ -79,7 +79,8 @@ impl Drift {
                 DatapathAction::Put(MapEntry::Network(key, _)) => key.kind == NetworkKey::VNI || was_there(&key.id),
                 DatapathAction::Put(MapEntry::Fdb(key, entry)) => {
                     let is_remote = entry.ifindex == 0;
-                    let is_learned = self.learned.macs.contains(&Mac(key.mac)) || is_remote && self.learned.from_tunnels;
+                    let is_learned =
+                        self.learned.macs.contains(&Mac(key.mac)) || is_remote && self.learned.from_tunnels;
                     !is_learned && (is_remote || was_there(&entry.ifindex))
                 }
                 DatapathAction::Put(MapEntry::Security(entry)) => match entry {

@@ -9,8 +9,9 @@ use std::{
 use overlane_core::{
     model::{Mac, PortId},
     services::{
-        Activity, FileSpec, LinkSpec, NamespaceSpec, NextHop, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices,
-        OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, ServiceAction as Action, Services, Translations,
+        Activity, FileSpec, LinkSpec, NamespaceSpec, NextHop, ObservedLink, ObservedNamespace, ObservedProcess,
+        ObservedServices, OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, ServiceAction as Action, Services,
+        Translations,
         plan::{is_here, plan},
     },
 };

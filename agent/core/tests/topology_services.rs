@@ -203,9 +203,14 @@ fn a_router_names_each_of_its_hosts_once_and_leaves_their_network_alone() {
     let found = problems(&elsewhere);
     let message = "host \"controller\", but its router router is on compute1, compute9";
     assert!(found.iter().any(|problem| problem.contains(message)), "{found:#?}");
-    let text = replicated("hosts = [\"controller\", \"compute1\"]").replacen("segmentation_id = 10\n", "segmentation_id = 16777215\n", 1);
+    let text = replicated("hosts = [\"controller\", \"compute1\"]").replacen(
+        "segmentation_id = 10\n",
+        "segmentation_id = 16777215\n",
+        1,
+    );
     let found = problems(&text);
-    let message = "segmentation_id 16777215 of network appnet is that of the network by which the hosts of router router";
+    let message =
+        "segmentation_id 16777215 of network appnet is that of the network by which the hosts of router router";
     assert!(found.iter().any(|problem| problem.contains(message)), "{found:#?}");
 }
 

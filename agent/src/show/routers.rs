@@ -90,10 +90,7 @@ pub(super) fn routers(view: &View) -> Vec<RouterRow> {
                 .collect(),
             snat: gateway.is_some_and(|gateway| gateway.is_snat),
             interfaces: inside
-                .map(|(name, link)| Interface {
-                    name: name.clone(),
-                    addresses: addresses_of(link),
-                })
+                .map(|(name, link)| Interface { name: name.clone(), addresses: addresses_of(link) })
                 .collect(),
             floating_ips: translations.floating.len(),
             port_forwardings: translations.forwarded.len(),

@@ -8,8 +8,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Activity, FileSpec, LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices, OnChange,
-    ProcessName, ProcessSpec, Reservations, ServiceAction as Action, Services,
+    Activity, FileSpec, LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices,
+    OnChange, ProcessName, ProcessSpec, Reservations, ServiceAction as Action, Services,
 };
 
 /// What there is to do, and what only somebody else can do.
@@ -110,7 +110,8 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
         set_parameter((parameter, value), if is_new { &nothing } else { there })
     };
     steps.extend(of_links.into_iter().filter_map(set_of_link));
-    let is_active = spec.activity.as_ref().is_none_or(|activity| remains(&activity.link).is_some() && is_here(activity, there));
+    let is_active =
+        spec.activity.as_ref().is_none_or(|activity| remains(&activity.link).is_some() && is_here(activity, there));
     for (name, wanted) in &spec.links {
         addresses(name, wanted, is_active, remains(name), &mut steps);
     }

@@ -26,8 +26,8 @@ use std::{
 use ipnet::IpNet;
 use uuid::Uuid;
 
-pub(crate) use high_availability::HA_SUBNET;
 pub use high_availability::HA_OWNER;
+pub(crate) use high_availability::HA_SUBNET;
 pub use joins::{Joins, Target};
 pub use roles::{Role, first_ipv4};
 pub use services::{FloatingIp, ForwardedProtocol, Instance, PortForwarding, Route, Router};

@@ -6,9 +6,11 @@ use super::{NAMESPACE, REFERENCE, router, services};
 
 fn replicated() -> String {
     let node = "local_ip = \"10.10.10.11\"";
-    REFERENCE
-        .replacen("hosts = [\"controller\"]", "hosts = [\"controller\", \"compute1\"]", 1)
-        .replacen(node, &format!("{node}\nnetwork_node = true"), 1)
+    REFERENCE.replacen("hosts = [\"controller\"]", "hosts = [\"controller\", \"compute1\"]", 1).replacen(
+        node,
+        &format!("{node}\nnetwork_node = true"),
+        1,
+    )
 }
 
 fn on(host: &str) -> NamespaceSpec {

@@ -3,7 +3,10 @@
 use anyhow::{Result, ensure};
 use overlane_tests::wait::wait_until;
 
-use super::{FAILOVER_MAX, HANDOVER_MAX, NODES, Replicated, expect_pauses_below};
+use super::{
+    super::ipv6::{advertise, boot_by_advertisement},
+    FAILOVER_MAX, HANDOVER_MAX, NODES, Replicated, expect_pauses_below,
+};
 
 #[test]
 fn the_other_node_takes_over_when_the_active_one_is_lost_and_keeps_the_router_when_it_is_back() -> Result<()> {
@@ -54,4 +57,26 @@ fn nodes_that_cannot_reach_each_other_are_both_active_and_agree_when_they_can() 
     let with_addresses = NODES.iter().filter(|node| cloud.has_addresses(node).is_ok_and(|has| has)).count();
     ensure!(with_addresses == 1, "{with_addresses} nodes have the addresses");
     Ok(())
+}
+
+#[test]
+fn advertisements_come_from_the_active_node_also_once_that_is_another_one() -> Result<()> {
+    let mut of_machine = None;
+    let mut cloud = Replicated::running_with(|routed| {
+        of_machine = Some(advertise(routed));
+        Ok(())
+    })?;
+    let port = of_machine.expect("prepared");
+    let [active, other] = cloud.roles()?;
+    let machine = boot_by_advertisement(&cloud.routed, "before", &port)?;
+    cloud.lose(active)?;
+    cloud.wait_until_active(other)?;
+    // It goes on with what it knows, and another one in its place hears the same.
+    machine.wait_for(cloud.routed.outside_ipv6())?;
+    drop(machine);
+    let link = port.tap();
+    wait_until("the first machine's tap is gone", || {
+        Ok(cloud.host("compute").run(&format!("ip link show {link}")).is_err())
+    })?;
+    boot_by_advertisement(&cloud.routed, "after", &port).map(drop)
 }

@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 use overlane_tests::{
-    lab::{Agent, Host, Routed, Stream},
+    lab::{Agent, Host, Port, Route, Routed, Stream},
     wait::{wait_for, wait_until},
 };
 
@@ -36,6 +36,8 @@ impl Replicated {
     fn running_with(prepare: impl FnOnce(&mut Routed) -> Result<()>) -> Result<Self> {
         let routed = Routed::running_on(&NODES, |routed| {
             routed.topology.add_floating_ip(&routed.external, 160, Some(&routed.ports[0]));
+            // By two machines in turn, which is a line of its own in keepalived's file.
+            routed.topology.routers[0].routes = routed.ports.iter().flat_map(routes_by).collect();
             prepare(routed)
         })?;
         Ok(Self { routed })
@@ -133,6 +135,11 @@ impl Replicated {
             Stream::start(self.routed.folder(), &first.namespace, second.port.ipv4())?,
         ])
     }
+}
+
+fn routes_by(port: &Port) -> [Route; 2] {
+    [("172.16.0.0/16", port.ipv4()), ("fd00:99::/64", port.ipv6())]
+        .map(|(destination, nexthop)| Route { destination: destination.to_owned(), nexthop: nexthop.to_owned() })
 }
 
 /// The longest pause of any, which must not be longer than this.

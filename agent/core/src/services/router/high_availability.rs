@@ -10,9 +10,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{
-    super::{
-        Activity, FileSpec, LinkSpec, NamespaceSpec, NextHop, OnChange, ProcessName, ProcessSpec, RouteSpec,
-    },
+    super::{Activity, FileSpec, LinkSpec, NamespaceSpec, NextHop, OnChange, ProcessName, ProcessSpec, RouteSpec},
     LINK_LOCAL_PREFIX_LEN,
 };
 use crate::{
