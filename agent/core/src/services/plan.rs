@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{
     Activity, FileSpec, LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices,
-    OnChange, ProcessName, ProcessSpec, Reservations, ServiceAction as Action, Services,
+    OnChange, ProcessName, ProcessSpec, Reservations, ServiceAction as Action, Services, router::ADDRESS_GENERATION,
 };
 
 /// What there is to do, and what only somebody else can do.
@@ -96,10 +96,15 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
     // A link that is not wanted may have an address that another one needs.
     let unwanted = there.links.keys().filter(|link| !spec.links.contains_key(*link));
     steps.extend(unwanted.map(|link| Action::DeleteLink { name: link.clone() }));
+    // Of a router that begins or ceases to be on several hosts: its links have got, or lack, addresses that nobody else can take or give.
+    let generation = |sysctls: &BTreeMap<String, String>| sysctls.get(ADDRESS_GENERATION).cloned();
+    let is_renewed =
+        generation(&there.sysctls).is_some_and(|found| generation(&spec.sysctls).is_some_and(|wanted| wanted != found));
     // What is set on a link goes with it.
     let remains = |name: &str| {
         let (link, wanted) = (there.links.get(name)?, spec.links.get(name)?);
-        (link.mac == Some(wanted.mac) && found.host_links.contains(&wanted.tap())).then_some(link)
+        let is_right = link.mac == Some(wanted.mac) && !is_renewed;
+        (is_right && found.host_links.contains(&wanted.tap())).then_some(link)
     };
     for (name, wanted) in &spec.links {
         link(name, wanted, there.links.contains_key(name), remains(name), &mut steps);

@@ -1,9 +1,12 @@
 //! Another topology while a router of several nodes runs.
 
 use anyhow::{Result, ensure};
-use overlane_tests::{lab::Stream, wait::wait_until};
+use overlane_tests::{
+    lab::{Replicated, Stream},
+    wait::wait_until,
+};
 
-use super::{HANDOVER_MAX, NODES, Replicated, expect_pauses_below};
+use super::{HANDOVER_MAX, expect_pauses_below};
 
 #[test]
 fn a_floating_ip_that_comes_and_goes_works_on_the_active_node_and_moves_no_router() -> Result<()> {
@@ -29,9 +32,12 @@ fn a_node_that_is_taken_out_of_the_file_hands_the_router_over() -> Result<()> {
     cloud.routed.change(|topology| topology.routers[0].hosts.retain(|host| host != active))?;
     expect_pauses_below(HANDOVER_MAX, "one node is left", streams)?;
     ensure!(cloud.state(other)? == "active");
+    ensure!(cloud.in_router(other, "ip -6 address show scope link")?.matches("inet6 fe80::f816:").count() == 3);
     ensure!(cloud.host(active).show("routers")?.is_empty());
-    cloud.routed.change(|topology| topology.routers[0].hosts = NODES.map(str::to_owned).into())?;
-    cloud.roles()?;
+    cloud.routed.change(|topology| topology.routers[0].hosts = [active, other].map(str::to_owned).into())?;
+    let [_, waiting] = cloud.roles()?;
+    // Not even the addresses that a kernel gives links by itself.
+    ensure!(!cloud.has_addresses(waiting)?, "{}", cloud.in_router(waiting, "ip -br address")?);
     cloud.routed.wait_for(&cloud.routed.machines[1].namespace, cloud.routed.outside())
 }
 
@@ -45,8 +51,6 @@ fn detaching_a_node_with_all_that_it_has_made_hands_the_router_over() -> Result<
     cloud.host(active).overlane("detach --purge")?;
     cloud.wait_until_active(other)?;
     expect_pauses_below(HANDOVER_MAX, "detached", streams)?;
-    for pid in pids {
-        ensure!(nix::sys::signal::kill(pid, None).is_err(), "keepalived runs on");
-    }
-    Ok(())
+    let is_gone = |pid| nix::sys::signal::kill(pid, None).is_err();
+    wait_until("keepalived has ended", || Ok(pids.into_iter().all(is_gone)))
 }

@@ -2,9 +2,14 @@
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
-use overlane_tests::{lab::Stream, wait::wait_until};
+use overlane_tests::{
+    lab::{Replicated, Stream},
+    wait::wait_until,
+};
 
-use super::{FAILOVER_MAX, FLOATING, HANDOVER_MAX, Replicated, expect_pauses_below};
+use super::{FAILOVER_MAX, HANDOVER_MAX, expect_pauses_below};
+
+const FLOATING: &str = Replicated::FLOATING;
 
 #[test]
 fn an_agent_that_is_killed_on_the_active_node_moves_no_router_and_loses_no_packet() -> Result<()> {

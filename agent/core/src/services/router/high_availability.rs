@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::{
     super::{Activity, FileSpec, LinkSpec, NamespaceSpec, NextHop, OnChange, ProcessName, ProcessSpec, RouteSpec},
-    LINK_LOCAL_PREFIX_LEN,
+    ADDRESS_GENERATION, LINK_LOCAL_PREFIX_LEN,
 };
 use crate::{
     config::Config,
@@ -42,7 +42,7 @@ const REFRESH_SECS: u32 = 60;
 
 /// Parameters of the namespace besides those of every router. Whoever is not active must say nothing in its name: links do not
 /// give themselves addresses.
-pub(super) const PARAMETERS: &[(&str, &str)] = &[("net/ipv6/conf/default/addr_gen_mode", "1")];
+pub(super) const PARAMETERS: &[(&str, &str)] = &[(ADDRESS_GENERATION, "1")];
 
 /// Leaves the addresses and routes of a router to keepalived.
 pub(super) fn replicate(spec: &mut NamespaceSpec, topology: &Topology, router: &Router, config: &Config) {

@@ -37,7 +37,12 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("net/ipv4/conf/all/promote_secondaries", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
     ("net/ipv6/conf/default/accept_dad", "0"),
+    (ADDRESS_GENERATION, "0"),
 ];
+
+/// How links get their link-local addresses, for links that are made after it is set: 0 has the kernel make them of MAC addresses, 1 has
+/// nobody make any.
+pub(super) const ADDRESS_GENERATION: &str = "net/ipv6/conf/default/addr_gen_mode";
 
 /// The namespace of each router that is on the configured host and switched on.
 pub(super) fn namespaces(topology: &Topology, config: &Config) -> BTreeMap<String, NamespaceSpec> {
