@@ -256,8 +256,7 @@ impl<H: Host> Reconciler<H> {
                 }
                 if due.is_empty() && look > Look::Nothing && self.desired.complete {
                     self.host.settled()?;
-                    let learned = self.desired.learned(self.config.multicast.is_some());
-                    self.drift.in_order(&self.observed, learned);
+                    self.drift.in_order(&self.observed, self.desired.learned(self.config.multicast.is_some()));
                 }
             }
             // A program that is being detached counts on for a few milliseconds: not a reason to insist, only to look again.

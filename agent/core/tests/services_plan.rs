@@ -192,6 +192,12 @@ fn apply_all(found: &mut ObservedServices, wanted: &Services) {
     }
 }
 
+fn made(wanted: &Services) -> ObservedServices {
+    let mut found = ObservedServices::default();
+    apply_all(&mut found, wanted);
+    found
+}
+
 proptest! {
     #[test]
     fn applying_a_plan_reaches_what_is_wanted_and_leaves_nothing_to_do(before in any_services(), wanted in any_services()) {
@@ -224,8 +230,7 @@ proptest! {
         wanted in any_services(),
         missing in 0..12_usize,
     ) {
-        let mut found = ObservedServices::default();
-        apply_all(&mut found, &wanted);
+        let mut found = made(&wanted);
         take_over(&mut found, &wanted);
         let left = plan(&wanted, &found);
         prop_assert!(left.is_empty(), "left: {:?}", left.steps);
@@ -246,9 +251,8 @@ proptest! {
 
     #[test]
     fn what_is_left_where_nothing_is_taken_over_is_removed(wanted in any_services()) {
-        let mut found = ObservedServices::default();
-        apply_all(&mut found, &wanted);
-        let before = found.clone();
+        let before = made(&wanted);
+        let mut found = before.clone();
         take_over(&mut found, &wanted);
         for inner in found.namespaces.values_mut() {
             if let Some(link) = inner.links.get_mut("ha-a") {
