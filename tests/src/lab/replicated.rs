@@ -8,7 +8,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Agent, Host, Port, Route, Routed, Stream};
+use super::{Agent, Host, Port, Route, Routed, Stream, execute};
 use crate::wait::{wait_for, wait_until};
 
 /// The nodes.
@@ -150,6 +150,17 @@ impl Replicated {
     fn is_of(&self, agent: &Agent, node: &str) -> bool {
         let command = fs::read_to_string(format!("/proc/{}/cmdline", agent.pid())).unwrap_or_default();
         command.contains(&self.host(node).config_file().display().to_string())
+    }
+
+    /// A node that was lost has booted: nothing is there of what it had.
+    ///
+    /// # Errors
+    /// When its agent does not become ready.
+    pub fn boot(&mut self, node: &str) -> Result<()> {
+        let mut delete = self.host(node).command("ip");
+        execute(delete.args(["netns", "delete", &self.routed.namespace()]))?;
+        self.set_wires(node, "up")?;
+        self.start_agent(node)
     }
 
     /// Starts the agent of a node again.

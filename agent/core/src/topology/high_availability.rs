@@ -1,10 +1,7 @@
 //! Routers on several network nodes: their ports are on each of these, and a network that no file names joins the nodes, by which
 //! keepalived finds out which of them is active (as Neutron's HA network does).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use uuid::Uuid;
@@ -34,26 +31,19 @@ impl Router {
 }
 
 impl Topology {
-    /// Puts the ports of routers with several hosts on each of these, and adds the network by which those find each other. All
-    /// hosts come to the same, whose router is first in the file.
-    pub(super) fn place_replicated_ports(&mut self) {
-        let routers: BTreeMap<RouterId, (usize, Vec<String>)> = self
-            .routers
-            .iter()
-            .filter(|router| router.is_replicated())
-            .map(|router| (router.id, (router.line, router.hosts.clone())))
-            .collect();
-        let of_ports: Vec<Option<Vec<String>>> = self
-            .ports
-            .iter()
-            .map(|port| {
-                let router = self.router_of(port).filter(|_| self.is_of_router(port))?;
-                routers.get(&router.id).map(|(_, hosts)| hosts.clone())
-            })
-            .collect();
+    /// Puts the ports of routers where these are, on each of several hosts, and adds the network by which several hosts of a router find
+    /// each other. All hosts come to the same, as they read the same file.
+    pub(super) fn place_router_ports(&mut self) {
+        let hosts_of = |port: &Port| {
+            let router = self.is_of_router(port).then(|| self.router_of(port)).flatten();
+            router.map(|router| router.hosts.clone()).unwrap_or_default()
+        };
+        let of_ports: Vec<Vec<String>> = self.ports.iter().map(hosts_of).collect();
         for (port, hosts) in self.ports.iter_mut().zip(of_ports) {
-            if let Some(hosts) = hosts {
-                (port.host, port.replicated_on) = (None, hosts);
+            match hosts.as_slice() {
+                [] => (),
+                [only] => port.host = port.host.take().or_else(|| Some(only.clone())),
+                _ => (port.host, port.replicated_on) = (None, hosts),
             }
         }
         let replicated: Vec<(RouterId, usize, Vec<String>)> = self
@@ -82,7 +72,7 @@ impl Topology {
     /// All of a router.
     pub(crate) fn ha_ports(&self, router: RouterId) -> impl Iterator<Item = &Port> {
         let id = router.to_string();
-        self.ports.iter().filter(move |port| port.device_owner == HA_OWNER && port.device_id == id)
+        self.ports.iter().filter(move |port| port.network_id == ha_network_id() && port.device_id == id)
     }
 }
 
@@ -121,10 +111,14 @@ fn is_ha_vni(vni: Vni) -> bool {
     vni.get() == HA_VNI
 }
 
+fn ha_network_id() -> NetworkId {
+    NetworkId(Uuid::new_v5(&Uuid::NAMESPACE_OID, HA_NETWORK.as_bytes()))
+}
+
 fn ha_network(line: usize) -> Network {
     Network {
         line,
-        id: NetworkId(Uuid::new_v5(&Uuid::NAMESPACE_OID, HA_NETWORK.as_bytes())),
+        id: ha_network_id(),
         name: HA_NETWORK.to_owned(),
         segment: Segment::Vxlan(Vni::try_from(HA_VNI).expect("24 bits")),
         mtu: None,

@@ -239,7 +239,7 @@ impl Topology {
             problems = check::check(&topology);
         }
         topology.place_sub_ports();
-        topology.place_replicated_ports();
+        topology.place_router_ports();
         if problems.is_empty() { Ok(topology) } else { Err(Problems(problems)) }
     }
 

@@ -5,7 +5,7 @@ use overlane_tests::{lab::Replicated, wait::wait_until};
 
 use super::{
     super::ipv6::{advertise, boot_by_advertisement},
-    FAILOVER_MAX, HANDOVER_MAX, expect_pauses_below,
+    FAILOVER_MAX, HANDOVER_MAX, REFRESHED_MAX, expect_pauses_below,
 };
 
 #[test]
@@ -20,14 +20,27 @@ fn the_other_node_takes_over_when_the_active_one_is_lost_and_keeps_the_router_wh
     let machine = &cloud.routed.machines[0];
     let own = machine.run("curl --silent --fail --max-time 5 http://169.254.169.254/latest/meta-data/local-ipv4")?;
     ensure!(own == machine.port.ipv4(), "the metadata service says {own}");
-    // The node comes back with all that it had.
+    let streams = cloud.streams()?;
+    cloud.boot(active)?;
+    ensure!(cloud.roles()? == [other, active], "the router has moved back");
+    ensure!(!cloud.has_addresses(active)?, "both have addresses");
+    cloud.routed.settle()?;
+    expect_pauses_below(HANDOVER_MAX, "the node is back", streams)
+}
+
+#[test]
+fn a_node_that_was_cut_off_without_keepalived_gives_up_what_it_has_when_it_is_back() -> Result<()> {
+    let mut cloud = Replicated::running()?;
+    let [active, other] = cloud.roles()?;
+    cloud.lose(active)?;
+    cloud.wait_until_active(other)?;
     let streams = cloud.streams()?;
     cloud.set_wires(active, "up")?;
     cloud.start_agent(active)?;
     ensure!(cloud.roles()? == [other, active], "the router has moved back");
-    wait_until("the node gives up the addresses", || Ok(!cloud.has_addresses(active)?))?;
-    cloud.routed.settle()?;
-    expect_pauses_below(HANDOVER_MAX, "the node is back", streams)
+    wait_until("it gives up the addresses", || Ok(!cloud.has_addresses(active)?))?;
+    // Whoever has heard something of it in between is told again soon.
+    expect_pauses_below(REFRESHED_MAX, "it has had addresses for a moment", streams)
 }
 
 #[test]

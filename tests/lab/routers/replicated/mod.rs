@@ -11,6 +11,8 @@ use overlane_tests::lab::Stream;
 
 /// Three advertisements that do not come, a second each, up to one more second, and what a busy machine adds.
 const FAILOVER_MAX: Duration = Duration::from_secs(8);
+/// How often the active node repeats where it is, ten seconds, and what a busy machine adds.
+const REFRESHED_MAX: Duration = Duration::from_secs(15);
 /// Of a node that says that it gives up, the others wait for less than a second.
 const HANDOVER_MAX: Duration = Duration::from_secs(3);
 

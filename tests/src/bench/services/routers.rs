@@ -154,8 +154,7 @@ pub(crate) fn measure_failover(figures: &mut Figures) -> Result<()> {
         cloud.lose(active)?;
         cloud.wait_until_active(other)?;
         of_node.push(millis(pings.longest_pause()?));
-        cloud.set_wires(active, "up")?;
-        cloud.start_agent(active)?;
+        cloud.boot(active)?;
         let [active, other] = cloud.roles()?;
         let pings = stream(&cloud)?;
         let [watcher, _] = cloud.keepalived(active)?;

@@ -37,8 +37,9 @@ const FIRST_PRIORITY: usize = 200;
 const VIRTUAL_ROUTER_ID: u32 = 1;
 /// How long it takes until neighbours are told a second time, in seconds.
 const AGAIN_SECS: u32 = 1;
-/// How often they are told besides, in seconds: more often than bridges and vxlan devices forget what they have learned (300).
-const REFRESH_SECS: u32 = 60;
+/// How often they are told besides, in seconds: far more often than bridges and vxlan devices forget what they have learned (300), because
+/// whoever has heard a host that was not active in between is wrong for so long.
+const REFRESH_SECS: u32 = 10;
 
 /// Parameters of the namespace besides those of every router. Whoever is not active must say nothing in its name: links do not
 /// give themselves addresses.
