@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io, net::IpAddr};
 
 use overlane_core::{
     model::Mac,
-    observed::{FdbEntry, FdbTable, Learned},
+    observed::{FdbEntry, FdbTable, KernelState, Learned},
 };
 use rtnetlink::{
     packet_core::{
@@ -101,6 +101,14 @@ impl FdbChange {
     pub fn entry(&self) -> &FdbEntry {
         match self {
             Self::Add(entry) | Self::Delete(entry) => entry,
+        }
+    }
+
+    /// Takes note of what the kernel reports, and returns whether it is news.
+    pub fn note(&self, kernel: &mut KernelState) -> bool {
+        match self {
+            Self::Add(entry) => kernel.add_fdb(*entry),
+            Self::Delete(entry) => kernel.fdb.remove(entry),
         }
     }
 

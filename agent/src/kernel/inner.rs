@@ -73,12 +73,14 @@ impl Kernel {
         Ok(inner)
     }
 
-    /// Names of all links of the namespace that this connection belongs to.
+    /// Names of all links of the namespace that this connection belongs to, and of those that are part of a bridge.
     ///
     /// # Errors
     /// [`KernelError::List`] when the listing fails.
-    pub async fn link_names(&self) -> Result<BTreeSet<String>, KernelError> {
-        Ok(self.list_links().await?.into_values().map(|link| link.name).collect())
+    pub async fn link_names(&self) -> Result<[BTreeSet<String>; 2], KernelError> {
+        let links = self.list_links().await?;
+        let connected = links.values().filter(|link| link.master.is_some()).map(|link| link.name.clone()).collect();
+        Ok([links.into_values().map(|link| link.name).collect(), connected])
     }
 
     /// Sets `lo` up in a new namespace, and marks the namespace as Overlane's and `owner`'s: several agents may share a machine.

@@ -176,8 +176,10 @@ impl Manager {
 
     async fn observe(&mut self, wanted: &Services) -> anyhow::Result<ObservedServices> {
         self.enter_namespaces(wanted)?;
+        let [host_links, connected] = self.kernel.link_names().await?;
         let mut found = ObservedServices {
-            host_links: self.kernel.link_names().await?,
+            host_links,
+            connected,
             processes: self.processes.observed(),
             stray_folders: self.stray_folders(wanted),
             ..ObservedServices::default()

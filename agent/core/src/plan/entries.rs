@@ -112,6 +112,13 @@ impl Placement {
         self.segment == Some(ifindex) || self.devices().any(|device| device.ifindex == ifindex)
     }
 
+    /// What is learned of a sender that has moved, programs have forgotten before: it is put into the map again, whatever it was.
+    pub fn doubt(&self, entry: &FdbEntry, maps: Option<&mut DatapathState>) {
+        if let (FdbTable::Learned { .. }, Some(index), Some(maps)) = (entry.table, self.index, maps) {
+            maps.fdb.remove(&abi::FdbKey::new(index, entry.mac.0));
+        }
+    }
+
     /// The tap of the port with a MAC address.
     pub(super) fn tap(&self, mac: Mac) -> Option<u32> {
         self.taps.get(&mac).map(|tap| tap.ifindex)

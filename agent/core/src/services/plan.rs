@@ -8,8 +8,9 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Activity, FileSpec, LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices,
-    OnChange, ProcessName, ProcessSpec, Reservations, ServiceAction as Action, Services, router::ADDRESS_GENERATION,
+    Activity, FileSpec, KEEPALIVED, LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess,
+    ObservedServices, OnChange, ProcessName, ProcessSpec, Reservations, ServiceAction as Action, Services,
+    router::ADDRESS_GENERATION,
 };
 
 /// What there is to do, and what only somebody else can do.
@@ -124,11 +125,17 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
     if !keeps_silent {
         steps.extend(ruleset(spec, there));
     }
+    let mut wanted = spec.processes.clone();
+    // Who cannot hear the other hosts yet would believe itself alone.
+    let to_others = spec.activity.as_ref().and_then(|activity| spec.links.get(&activity.link));
+    if to_others.is_some_and(|link| !found.connected.contains(&link.tap())) {
+        wanted.retain(|name, _| name.program != KEEPALIVED || found.processes.contains_key(name) && !is_new);
+    }
     if is_new {
         let without = ObservedServices { processes: BTreeMap::new(), ..found.clone() };
-        processes(&spec.processes, &without, &mut steps);
+        processes(&wanted, &without, &mut steps);
     } else {
-        processes(&spec.processes, found, &mut steps);
+        processes(&wanted, found, &mut steps);
         // A server that is only about to be started does not listen yet.
         let will_listen = !steps.iter().any(|step| matches!(step, Action::Start { .. }));
         steps.extend(spec.reservations.as_ref().filter(|_| will_listen).and_then(|from| stale_leases(from, found)));
