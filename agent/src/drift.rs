@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use overlane_abi::NetworkKey;
 use overlane_core::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey, SecurityEntry},
-    observed::{Link, LinkKind, Observed},
+    model::Mac,
+    observed::{Learned, Link, LinkKind, Observed},
 };
 
 /// What was in order, and how often it had to be put in order again.
@@ -14,13 +15,16 @@ use overlane_core::{
 pub(crate) struct Drift {
     /// Interfaces by index, when everything was in order; `None` while it is not known to have been.
     in_order: Option<BTreeMap<u32, String>>,
+    /// What is learned, and followed rather than repaired.
+    learned: Learned,
     total: u64,
 }
 
 impl Drift {
     /// Everything is as it should be. A tap that nobody has connected yet is not in order, though nothing is to be done about
     /// it.
-    pub(crate) fn in_order(&mut self, observed: &Observed) {
+    pub(crate) fn in_order(&mut self, observed: &Observed, learned: Learned) {
+        self.learned = learned;
         let attached = observed.datapath.iter().flat_map(|maps| &maps.attached).map(|(_, ifindex)| *ifindex);
         let attached: BTreeSet<u32> = attached.collect();
         let is_used = |link: &&Link| {
@@ -73,7 +77,12 @@ impl Drift {
                     was_there(&key.nic) && (vlan.device == 0 || was_there(&vlan.device))
                 }
                 DatapathAction::Put(MapEntry::Network(key, _)) => key.kind == NetworkKey::VNI || was_there(&key.id),
-                DatapathAction::Put(MapEntry::Fdb(_, entry)) => entry.ifindex == 0 || was_there(&entry.ifindex),
+                DatapathAction::Put(MapEntry::Fdb(key, entry)) => {
+                    let is_remote = entry.ifindex == 0;
+                    let is_learned =
+                        self.learned.macs.contains(&Mac(key.mac)) || is_remote && self.learned.from_tunnels;
+                    !is_learned && (is_remote || was_there(&entry.ifindex))
+                }
                 DatapathAction::Put(MapEntry::Security(entry)) => match entry {
                     SecurityEntry::Source(ifindex, ..) => was_there(ifindex),
                     _ => true,
@@ -105,6 +114,7 @@ impl Drift {
 
 #[cfg(test)]
 mod tests {
+    use overlane_abi as abi;
     use overlane_core::observed::KernelState;
 
     use super::*;
@@ -146,17 +156,31 @@ mod tests {
             bridge_name: "brq971ffda2-e5".to_owned(),
         };
         let mut drift = Drift::default();
-        drift.in_order(&host(None));
+        drift.in_order(&host(None), Learned::default());
         assert!(!drift.is_repair(&connect.clone().into()));
-        drift.in_order(&host(Some(3)));
+        drift.in_order(&host(Some(3)), Learned::default());
         assert!(drift.is_repair(&connect.into()));
+    }
+
+    #[test]
+    fn following_what_is_learned_is_no_repair() {
+        let mac = Mac([0xfa, 0x16, 0x3e, 0, 0, 1]);
+        let remote = abi::FdbEntry::remote(std::net::IpAddr::from([10, 10, 10, 12]).into());
+        let put: Action = DatapathAction::Put(MapEntry::Fdb(abi::FdbKey::new(1, mac.0), remote)).into();
+        let mut drift = Drift::default();
+        drift.in_order(&host(None), Learned { macs: [mac].into(), ..Learned::default() });
+        assert!(!drift.is_repair(&put));
+        drift.in_order(&host(None), Learned { from_tunnels: true, ..Learned::default() });
+        assert!(!drift.is_repair(&put));
+        drift.in_order(&host(None), Learned::default());
+        assert!(drift.is_repair(&put));
     }
 
     #[test]
     fn making_again_what_was_in_order_is_a_repair_until_something_else_is_asked_for() {
         let mut drift = Drift::default();
         assert!(!drift.is_repair(&create("brq971ffda2-e5")), "nothing was in order yet");
-        drift.in_order(&host(None));
+        drift.in_order(&host(None), Learned::default());
         assert!(drift.is_repair(&create("brq971ffda2-e5")));
         assert!(!drift.is_repair(&create("brq00000000-00")), "it has never been there");
         drift.new_wish();

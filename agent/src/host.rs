@@ -70,10 +70,7 @@ enum FastLane {
 
 impl LinuxHost {
     /// The host as this agent finds it; which lanes it takes follows from the first look.
-    pub fn new((kernel, mut monitor): (Kernel, Monitor), config: &Config) -> Self {
-        if config.multicast.is_some() {
-            monitor.follow_learned();
-        }
+    pub fn new((kernel, monitor): (Kernel, Monitor), config: &Config) -> Self {
         Self {
             kernel,
             monitor,
@@ -169,9 +166,10 @@ impl Host for LinuxHost {
             self.monitor.follow_xdp();
         }
         let taken_over = observed.taken_over.take().filter(|_| before == self.asked);
+        let follows_others = self.monitor.follow(desired.learned(self.config.multicast.is_some()));
         let known = match look {
-            // Another lane has other maps.
-            _ if before != self.asked => None,
+            // Another lane has other maps, and what was learned before it was followed is not known.
+            _ if before != self.asked || follows_others => None,
             Look::Everything => None,
             Look::Devices | Look::Nothing => Some(std::mem::take(observed)),
         };

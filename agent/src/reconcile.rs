@@ -165,13 +165,13 @@ impl<H: Host> Reconciler<H> {
         }
         for change in &changes.fdb {
             let entry = change.entry();
-            let is_news = match change {
-                FdbChange::Add(entry) => self.observed.kernel.add_fdb(*entry),
-                FdbChange::Delete(entry) => self.observed.kernel.fdb.remove(entry),
-            };
+            let is_news = change.note(&mut self.observed.kernel);
             // Most of what is heard is the echo of what was done.
-            if is_news && let Some((network, _)) = self.settled.iter().find(|(_, place)| place.has(entry.ifindex)) {
+            if is_news && let Some((network, place)) = self.settled.iter().find(|(_, place)| place.has(entry.ifindex)) {
                 self.dirty.insert(EntryKey::Mac(*network, entry.mac));
+                if let FdbChange::Add(entry) = change {
+                    place.doubt(entry, self.observed.datapath.as_mut());
+                }
             }
             // How a tunnel endpoint that is new is reached is not known yet.
             if let FdbTable::Learned { remote } = entry.table
@@ -245,7 +245,7 @@ impl<H: Host> Reconciler<H> {
                 }
                 if due.is_empty() && look > Look::Nothing && self.desired.complete {
                     self.host.settled()?;
-                    self.drift.in_order(&self.observed);
+                    self.drift.in_order(&self.observed, self.desired.learned(self.config.multicast.is_some()));
                 }
             }
             // A program that is being detached counts on for a few milliseconds: not a reason to insist, only to look again.

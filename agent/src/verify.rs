@@ -139,6 +139,7 @@ fn describe(view: &View, entry: &FdbEntry) -> String {
     let (mac, device) = (entry.mac, view.interface(entry.ifindex));
     match entry.table {
         FdbTable::Bridge => format!("the bridge's static entry for {mac} at {device}"),
+        FdbTable::BridgeLearned => format!("what the bridge has learned of {mac} at {device}"),
         FdbTable::Vxlan { remote } | FdbTable::Learned { remote } => {
             format!("the entry of {device} for {mac} at {remote}")
         }

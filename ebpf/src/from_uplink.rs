@@ -41,7 +41,8 @@ fn from_tunnel(skb: Skb, overlay: &Overlay) -> Verdict {
         return Verdict::Pass(Outcome::UnknownNetwork);
     };
     let learns = network.flags & Network::LEARNS != 0;
-    if !learns && maps::vtep(&overlay.source).is_none() {
+    let has_known_vteps = !learns || network.flags & Network::HAS_KNOWN_VTEPS != 0;
+    if has_known_vteps && maps::vtep(&overlay.source).is_none() {
         return if maps::vteps_are_incomplete() {
             Verdict::Pass(Outcome::UnresolvedVtep)
         } else {
@@ -55,6 +56,7 @@ fn from_tunnel(skb: Skb, overlay: &Overlay) -> Verdict {
         return Verdict::Pass(Outcome::Malformed);
     };
     if learns && !is_known_behind(network, inner.source, &overlay.source) {
+        forget_elsewhere(network, inner.source);
         return Verdict::Pass(Outcome::UnknownSource);
     }
     if inner.is_group() {
@@ -63,6 +65,15 @@ fn from_tunnel(skb: Skb, overlay: &Overlay) -> Verdict {
     match maps::fdb(network.index, inner.destination) {
         Some(owner) if owner.ifindex != 0 => decap::deliver(skb, overlay, &inner, owner.ifindex),
         _ => Verdict::Pass(Outcome::UnknownDestination),
+    }
+}
+
+/// A sender that has moved here is followed at once, also while no agent runs: what is for it is left to the kernel, which learns
+/// where it is now.
+#[inline(always)]
+fn forget_elsewhere(network: &Network, mac: [u8; 6]) {
+    if maps::fdb(network.index, mac).is_some_and(|owner| owner.ifindex == 0) {
+        maps::forget(network.index, mac);
     }
 }
 

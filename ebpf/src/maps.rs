@@ -123,6 +123,12 @@ pub fn fdb(network: u32, mac: [u8; 6]) -> Option<&'static FdbEntry> {
     unsafe { FDB.get(FdbKey::new(network, mac)) }
 }
 
+/// Removes what is known of a MAC address on a network.
+#[inline(always)]
+pub fn forget(network: u32, mac: [u8; 6]) {
+    let _ = FDB.remove(FdbKey::new(network, mac));
+}
+
 /// How to reach a tunnel endpoint; `None` means that it is not a known one.
 #[inline(always)]
 pub fn vtep(address: &Address) -> Option<&'static Vtep> {

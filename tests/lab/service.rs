@@ -80,10 +80,11 @@ fn the_capabilities_of_the_unit_file_are_enough() -> Result<()> {
 #[test]
 fn the_capabilities_of_a_network_node_are_enough_for_its_services() -> Result<()> {
     let mut pair = Pair::bare()?;
-    pair.topology.make_network_node("left");
+    ["left", "right"].iter().for_each(|host| pair.topology.make_network_node(host));
     let network = pair.topology.add_network(30);
     pair.topology.add_dhcp(&network, "left", 3);
-    let router = pair.topology.add_router(1, &["left"]);
+    // On this host it becomes active, as the other one is not there.
+    let router = pair.topology.add_router(1, &["left", "right"]);
     pair.topology.add_interface(&router, &network);
     let port = pair.topology.add_port(&network, "left", 9);
     pair.topology.write(&pair.topology_file)?;

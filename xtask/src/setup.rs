@@ -41,7 +41,7 @@ struct Tool {
     why: &'static str,
 }
 
-const RUN_TOOLS: [Tool; 15] = [
+const RUN_TOOLS: [Tool; 16] = [
     Tool { program: "ip", package: "iproute2", why: "the demo and the lab lay out hosts and machines with it" },
     Tool { program: "nsenter", package: "util-linux", why: "programs are started inside hosts and machines" },
     Tool { program: "curl", package: "curl", why: "machines fetch their metadata" },
@@ -50,6 +50,7 @@ const RUN_TOOLS: [Tool; 15] = [
     Tool { program: "dhclient", package: "isc-dhcp-client", why: "machines ask for addresses of IPv6 by it" },
     Tool { program: "dnsmasq", package: "dnsmasq-base", why: "network nodes have it as DHCP server" },
     Tool { program: "radvd", package: "radvd", why: "routers advertise themselves by it" },
+    Tool { program: "keepalived", package: "keepalived", why: "routers on several hosts agree by it who is active" },
     Tool { program: "iperf3", package: "iperf3", why: "machines measure their throughput" },
     Tool { program: "ethtool", package: "ethtool", why: "offloads are switched on and off" },
     Tool { program: "nft", package: "nftables", why: "the lab looks at the guard of closed taps, and takes it away" },

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{Mac, NetworkId, PortId, Segment, Vid},
+    observed::Learned,
     qos::Qos,
     security::{Groups, PortSecurity, Rulebook},
 };
@@ -66,6 +67,10 @@ pub struct Network {
     pub local_ports: BTreeMap<PortId, LocalPort>,
     /// MAC addresses behind other hosts.
     pub remote_macs: BTreeMap<Mac, IpAddr>,
+    /// MAC addresses that are on several hosts, this one perhaps among them, and in use on one of them: nobody says on which. They are
+    /// learned from what arrives, and followed when they move.
+    #[serde(default)]
+    pub moving_macs: BTreeSet<Mac>,
     /// Tunnel endpoints of the other hosts that have ports here: broadcast, unknown unicast and multicast go to each.
     pub flood: BTreeSet<IpAddr>,
     /// What the ARP/ND responder may answer. Addresses that more than one port may use (allowed address pairs) are not
@@ -111,6 +116,12 @@ pub struct Neighbor {
 }
 
 impl Desired {
+    /// What is to be known of that which bridges and vxlan devices learn, `from_tunnels` or not.
+    pub fn learned(&self, from_tunnels: bool) -> Learned {
+        let macs = self.networks.values().flat_map(|network| network.moving_macs.iter().copied());
+        Learned { from_tunnels, macs: macs.collect() }
+    }
+
     /// Whether there is something that only eBPF can do: security groups, and limits and marks of what machines send.
     pub fn needs_programs(&self) -> bool {
         let mut ports = self.networks.values().flat_map(|network| network.local_ports.values());

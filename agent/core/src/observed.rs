@@ -1,15 +1,14 @@
 //! What one host looks like, as data: listed from the kernel, never remembered.
 
+mod fdb;
 mod security;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
 };
 
 use overlane_abi as abi;
-
-pub use security::{AllowedSource, SecurityState};
 
 use crate::{
     action::{Action, DatapathAction, KernelAction, MapEntry, MapKey},
@@ -18,6 +17,9 @@ use crate::{
     qos::Qdisc,
     xdp::{XdpDevice, XdpFeatures},
 };
+
+pub use fdb::{FdbEntry, FdbTable, Learned};
+pub use security::{AllowedSource, SecurityState};
 
 /// Everything that the plan looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,8 +44,8 @@ pub struct Observed {
 pub struct KernelState {
     /// Every link, by interface index.
     pub links: BTreeMap<u32, Link>,
-    /// Permanent and static entries of the FDBs of bridges and vxlan devices, and what vxlan devices have learned if that
-    /// matters; what bridges learn and the kernel's own entries for device addresses are left out.
+    /// Permanent and static entries of the FDBs of bridges and vxlan devices, and what these have learned where that matters
+    /// ([`Learned`]); what else they learn and the kernel's own entries for device addresses are left out.
     pub fdb: BTreeSet<FdbEntry>,
     /// How each tunnel endpoint is reached; no entry where there is no route.
     pub paths: BTreeMap<IpAddr, Path>,
@@ -127,34 +129,6 @@ pub struct Vlan {
     pub vid: Vid,
     /// Whether its tags are those of a provider's network (802.1ad) instead of 802.1Q.
     pub is_8021ad: bool,
-}
-
-/// An entry of a forwarding database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FdbEntry {
-    /// The device it belongs to: a bridge port for [`FdbTable::Bridge`], a vxlan device for [`FdbTable::Vxlan`].
-    pub ifindex: u32,
-    /// Destination MAC address; zero in a vxlan device's FDB means "flood".
-    pub mac: Mac,
-    /// Which table.
-    pub table: FdbTable,
-}
-
-/// A device can appear in two forwarding databases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FdbTable {
-    /// The FDB of the bridge that the device is a port of (`bridge fdb … master static`).
-    Bridge,
-    /// The vxlan device's own FDB (`bridge fdb … self permanent dst …`).
-    Vxlan {
-        /// The tunnel endpoint to send to.
-        remote: IpAddr,
-    },
-    /// The vxlan device's own FDB, learned from what has arrived: it comes and goes by itself.
-    Learned {
-        /// The tunnel endpoint that has sent it.
-        remote: IpAddr,
-    },
 }
 
 /// How a tunnel endpoint is reached.
@@ -276,53 +250,6 @@ impl LinkKind {
 }
 
 impl KernelState {
-    /// Adds an entry as the kernel does, and returns whether anything has changed: a vxlan device has one endpoint for a
-    /// machine's MAC address, and several only for the flood list.
-    pub fn add_fdb(&mut self, entry: FdbEntry) -> bool {
-        if entry.table != FdbTable::Bridge && entry.mac != Mac::ZERO {
-            let others = |other: &&FdbEntry| other.table != FdbTable::Bridge && **other != entry;
-            let replaced: Vec<FdbEntry> = self.fdb_for(entry.ifindex, entry.mac).filter(others).copied().collect();
-            for other in &replaced {
-                self.fdb.remove(other);
-            }
-        }
-        self.fdb.insert(entry)
-    }
-
-    /// The entries of a device.
-    pub fn fdb_of(&self, ifindex: u32) -> impl Iterator<Item = &FdbEntry> {
-        self.fdb_between(ifindex, Mac::ZERO, Mac([0xff; 6]))
-    }
-
-    /// The entries of a device for a MAC address.
-    pub fn fdb_for(&self, ifindex: u32, mac: Mac) -> impl Iterator<Item = &FdbEntry> {
-        self.fdb_between(ifindex, mac, mac)
-    }
-
-    /// The tunnel endpoint that a vxlan device has learned a MAC address from.
-    pub fn learned(&self, vxlan: u32, mac: Mac) -> Option<IpAddr> {
-        self.fdb_for(vxlan, mac).find_map(|entry| match entry.table {
-            FdbTable::Learned { remote } => Some(remote),
-            FdbTable::Bridge | FdbTable::Vxlan { .. } => None,
-        })
-    }
-
-    /// Every tunnel endpoint that something has been learned from.
-    pub fn learned_vteps(&self) -> BTreeSet<IpAddr> {
-        let remotes = self.fdb.iter().filter_map(|entry| match entry.table {
-            FdbTable::Learned { remote } => Some(remote),
-            FdbTable::Bridge | FdbTable::Vxlan { .. } => None,
-        });
-        remotes.collect()
-    }
-
-    fn fdb_between(&self, ifindex: u32, first: Mac, last: Mac) -> impl Iterator<Item = &FdbEntry> {
-        // The least and the greatest table there can be.
-        let last_table = FdbTable::Learned { remote: IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)) };
-        let first = FdbEntry { ifindex, mac: first, table: FdbTable::Bridge };
-        self.fdb.range(first..=FdbEntry { ifindex, mac: last, table: last_table })
-    }
-
     /// The link called `name`.
     pub fn link_named(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)

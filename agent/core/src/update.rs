@@ -126,8 +126,9 @@ fn entries_between(old: &Desired, new: &Desired) -> Option<Vec<EntryChange>> {
 
 fn differ_in_entries_only(old: &Network, new: &Network) -> bool {
     // By name, so that a new field is not forgotten here.
-    let Network { name, segment, mtu, local_ports, remote_macs: _, flood, neighbors: _ } = new;
-    (name, segment, mtu, local_ports, flood) == (&old.name, &old.segment, &old.mtu, &old.local_ports, &old.flood)
+    let Network { name, segment, mtu, local_ports, remote_macs: _, moving_macs, flood, neighbors: _ } = new;
+    (name, segment, mtu, local_ports, moving_macs, flood)
+        == (&old.name, &old.segment, &old.mtu, &old.local_ports, &old.moving_macs, &old.flood)
 }
 
 /// What is new or other in `new`, and what is gone from it.

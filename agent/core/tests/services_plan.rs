@@ -1,7 +1,7 @@
 //! Laws of the plan for services: it reaches what is wanted from anywhere, and then there is nothing left to do.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -9,9 +9,10 @@ use std::{
 use overlane_core::{
     model::{Mac, PortId},
     services::{
-        FileSpec, LinkSpec, NamespaceSpec, NextHop, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices,
-        OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, ServiceAction as Action, Services, Translations,
-        plan::plan,
+        Activity, FileSpec, LinkSpec, NamespaceSpec, NextHop, ObservedLink, ObservedNamespace, ObservedProcess,
+        ObservedServices, OnChange, ProcessName, ProcessSpec, RouteSpec, Ruleset, ServiceAction as Action, Services,
+        Translations,
+        plan::{is_here, plan},
     },
 };
 use proptest::{collection::btree_map, prelude::*, sample::select};
@@ -19,11 +20,14 @@ use uuid::Uuid;
 
 fn any_link() -> impl Strategy<Value = LinkSpec> {
     let addresses = proptest::collection::btree_set(select(vec!["10.0.0.1/24", "10.0.1.1/24", "fd00::1/64"]), 0..3);
-    (0..3_u8, 0..2_u8, select(vec![1400, 1450]), addresses).prop_map(|(port, mac, mtu, addresses)| LinkSpec {
+    let moving = proptest::collection::btree_set(select(vec!["10.0.2.1/24", "10.0.3.1/32"]), 0..3);
+    let parts = (0..3_u8, 0..2_u8, select(vec![1400, 1450]), addresses, moving);
+    parts.prop_map(|(port, mac, mtu, addresses, moving)| LinkSpec {
         port: PortId(Uuid::from_u128(u128::from(port) << 96)),
         mac: Mac([2, 0, 0, 0, port, mac]),
         mtu,
         addresses: addresses.into_iter().map(|address| address.parse().expect("valid")).collect(),
+        moving: moving.into_iter().map(|address| address.parse().expect("valid")).collect(),
         announces: true,
         finishes_checksums: false,
     })
@@ -47,13 +51,14 @@ fn any_namespace(name: &'static str) -> impl Strategy<Value = NamespaceSpec> {
     let links = btree_map(select(vec!["qr-a".to_owned(), "qr-b".to_owned()]), any_link(), 0..3);
     let ruleset = proptest::option::of(select(vec!["{1}", "{2}"]));
     let sysctl = select(vec!["0", "1"]);
-    (links, ruleset, sysctl, proptest::option::of(any_process(name))).prop_map(
-        move |(links, ruleset, sysctl, process)| {
+    (links, ruleset, sysctl, proptest::option::of(any_process(name)), any::<bool>()).prop_map(
+        move |(mut links, ruleset, sysctl, process, moves)| {
             let hop = |link: &String| {
                 let next_hops = [NextHop { via: Some([10, 0, 0, 9].into()), link: link.clone() }].into();
                 ("0.0.0.0/0".parse().expect("valid"), RouteSpec { next_hops })
             };
             let routes = links.keys().take(1).map(hop).collect();
+            let activity = moves.then(|| activity(&mut links));
             let name = |spec: &ProcessSpec| ProcessName { program: spec.program.clone(), of: "x".to_owned() };
             NamespaceSpec {
                 sysctls: [("net/ipv4/ip_forward".to_owned(), sysctl.to_owned())].into(),
@@ -65,10 +70,44 @@ fn any_namespace(name: &'static str) -> impl Strategy<Value = NamespaceSpec> {
                 }),
                 processes: process.map(|spec| (name(&spec), spec)).into_iter().collect(),
                 links,
+                activity,
                 reservations: None,
             }
         },
     )
+}
+
+/// Another link, with the address that says whether what moves is here.
+fn activity(links: &mut BTreeMap<String, LinkSpec>) -> Activity {
+    let activity = Activity { link: "ha-a".to_owned(), address: "169.254.0.1/32".parse().expect("valid") };
+    let link = LinkSpec {
+        port: PortId(Uuid::from_u128(9 << 96)),
+        mac: Mac([2, 0, 0, 0, 9, 0]),
+        mtu: 1450,
+        addresses: ["169.254.192.7/18".parse().expect("valid")].into(),
+        moving: [activity.address].into(),
+        announces: false,
+        finishes_checksums: false,
+    };
+    links.insert(activity.link.clone(), link);
+    activity
+}
+
+/// What somebody who moves things does where they are to be.
+fn take_over(found: &mut ObservedServices, wanted: &Services) {
+    for (name, spec) in &wanted.namespaces {
+        let inner = found.namespaces.get_mut(name).expect("it is there");
+        for (name, link) in spec.links.iter().filter(|_| spec.activity.is_some()) {
+            inner.links.get_mut(name).expect("it is there").addresses.extend(&link.moving);
+        }
+        if spec.activity.is_some() {
+            inner.routes.extend(spec.routes.clone());
+        }
+    }
+}
+
+fn is_active(spec: &NamespaceSpec, found: &ObservedServices, name: &str) -> bool {
+    spec.activity.as_ref().is_none_or(|activity| is_here(activity, &found.namespaces[name]))
 }
 
 fn any_services() -> impl Strategy<Value = Services> {
@@ -136,7 +175,7 @@ fn apply_inside(found: &mut ObservedServices, namespace: &String, action: &Actio
         Action::DeleteAddress { link, address } => {
             assert!(inner.links.get_mut(link).expect("it is there").addresses.remove(address), "not there");
         }
-        Action::SetRoute { destination, route } => {
+        Action::SetRoute { destination, route, .. } => {
             assert!(route.next_hops.iter().all(|hop| inner.links.contains_key(&hop.link)), "a link before its routes");
             inner.routes.insert(*destination, route.clone());
         }
@@ -153,6 +192,12 @@ fn apply_all(found: &mut ObservedServices, wanted: &Services) {
     }
 }
 
+fn made(wanted: &Services) -> ObservedServices {
+    let mut found = ObservedServices::default();
+    apply_all(&mut found, wanted);
+    found
+}
+
 proptest! {
     #[test]
     fn applying_a_plan_reaches_what_is_wanted_and_leaves_nothing_to_do(before in any_services(), wanted in any_services()) {
@@ -164,17 +209,58 @@ proptest! {
         prop_assert_eq!(found.namespaces.keys().collect::<Vec<_>>(), wanted.namespaces.keys().collect::<Vec<_>>());
         for (name, namespace) in &wanted.namespaces {
             let inner = &found.namespaces[name];
-            prop_assert_eq!(&inner.routes, &namespace.routes);
+            prop_assert!(namespace.activity.is_none() || !is_active(namespace, &found, name), "nobody has taken it over");
+            let routes = if namespace.activity.is_none() { namespace.routes.clone() } else { BTreeMap::new() };
+            prop_assert_eq!(&inner.routes, &routes);
             prop_assert_eq!(&inner.sysctls, &namespace.sysctls);
-            let addresses = |addresses: &std::collections::BTreeSet<_>| addresses.clone();
-            let there: BTreeMap<_, _> = inner.links.iter().map(|(name, link)| (name, addresses(&link.addresses))).collect();
-            let meant: BTreeMap<_, _> =
-                namespace.links.iter().map(|(name, link)| (name, addresses(&link.addresses))).collect();
+            let moving = |link: &LinkSpec| if namespace.activity.is_none() { link.moving.clone() } else { [].into() };
+            let there: BTreeMap<_, _> =
+                inner.links.iter().map(|(name, link)| (name, link.addresses.clone())).collect();
+            let meant: BTreeMap<_, BTreeSet<_>> =
+                namespace.links.iter().map(|(name, link)| (name, &link.addresses | &moving(link))).collect();
             prop_assert_eq!(there, meant);
         }
         let running: usize = found.processes.values().map(Vec::len).sum();
         let meant = wanted.namespaces.values().map(|namespace| namespace.processes.len()).sum::<usize>();
         prop_assert_eq!(running, meant + wanted.processes.len());
+    }
+
+    #[test]
+    fn what_is_taken_over_is_left_alone_and_what_is_missing_of_it_is_put_back(
+        wanted in any_services(),
+        missing in 0..12_usize,
+    ) {
+        let mut found = made(&wanted);
+        take_over(&mut found, &wanted);
+        let left = plan(&wanted, &found);
+        prop_assert!(left.is_empty(), "left: {:?}", left.steps);
+        let whole = found.clone();
+        // Everything that moves, one after the other, but for what says where it is.
+        let of_links = wanted.namespaces.iter().filter(|(_, spec)| spec.activity.is_some()).flat_map(|(name, spec)| {
+            let moving = spec.links.iter().flat_map(|(link, of_link)| of_link.moving.iter().map(move |address| (link, address)));
+            moving.filter(|(link, _)| *link != "ha-a").map(move |(link, address)| (name, link, address))
+        });
+        if let Some((name, link, address)) = of_links.collect::<Vec<_>>().get(missing) {
+            let inner = found.namespaces.get_mut(*name).expect("it is there");
+            inner.links.get_mut(*link).expect("it is there").addresses.remove(*address);
+            inner.routes.clear();
+            apply_all(&mut found, &wanted);
+            prop_assert_eq!(found, whole);
+        }
+    }
+
+    #[test]
+    fn what_is_left_where_nothing_is_taken_over_is_removed(wanted in any_services()) {
+        let before = made(&wanted);
+        let mut found = before.clone();
+        take_over(&mut found, &wanted);
+        for inner in found.namespaces.values_mut() {
+            if let Some(link) = inner.links.get_mut("ha-a") {
+                link.addresses.retain(|address| address.prefix_len() != 32);
+            }
+        }
+        apply_all(&mut found, &wanted);
+        prop_assert_eq!(found, before);
     }
 
     #[test]

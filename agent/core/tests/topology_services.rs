@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use overlane_core::topology::Topology;
+use overlane_core::topology::{HA_OWNER, Topology};
 
 const GOOD: &str = include_str!("routers/reference.toml");
 const ROUTER: &str = "39a77439-8a28-49c1-bf97-ac931510631b";
@@ -145,15 +145,73 @@ fn a_router_must_be_on_network_nodes_and_its_ports_with_it() {
     assert!(problems.iter().any(|problem| problem.contains("but its router router is on compute1")), "{problems:#?}");
 }
 
+/// The file with a second network node, on which the router is as well.
+fn replicated(hosts: &str) -> String {
+    let node = "local_ip = \"10.10.10.11\"";
+    changed("hosts = [\"controller\"]", hosts).replacen(node, &format!("{node}\nnetwork_node = true"), 1)
+}
+
 #[test]
-fn a_router_is_on_one_network_node() {
-    let text = changed("hosts = [\"controller\"]", "hosts = [\"controller\", \"compute1\"]").replacen(
-        "local_ip = \"10.10.10.11\"",
-        "local_ip = \"10.10.10.11\"\nnetwork_node = true",
+fn a_router_of_several_hosts_has_its_ports_on_each_of_them_and_one_more_to_the_others() {
+    let text = replicated("hosts = [\"controller\", \"compute1\"]");
+    let topology = Topology::parse(Path::new("t.toml"), &text).expect("valid");
+    let id = topology.routers[0].id;
+    let ports: Vec<_> = topology.ports_of(id).collect();
+    assert_eq!(ports.len(), 5);
+    for host in ["controller", "compute1"] {
+        assert!(ports.iter().all(|port| port.is_on(host)));
+        let desired = topology.desired_for(host);
+        let taps: Vec<_> = desired.networks.values().flat_map(|network| network.local_ports.keys()).collect();
+        assert!(ports.iter().all(|port| taps.contains(&&port.id)), "{taps:?}");
+    }
+    let to_others: Vec<_> = topology.ports.iter().filter(|port| port.device_owner == HA_OWNER).collect();
+    let [one, other] = to_others.as_slice() else { panic!("{to_others:#?}") };
+    assert_eq!([one, other].map(|port| port.host.as_deref()), [Some("controller"), Some("compute1")]);
+    assert!(one.id != other.id && one.mac_address != other.mac_address && one.fixed_ips != other.fixed_ips);
+    // As long as a host is there, its port is the same.
+    let text = text.replace("\"controller\", \"compute1\"", "\"compute1\", \"controller\"");
+    let turned = Topology::parse(Path::new("t.toml"), &text).expect("valid");
+    assert!(to_others.iter().all(|port| turned.ports.contains(port)), "{:#?}", turned.ports);
+}
+
+#[test]
+fn nobody_is_told_where_a_router_of_several_hosts_is_and_all_flood_to_its_hosts() {
+    let text = replicated("hosts = [\"controller\", \"compute1\"]");
+    let topology = Topology::parse(Path::new("t.toml"), &text).expect("valid");
+    let vteps = |host: &str| -> Vec<std::net::IpAddr> {
+        let others = topology.hosts.iter().filter(|other| ["controller", "compute1"].contains(&other.name.as_str()));
+        others.filter(|other| other.name != host).map(|other| other.local_ip).collect()
+    };
+    for host in topology.hosts.iter().map(|host| host.name.as_str()) {
+        for port in topology.ports_of(topology.routers[0].id) {
+            let desired = topology.desired_for(host);
+            let Some(network) = desired.networks.get(&port.network_id) else { continue };
+            assert!(network.moving_macs.contains(&port.mac_address));
+            assert!(!network.remote_macs.contains_key(&port.mac_address));
+            assert!(port.fixed_ips.iter().all(|address| !network.neighbors.contains_key(address)));
+            let is_tunnelled = network.segment.vni().is_some();
+            assert!(!is_tunnelled || vteps(host).iter().all(|vtep| network.flood.contains(vtep)), "{network:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_router_names_each_of_its_hosts_once_and_leaves_their_network_alone() {
+    let twice = replicated("hosts = [\"controller\", \"compute1\", \"controller\"]");
+    expect(&twice, &format!("id = \"{ROUTER}\""), "host \"controller\" of router router is named twice");
+    let elsewhere = replicated("hosts = [\"compute1\", \"compute9\"]");
+    let found = problems(&elsewhere);
+    let message = "host \"controller\", but its router router is on compute1, compute9";
+    assert!(found.iter().any(|problem| problem.contains(message)), "{found:#?}");
+    let text = replicated("hosts = [\"controller\", \"compute1\"]").replacen(
+        "segmentation_id = 10\n",
+        "segmentation_id = 16777215\n",
         1,
     );
     let found = problems(&text);
-    assert!(found.iter().any(|problem| problem.contains("router router has several hosts")), "{found:#?}");
+    let message =
+        "segmentation_id 16777215 of network appnet is that of the network by which the hosts of router router";
+    assert!(found.iter().any(|problem| problem.contains(message)), "{found:#?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io, net::IpAddr};
 
 use overlane_core::{
     model::Mac,
-    observed::{FdbEntry, FdbTable},
+    observed::{FdbEntry, FdbTable, KernelState, Learned},
 };
 use rtnetlink::{
     packet_core::{
@@ -22,14 +22,14 @@ use super::{Kernel, KernelError, error::unless};
 const BATCH: usize = 128;
 
 impl Kernel {
-    /// Lists static entries, and what vxlan devices have learned if that is wanted.
-    pub(super) async fn list_fdb(&self, with_learned: bool) -> Result<BTreeSet<FdbEntry>, KernelError> {
+    /// Lists static entries, and what has been learned as far as that is wanted.
+    pub(super) async fn list_fdb(&self, learned: &Learned) -> Result<BTreeSet<FdbEntry>, KernelError> {
         let mut request = NeighbourMessage::default();
         request.header.family = AddressFamily::Bridge;
         let request = RouteNetlinkMessage::GetNeighbour(request);
         let answers = self.dump(request).await.map_err(KernelError::list("forwarding databases"))?;
         let entries = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewNeighbour(message) => parse(&message, with_learned),
+            RouteNetlinkMessage::NewNeighbour(message) => parse(&message, learned),
             _ => None,
         });
         Ok(entries.collect())
@@ -104,6 +104,14 @@ impl FdbChange {
         }
     }
 
+    /// Takes note of what the kernel reports, and returns whether it is news.
+    pub fn note(&self, kernel: &mut KernelState) -> bool {
+        match self {
+            Self::Add(entry) => kernel.add_fdb(*entry),
+            Self::Delete(entry) => kernel.fdb.remove(entry),
+        }
+    }
+
     fn request(&self) -> NetlinkMessage<RouteNetlinkMessage> {
         let (message, flags) = match self {
             // A flood list is several entries with one MAC address.
@@ -129,6 +137,10 @@ pub(super) fn message(entry: &FdbEntry) -> NeighbourMessage {
             message.header.flags = NeighbourFlags::Controller;
             message.header.state = NeighbourState::Noarp;
         }
+        FdbTable::BridgeLearned => {
+            message.header.flags = NeighbourFlags::Controller;
+            message.header.state = NeighbourState::Reachable;
+        }
         FdbTable::Vxlan { remote } | FdbTable::Learned { remote } => {
             let is_learned = matches!(entry.table, FdbTable::Learned { .. });
             message.header.flags = NeighbourFlags::Own;
@@ -143,9 +155,9 @@ pub(super) fn message(entry: &FdbEntry) -> NeighbourMessage {
     message
 }
 
-/// The entry, if it is a static one of a bridge or vxlan device, or one that a vxlan device has learned, if that is wanted:
+/// The entry, if it is a static one of a bridge or vxlan device, or one that has been learned, if that is wanted:
 /// these come and go with every guest's packets.
-pub(super) fn parse(message: &NeighbourMessage, with_learned: bool) -> Option<FdbEntry> {
+pub(super) fn parse(message: &NeighbourMessage, learned: &Learned) -> Option<FdbEntry> {
     let is_own = message.header.flags.contains(NeighbourFlags::Own);
     let (mut mac, mut remote, mut is_in_bridge) = (None, None, false);
     for attribute in &message.attributes {
@@ -156,18 +168,23 @@ pub(super) fn parse(message: &NeighbourMessage, with_learned: bool) -> Option<Fd
             _ => (),
         }
     }
+    let mac = mac?;
+    let is_followed = learned.macs.contains(&mac);
     let table = match message.header.state {
         // Only vxlan devices have entries of their own that lead to an address.
         NeighbourState::Permanent if is_own => FdbTable::Vxlan { remote: remote? },
         // The kernel calls an entry stale in the message that says it is gone.
-        NeighbourState::Reachable | NeighbourState::Stale if is_own && with_learned => {
+        NeighbourState::Reachable | NeighbourState::Stale if is_own && (learned.from_tunnels || is_followed) => {
             FdbTable::Learned { remote: remote? }
+        }
+        NeighbourState::Reachable | NeighbourState::Stale if !is_own && is_in_bridge && is_followed => {
+            FdbTable::BridgeLearned
         }
         // "Permanent" in a bridge's table marks the devices' own addresses, "noarp" what somebody has set.
         NeighbourState::Noarp if !is_own && is_in_bridge => FdbTable::Bridge,
         _ => return None,
     };
-    Some(FdbEntry { ifindex: message.header.ifindex, mac: mac?, table })
+    Some(FdbEntry { ifindex: message.header.ifindex, mac, table })
 }
 
 /// In an FDB message the family says "bridge", so the address is bare bytes.

@@ -73,12 +73,14 @@ impl Kernel {
         Ok(inner)
     }
 
-    /// Names of all links of the namespace that this connection belongs to.
+    /// Names of all links of the namespace that this connection belongs to, and of those that are part of a bridge.
     ///
     /// # Errors
     /// [`KernelError::List`] when the listing fails.
-    pub async fn link_names(&self) -> Result<BTreeSet<String>, KernelError> {
-        Ok(self.list_links().await?.into_values().map(|link| link.name).collect())
+    pub async fn link_names(&self) -> Result<[BTreeSet<String>; 2], KernelError> {
+        let links = self.list_links().await?;
+        let connected = links.values().filter(|link| link.master.is_some()).map(|link| link.name.clone()).collect();
+        Ok([links.into_values().map(|link| link.name).collect(), connected])
     }
 
     /// Sets `lo` up in a new namespace, and marks the namespace as Overlane's and `owner`'s: several agents may share a machine.
@@ -194,20 +196,24 @@ impl Kernel {
         change().await.map_err(KernelError::request(request, name))
     }
 
-    /// Sets a route, or with `None` deletes it.
+    /// Sets a route, as keepalived would if it `moves`, or with `None` deletes it.
     ///
     /// # Errors
     /// [`KernelError::Request`] when the kernel refuses.
-    pub async fn change_inner_route(&self, destination: IpNet, route: Option<&RouteSpec>) -> Result<(), KernelError> {
+    pub async fn change_inner_route(
+        &self,
+        destination: IpNet,
+        route: Option<(&RouteSpec, bool)>,
+    ) -> Result<(), KernelError> {
         let change = async || -> io::Result<()> {
             let mut message = RouteMessage::default();
             message.header.address_family = family(destination.addr());
             message.header.destination_prefix_length = destination.prefix_len();
             message.header.table = RouteHeader::RT_TABLE_MAIN;
             message.attributes.push(RouteAttribute::Destination(route_address(destination.addr())));
-            let Some(route) = route else { return self.delete_static_routes(message).await };
+            let Some((route, moves)) = route else { return self.delete_static_routes(message).await };
             message.header.kind = RouteType::Unicast;
-            message.header.protocol = RouteProtocol::Static;
+            message.header.protocol = if moves { RouteProtocol::KeepAlived } else { RouteProtocol::Static };
             let is_on_link = route.next_hops.iter().all(|hop| hop.via.is_none());
             message.header.scope = if is_on_link { RouteScope::Link } else { RouteScope::Universe };
             let mut hops = Vec::new();
@@ -238,7 +244,7 @@ impl Kernel {
     async fn delete_static_routes(&self, mut message: RouteMessage) -> io::Result<()> {
         message.header.scope = RouteScope::NoWhere;
         message.attributes.retain(|attribute| matches!(attribute, RouteAttribute::Destination(_)));
-        for protocol in [RouteProtocol::Static, RouteProtocol::Boot] {
+        for protocol in [RouteProtocol::Static, RouteProtocol::Boot, RouteProtocol::KeepAlived] {
             message.header.protocol = protocol;
             let deleted = self.change(RouteNetlinkMessage::DelRoute(message.clone()), 0).await;
             // ESRCH: there is no such route.
@@ -331,7 +337,7 @@ fn is_made_by_kernel(message: &AddressMessage) -> bool {
 /// A route that somebody has set, and where it leads.
 fn parse_route(message: &RouteMessage, links: &BTreeMap<u32, Link>) -> Option<(IpNet, BTreeSet<NextHop>)> {
     let header = &message.header;
-    let is_set = matches!(header.protocol, RouteProtocol::Static | RouteProtocol::Boot);
+    let is_set = matches!(header.protocol, RouteProtocol::Static | RouteProtocol::Boot | RouteProtocol::KeepAlived);
     if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast || !is_set {
         return None;
     }

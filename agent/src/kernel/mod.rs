@@ -84,7 +84,7 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::List`] when a listing fails.
     pub async fn observe(&self, desired: &Desired, config: &Config) -> Result<KernelState, KernelError> {
-        let fdb = self.list_fdb(config.multicast.is_some()).await?;
+        let fdb = self.list_fdb(&desired.learned(config.multicast.is_some())).await?;
         self.observe_devices(desired, config, fdb).await
     }
 

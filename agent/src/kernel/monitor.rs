@@ -12,6 +12,8 @@ use rtnetlink::{
 };
 use tokio::task::unconstrained;
 
+use overlane_core::observed::Learned;
+
 use super::{
     fdb::{self, FdbChange},
     guard, nftables, xdp,
@@ -49,7 +51,7 @@ pub struct Monitor {
     nftables: Option<TokioSocket>,
     /// What devices can do with XDP, where it matters and the kernel tells.
     xdp: Option<TokioSocket>,
-    follows_learned: bool,
+    learned: Learned,
 }
 
 impl Monitor {
@@ -61,12 +63,15 @@ impl Monitor {
         let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(std::os::fd::AsRawFd::as_raw_fd(&socket)) };
         // Best effort: without the privilege the default has to do, and overflows are noticed.
         let _ = setsockopt(&descriptor.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
-        Ok(Self { socket, nftables: nftables::subscribe().ok(), xdp: None, follows_learned: false })
+        Ok(Self { socket, nftables: nftables::subscribe().ok(), xdp: None, learned: Learned::default() })
     }
 
-    /// From now on also reports what vxlan devices learn.
-    pub fn follow_learned(&mut self) {
-        self.follows_learned = true;
+    /// From now on also reports what bridges and vxlan devices learn, as far as that is wanted; returns whether it was anything else
+    /// before.
+    pub fn follow(&mut self, learned: Learned) -> bool {
+        let is_other = self.learned != learned;
+        self.learned = learned;
+        is_other
     }
 
     /// From now on also reports when devices can do more with XDP, or less.
@@ -82,7 +87,7 @@ impl Monitor {
         let mut changes = Changes::default();
         while changes == Changes::default() {
             tokio::select! {
-                received = self.socket.recv_from_full() => changes.take(received, self.follows_learned),
+                received = self.socket.recv_from_full() => changes.take(received, &self.learned),
                 received = receive(&mut self.nftables) => changes.take_of_guard(received),
                 // What has changed, or what there was no room for: either way it is looked at.
                 _ = receive(&mut self.xdp) => changes.devices = true,
@@ -112,7 +117,7 @@ impl Changes {
     fn take_waiting(&mut self, monitor: &mut Monitor) {
         // A burst can be longer than what tokio lets a task do in one go.
         while let Some(received) = unconstrained(monitor.socket.recv_from_full()).now_or_never() {
-            self.take(received, monitor.follows_learned);
+            self.take(received, &monitor.learned);
         }
         while let Some(received) = unconstrained(receive(&mut monitor.nftables)).now_or_never() {
             self.take_of_guard(received);
@@ -127,16 +132,16 @@ impl Changes {
         self.devices |= received.map_or(true, |(messages, _)| nftables::takes_from(&messages, guard::TABLE));
     }
 
-    fn take(&mut self, received: io::Result<(Vec<u8>, SocketAddr)>, with_learned: bool) {
+    fn take(&mut self, received: io::Result<(Vec<u8>, SocketAddr)>, learned: &Learned) {
         match received {
-            Ok((messages, _)) => self.read(&messages, with_learned),
+            Ok((messages, _)) => self.read(&messages, learned),
             // ENOBUFS above all; whatever else it is, another look cannot hurt.
             Err(_) => self.overflow = true,
         }
     }
 
     /// Reads the messages of a datagram.
-    fn read(&mut self, mut messages: &[u8], with_learned: bool) {
+    fn read(&mut self, mut messages: &[u8], learned: &Learned) {
         while !messages.is_empty() {
             let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(messages) else {
                 // What this version does not know may matter.
@@ -146,10 +151,10 @@ impl Changes {
             let length = message.header.length as usize;
             match message.payload {
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) if is_fdb(&message) => {
-                    self.fdb.extend(fdb::parse(&message, with_learned).map(FdbChange::Add));
+                    self.fdb.extend(fdb::parse(&message, learned).map(FdbChange::Add));
                 }
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(message)) if is_fdb(&message) => {
-                    self.fdb.extend(fdb::parse(&message, with_learned).map(FdbChange::Delete));
+                    self.fdb.extend(fdb::parse(&message, learned).map(FdbChange::Delete));
                 }
                 _ => self.devices = true,
             }
@@ -171,7 +176,10 @@ mod tests {
         model::Mac,
         observed::{FdbEntry, FdbTable},
     };
-    use rtnetlink::packet_route::{link::LinkMessage, neighbour::NeighbourState};
+    use rtnetlink::packet_route::{
+        link::LinkMessage,
+        neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState},
+    };
 
     use super::*;
 
@@ -189,8 +197,12 @@ mod tests {
 
     fn read(messages: &[RouteNetlinkMessage]) -> Changes {
         let mut changes = Changes::default();
-        changes.read(&datagram(messages), false);
+        changes.read(&datagram(messages), &Learned::default());
         changes
+    }
+
+    fn from_tunnels() -> Learned {
+        Learned { from_tunnels: true, ..Learned::default() }
     }
 
     fn entry() -> FdbEntry {
@@ -210,7 +222,23 @@ mod tests {
         let FdbTable::Vxlan { remote } = entry().table else { unreachable!("a vxlan device's") };
         let learned = FdbEntry { table: FdbTable::Learned { remote }, ..entry() };
         let mut changes = Changes::default();
-        changes.read(&datagram(&[RouteNetlinkMessage::NewNeighbour(fdb::message(&learned))]), true);
+        changes.read(&datagram(&[RouteNetlinkMessage::NewNeighbour(fdb::message(&learned))]), &from_tunnels());
+        assert_eq!(changes, Changes { fdb: vec![FdbChange::Add(learned)], ..Changes::default() });
+    }
+
+    #[test]
+    fn where_a_bridge_learns_an_address_that_moves_is_reported_and_nothing_else_that_it_learns() {
+        let learned = FdbEntry { table: FdbTable::BridgeLearned, ..entry() };
+        let other = FdbEntry { mac: Mac([2, 0, 0, 0, 0, 9]), ..learned };
+        let followed = Learned { macs: [learned.mac].into(), ..Learned::default() };
+        let message = |entry: &FdbEntry| {
+            let mut message = fdb::message(entry);
+            message.attributes.push(NeighbourAttribute::Controller(3));
+            message.header.flags = NeighbourFlags::empty();
+            RouteNetlinkMessage::NewNeighbour(message)
+        };
+        let mut changes = Changes::default();
+        changes.read(&datagram(&[message(&learned), message(&other)]), &followed);
         assert_eq!(changes, Changes { fdb: vec![FdbChange::Add(learned)], ..Changes::default() });
     }
 

@@ -34,7 +34,7 @@ const PASSES_MAX: usize = 6;
 /// What the names of namespaces that could be ours begin with.
 const PREFIXES: [&str; 2] = ["qdhcp-", "qrouter-"];
 /// Where programs have their folders, below the state path.
-const FOLDERS: [&str; 3] = ["dhcp", "metadata", "ra"];
+const FOLDERS: [&str; 4] = ["dhcp", "ha_confs", "metadata", "ra"];
 /// A namespace is a file in a folder.
 const COMES_OR_GOES: AddWatchFlags =
     AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_DELETE).union(AddWatchFlags::IN_MOVE);
@@ -176,8 +176,10 @@ impl Manager {
 
     async fn observe(&mut self, wanted: &Services) -> anyhow::Result<ObservedServices> {
         self.enter_namespaces(wanted)?;
+        let [host_links, connected] = self.kernel.link_names().await?;
         let mut found = ObservedServices {
-            host_links: self.kernel.link_names().await?,
+            host_links,
+            connected,
             processes: self.processes.observed(),
             stray_folders: self.stray_folders(wanted),
             ..ObservedServices::default()
@@ -332,8 +334,8 @@ impl Manager {
                 }
             }
             Action::DeleteAddress { link, address } => room.kernel.change_inner_address(link, *address, false).await?,
-            Action::SetRoute { destination, route } => {
-                room.kernel.change_inner_route(*destination, Some(route)).await?;
+            Action::SetRoute { destination, route, moves } => {
+                room.kernel.change_inner_route(*destination, Some((route, *moves))).await?;
             }
             Action::DeleteRoute { destination } => room.kernel.change_inner_route(*destination, None).await?,
             Action::SetRuleset(ruleset) => room.namespace.inside(|| ruleset::put(ruleset))??,

@@ -28,6 +28,8 @@ use crate::kernel::Namespace;
 const MARK: &str = "OVERLANE_SERVICE";
 /// What a program prints.
 const LOG: &str = "log";
+/// Where programs write their ids.
+const PID_FILES: [&str; 2] = ["pid", "vrrp_pid"];
 /// How long a program may take to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A program that has run for so long has started well.
@@ -122,6 +124,10 @@ impl Processes {
     ) -> anyhow::Result<()> {
         let fingerprint = spec.fingerprint();
         fs::create_dir_all(&spec.folder).with_context(|| format!("making {}", spec.folder.display()))?;
+        // What has the id of an earlier one now may be anything: some programs would take it for themselves, and not start.
+        for file in PID_FILES {
+            let _ = fs::remove_file(spec.folder.join(file));
+        }
         let log = spec.folder.join(LOG);
         let log = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         let errors = log.try_clone().context("sharing a log")?;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use overlane_core::services::{NamespaceSpec, Translations};
+use overlane_core::services::{LinkSpec, NamespaceSpec, Translations, plan::is_here};
 use serde::Serialize;
 
 use super::{View, table::Row};
@@ -14,7 +14,7 @@ const PREFIX: &str = "qrouter-";
 #[derive(Serialize)]
 pub(super) struct RouterRow {
     router_id: String,
-    /// `active`, `incomplete` (there are steps to do) or `blocked` (with a reason).
+    /// `active`, `standby` (another of its hosts is meant to be active), `incomplete` (there are steps to do) or `blocked` (with a reason).
     state: &'static str,
     /// Where its outside is.
     gateway: Option<String>,
@@ -62,29 +62,35 @@ pub(super) fn routers(view: &View) -> Vec<RouterRow> {
         let reason = view.services.plan.obstacles.get(name).cloned();
         let has_steps = view.services.plan.steps.contains_key(&Some(name.clone()));
         let gateway = translations.gateway.as_ref();
-        let addresses = gateway.and_then(|gateway| spec.links.get(&gateway.link)).map(|link| &link.addresses);
+        let addresses = gateway.and_then(|gateway| spec.links.get(&gateway.link)).map(addresses_of);
         let is_floating = |address: &IpNet| address.prefix_len() == address.max_prefix_len();
-        let inside = spec.links.iter().filter(|(link, _)| gateway.is_none_or(|gateway| gateway.link != **link));
+        let is_inside = |link: &str| {
+            let is_gateway = gateway.is_some_and(|gateway| gateway.link == link);
+            let is_to_other_hosts = spec.activity.as_ref().is_some_and(|activity| activity.link == link);
+            !is_gateway && !is_to_other_hosts
+        };
+        let inside = spec.links.iter().filter(|(link, _)| is_inside(link));
+        let is_active = spec.activity.as_ref().is_none_or(|activity| {
+            view.services.found.namespaces.get(name).is_some_and(|found| is_here(activity, found))
+        });
         RouterRow {
             router_id: name.strip_prefix(PREFIX).unwrap_or(name).to_owned(),
             state: match (&reason, has_steps) {
                 (Some(_), _) => "blocked",
                 (None, true) => "incomplete",
-                (None, false) => "active",
+                (None, false) if is_active => "active",
+                (None, false) => "standby",
             },
             gateway: gateway.map(|gateway| gateway.link.clone()),
             gateway_addresses: addresses
                 .into_iter()
                 .flatten()
                 .filter(|address| !is_floating(address))
-                .map(IpNet::addr)
+                .map(|address| address.addr())
                 .collect(),
             snat: gateway.is_some_and(|gateway| gateway.is_snat),
             interfaces: inside
-                .map(|(name, link)| Interface {
-                    name: name.clone(),
-                    addresses: link.addresses.iter().copied().collect(),
-                })
+                .map(|(name, link)| Interface { name: name.clone(), addresses: addresses_of(link) })
                 .collect(),
             floating_ips: translations.floating.len(),
             port_forwardings: translations.forwarded.len(),
@@ -92,6 +98,13 @@ pub(super) fn routers(view: &View) -> Vec<RouterRow> {
         }
     };
     of_routers(view).map(row).collect()
+}
+
+/// Also those that are on another of its hosts.
+fn addresses_of(link: &LinkSpec) -> Vec<IpNet> {
+    let is_link_local = |address: &&IpNet| matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local());
+    let moving = link.moving.iter().filter(|address| !is_link_local(address));
+    link.addresses.iter().chain(moving).copied().collect()
 }
 
 /// A floating IP, or one of its forwarded ports.
@@ -104,7 +117,7 @@ pub(super) struct FloatingIpRow {
     fixed_ip_address: Ipv4Addr,
     internal_port: Option<u16>,
     router_id: String,
-    /// `active`, or `waiting` where the kernel does not have it yet.
+    /// `active`, `standby` on a host where its router is, or `waiting` where the kernel does not have it yet.
     state: &'static str,
 }
 
@@ -127,7 +140,13 @@ impl Row for FloatingIpRow {
 pub(super) fn floating_ips(view: &View) -> Vec<FloatingIpRow> {
     let mut rows = Vec::new();
     for (name, spec, translations) in of_routers(view) {
-        let state = |address| if is_in_force(view, name, spec, translations, address) { "active" } else { "waiting" };
+        let found = view.services.found.namespaces.get(name);
+        let is_elsewhere = spec.activity.as_ref().zip(found).is_some_and(|(activity, found)| !is_here(activity, found));
+        let state = |address| match is_in_force(view, name, spec, translations, address) {
+            true => "active",
+            false if is_elsewhere => "standby",
+            false => "waiting",
+        };
         let router_id = name.strip_prefix(PREFIX).unwrap_or(name);
         rows.extend(translations.floating.iter().map(|(outside, fixed)| FloatingIpRow {
             floating_ip_address: *outside,

@@ -17,7 +17,7 @@ map_types! {
         pub index: u32,
         /// VXLAN Network Identifier, 24 bits; 0 for a network without tunnels.
         pub vni: u32,
-        /// [`Network::LEARNS`] or 0.
+        /// [`Network::LEARNS`] and [`Network::HAS_KNOWN_VTEPS`].
         pub flags: u32,
     }
 }
@@ -25,6 +25,8 @@ map_types! {
 impl Network {
     /// Who is behind which tunnel endpoint is learned by the kernel from what arrives, from any endpoint.
     pub const LEARNS: u32 = 1;
+    /// But only from endpoints in `vteps`.
+    pub const HAS_KNOWN_VTEPS: u32 = 2;
 }
 
 impl NetworkKey {

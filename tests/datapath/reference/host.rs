@@ -96,6 +96,7 @@ impl Host {
             mtu: None,
             local_ports: [(PortId(PORT.parse().expect("valid")), local)].into(),
             remote_macs: BTreeMap::new(),
+            moving_macs: [].into(),
             flood: Default::default(),
             neighbors: BTreeMap::new(),
         };

@@ -142,7 +142,7 @@ fn several_network_nodes_give_the_same_address() -> Result<()> {
         topology.add_dhcp(network, "right", 4);
     })?;
     // Both have a namespace of the same name.
-    cloud.pair.host("right").keep_names_apart();
+    cloud.pair.host("right").keep_names_apart()?;
     cloud.start(Lanes::Both)?;
     let [left, right] = cloud.boot_both()?;
     for machine in [&left, &right] {

@@ -2,38 +2,48 @@
 
 use anyhow::{Result, ensure};
 use overlane_tests::{
-    lab::{Machine, Routed},
+    lab::{Machine, Port, Routed},
     wait::wait_until,
 };
 
-#[test]
-fn a_machine_makes_its_address_of_the_advertised_prefix_and_reaches_the_outside_by_it() -> Result<()> {
-    // EUI-64 of the MAC address that a port with this number has.
-    const ADDRESS: &str = "fd00:10::f816:3eff:fe00:a21";
-    let mut of_machine = None;
-    let routed = Routed::running_with(|routed| {
-        let network = routed.topology.networks.iter_mut().find(|network| network.id == routed.inside[0].id);
-        for subnet in network.expect("there is one").subnets.iter_mut().filter(|subnet| subnet.cidr.contains(':')) {
-            subnet.ipv6_ra_mode = Some("slaac".to_owned());
-            subnet.ipv6_address_mode = Some("slaac".to_owned());
-        }
-        routed.topology.add_port(&routed.inside[0], "compute", 33);
-        let port = routed.topology.ports.last_mut().expect("just added");
-        port.mac_address = "fa:16:3e:00:0a:21".to_owned();
-        port.fixed_ips[1] = ADDRESS.to_owned();
-        of_machine = Some(port.clone());
-        Ok(())
-    })?;
-    let port = of_machine.expect("prepared");
-    let machine = Machine::off(routed.lab.world(), "slaac", &port)?;
+/// EUI-64 of the MAC address that a port with this number has.
+const ADDRESS: &str = "fd00:10::f816:3eff:fe00:a21";
+
+/// Has the router advertise the first network, and adds a port there whose machine makes its own address.
+pub(super) fn advertise(routed: &mut Routed) -> Port {
+    let network = routed.topology.networks.iter_mut().find(|network| network.id == routed.inside[0].id);
+    for subnet in network.expect("there is one").subnets.iter_mut().filter(|subnet| subnet.cidr.contains(':')) {
+        subnet.ipv6_ra_mode = Some("slaac".to_owned());
+        subnet.ipv6_address_mode = Some("slaac".to_owned());
+    }
+    routed.topology.add_port(&routed.inside[0], "compute", 33);
+    let port = routed.topology.ports.last_mut().expect("just added");
+    port.mac_address = "fa:16:3e:00:0a:21".to_owned();
+    port.fixed_ips[1] = ADDRESS.to_owned();
+    port.clone()
+}
+
+/// Starts the machine of that port under a name, and waits until it has made its address of what the router advertises.
+pub(super) fn boot_by_advertisement(routed: &Routed, name: &str, port: &Port) -> Result<Machine> {
+    let machine = Machine::off(routed.lab.world(), name, port)?;
     machine.power_on_without_addresses(routed.lab.host("compute"))?;
-    let shows = |line: &str, part: &str| -> Result<bool> { Ok(machine.run(line)?.contains(part)) };
     wait_until("it has made its address", || {
         let addresses = machine.run("ip -6 address show dev eth0 scope global")?;
         Ok(addresses.contains(ADDRESS) && !addresses.contains("tentative"))
     })?;
-    ensure!(shows("ip -6 route show default", "via fe80::f816:3eff:fe00:a01")?);
+    ensure!(machine.run("ip -6 route show default")?.contains("via fe80::f816:3eff:fe00:a01"));
     machine.ping(routed.outside_ipv6(), 5)?;
+    Ok(machine)
+}
+
+#[test]
+fn a_machine_makes_its_address_of_the_advertised_prefix_and_reaches_the_outside_by_it() -> Result<()> {
+    let mut of_machine = None;
+    let routed = Routed::running_with(|routed| {
+        of_machine = Some(advertise(routed));
+        Ok(())
+    })?;
+    let _machine = boot_by_advertisement(&routed, "slaac", &of_machine.expect("prepared"))?;
     // The one who advertises is missed when it dies.
     let advertisers = || -> Result<Vec<String>> {
         let pids = routed.node().run(&format!("ip netns pids {}", routed.namespace()))?;

@@ -4,6 +4,7 @@ mod floating_ips;
 mod ipv6;
 mod refusals;
 mod repair;
+mod replicated;
 mod routes;
 
 use std::net::{IpAddr, SocketAddr};

@@ -106,6 +106,8 @@ enum Part {
     Routers,
     /// `services`: one floating IP more.
     FloatingIp,
+    /// `services`: a router whose active node is lost.
+    Failover,
     /// `services`: TCP through a router, next to the rules of Neutron's L3 agent.
     RouterTcp,
 }
@@ -126,7 +128,7 @@ impl Part {
             ],
             Subject::Neutron => &[Self::Taps, Self::Restarts],
             Subject::Security => &[Self::Rate, Self::Connections, Self::Sockets, Self::Flood, Self::Changes],
-            Subject::Services => &[Self::Leases, Self::Routers, Self::FloatingIp, Self::RouterTcp],
+            Subject::Services => &[Self::Leases, Self::Routers, Self::FloatingIp, Self::Failover, Self::RouterTcp],
         }
     }
 
@@ -160,6 +162,7 @@ impl Part {
             Self::Leases => services::measure_leases(figures),
             Self::Routers => services::measure_routers(figures),
             Self::FloatingIp => services::measure_floating_ip(figures),
+            Self::Failover => services::measure_failover(figures),
             Self::RouterTcp => services::measure_router_tcp(figures),
         }
     }

@@ -74,7 +74,7 @@ impl Agent {
     /// # Errors
     /// When it cannot be started.
     pub fn launch(host: &Host) -> Result<Self> {
-        let mut command = host.agent_command(&overlane_binary());
+        let mut command = host.command(overlane_binary());
         command.arg("agent").arg("--config-file").arg(host.config_file());
         let process = Process::start(&mut command, &host.folder().join("agent.log"), host.lasts())?;
         Ok(Self { process })

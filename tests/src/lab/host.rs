@@ -5,10 +5,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Mutex,
 };
 
 use anyhow::{Context as _, Result};
@@ -20,7 +17,7 @@ use aya::{
 use overlane_abi::ABI_VERSION;
 use serde_json::Value;
 
-use super::{Agent, Lanes, Namespace, Port, Process, World, overlane_binary};
+use super::{Agent, Lanes, Namespace, Port, Process, World, execute, overlane_binary};
 use crate::wait::wait_until;
 
 /// A host: a namespace with an uplink, and a folder with its configuration.
@@ -35,7 +32,8 @@ pub struct Host {
     bpffs: PathBuf,
     lasts: bool,
     more_config: Mutex<String>,
-    names_apart: AtomicBool,
+    /// Who keeps the names of namespaces that only this host has.
+    names: Mutex<Option<Process>>,
 }
 
 impl Host {
@@ -51,7 +49,7 @@ impl Host {
             bpffs: world.bpffs(name),
             lasts: world.lasts(),
             more_config: Mutex::default(),
-            names_apart: AtomicBool::default(),
+            names: Mutex::default(),
         })
     }
 
@@ -102,21 +100,38 @@ impl Host {
         self.lasts
     }
 
-    /// Gives the agents that start from now on names of namespaces of their own, as another machine has: else the hosts of a world
-    /// share them, and two cannot have the same.
-    pub fn keep_names_apart(&self) {
-        self.names_apart.store(true, Ordering::Relaxed);
+    /// Gives the host names of namespaces of its own, as another machine has: else the hosts of a world share them, and two cannot
+    /// have the same.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn keep_names_apart(&self) -> Result<()> {
+        let mut keeper = self.namespace.command("unshare");
+        let script = "mount -t tmpfs netns /run/netns && echo ready && exec sleep infinity";
+        keeper.args(["--mount", "--propagation", "private", "sh", "-c", script]);
+        let keeper = Process::start(&mut keeper, &self.folder.join("names.log"), self.lasts)?;
+        wait_until("the names are apart", || Ok(keeper.output()?.contains("ready")))?;
+        *self.names.lock().expect("nobody panics with it") = Some(keeper);
+        Ok(())
     }
 
-    /// A command that runs `program` as a host's agent runs.
-    pub(super) fn agent_command(&self, program: &Path) -> Command {
-        if !self.names_apart.load(Ordering::Relaxed) {
-            return self.namespace.command(program);
-        }
-        let mut command = self.namespace.command("unshare");
-        let script = "mount -t tmpfs netns /run/netns && exec \"$0\" \"$@\"";
-        command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(program);
+    /// A command that runs `program` as a host's agent runs: with the names of namespaces that it has.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let names = self.names.lock().expect("nobody panics with it");
+        let Some(keeper) = names.as_ref() else { return self.namespace.command(program) };
+        let mut command = self.namespace.command("nsenter");
+        command.arg(format!("--mount=/proc/{}/ns/mnt", keeper.pid())).arg("--").arg(program.as_ref());
         command
+    }
+
+    /// Runs a command line in a namespace that the host's agent has made.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn run_in(&self, namespace: &str, line: &str) -> Result<String> {
+        let mut command = self.command("nsenter");
+        command.arg(format!("--net=/run/netns/{namespace}")).args(line.split_whitespace());
+        execute(&mut command).with_context(|| format!("in {namespace} on {}", self.name))
     }
 
     /// Adds lines to the configuration that is written from now on; they begin in section `[overlane]`.
@@ -148,8 +163,9 @@ impl Host {
     /// # Errors
     /// When it fails.
     pub fn overlane(&self, words: &str) -> Result<String> {
-        let (program, config) = (overlane_binary(), self.config_file());
-        self.run(&format!("{} {words} --config-file {}", program.display(), config.display()))
+        let mut command = self.command(overlane_binary());
+        command.args(words.split_whitespace()).arg("--config-file").arg(self.config_file());
+        execute(&mut command).with_context(|| format!("on {}", self.name))
     }
 
     /// The names of the programs at the tcx hooks of a device, as the kernel lists them.

@@ -47,8 +47,22 @@ impl Routed {
     /// # Errors
     /// When something cannot be made.
     pub fn bare() -> Result<Self> {
-        let lab = Lab::new(&[("node", "10.10.10.10"), ("compute", "10.10.10.11")])?;
+        Self::bare_on(&["node"])
+    }
+
+    /// As `bare`, with a router that is on several network nodes; the compute node is the last of the hosts.
+    ///
+    /// # Errors
+    /// When something cannot be made.
+    pub fn bare_on(nodes: &[&str]) -> Result<Self> {
+        let addresses: Vec<String> = (0..=nodes.len()).map(|number| format!("10.10.10.{}", 10 + number)).collect();
+        let names = nodes.iter().copied().chain(["compute"]);
+        let hosts: Vec<(&str, &str)> = names.zip(addresses.iter().map(String::as_str)).collect();
+        let lab = Lab::new(&hosts)?;
         lab.wire()?;
+        if nodes.len() > 1 {
+            nodes.iter().try_for_each(|node| lab.host(node).keep_names_apart())?;
+        }
         let internet = lab.world().namespace("internet")?;
         internet.run(&format!("ip link add eth0 type veth peer name to-internet netns {}", lab.fabric().name()))?;
         internet.run("ip link set eth0 up")?;
@@ -56,10 +70,10 @@ impl Routed {
         internet.run(&format!("ip address add 10.0.{EXTERNAL}.{BEYOND}/24 dev eth0"))?;
         internet.run(&format!("ip address add fd00:{EXTERNAL}::{BEYOND}/64 dev eth0 nodad"))?;
         let mut topology = Topology::of(lab.hosts());
-        topology.make_network_node("node");
+        nodes.iter().for_each(|node| topology.make_network_node(node));
         let inside = INSIDE.map(|number| topology.add_network(number));
         let external = topology.add_flat_network(EXTERNAL, "provider");
-        let router = topology.add_router(1, &["node"]);
+        let router = topology.add_router(1, nodes);
         for network in &inside {
             topology.add_interface(&router, network);
         }
@@ -88,7 +102,15 @@ impl Routed {
     /// # Errors
     /// As for `running`.
     pub fn running_with(prepare: impl FnOnce(&mut Self) -> Result<()>) -> Result<Self> {
-        let mut routed = Self::bare()?;
+        Self::running_on(&["node"], prepare)
+    }
+
+    /// As `running_with`, with a router that is on these network nodes.
+    ///
+    /// # Errors
+    /// As for `running`.
+    pub fn running_on(nodes: &[&str], prepare: impl FnOnce(&mut Self) -> Result<()>) -> Result<Self> {
+        let mut routed = Self::bare_on(nodes)?;
         prepare(&mut routed)?;
         routed.start()?;
         routed.machines[0].wait_for(routed.ports[1].ipv4())?;
@@ -145,7 +167,7 @@ impl Routed {
     /// # Errors
     /// When it fails.
     pub fn in_router(&self, line: &str) -> Result<String> {
-        self.node().run(&format!("nsenter --net=/run/netns/{} {line}", self.namespace()))
+        self.node().run_in(&self.namespace(), line)
     }
 
     /// The address of who is outside.

@@ -1,6 +1,6 @@
 //! A stream of pings that must not lose one.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -51,6 +51,26 @@ impl Stream {
         let missing = self.missing()?;
         ensure!(missing.len() <= most, "from {name}: {} answers are missing: {missing:?}", missing.len());
         Ok(())
+    }
+
+    /// Ends the stream once answers flow, and returns for how long none came.
+    ///
+    /// # Errors
+    /// When the stream has ended by itself, or no answer comes any more.
+    pub fn longest_pause(mut self) -> Result<Duration> {
+        let answers = |output: &str| output.lines().filter(|line| line.contains(" bytes from ")).count();
+        let so_far = answers(&self.ping.output()?);
+        wait_until("answers flow", || Ok(answers(&self.ping.output()?) > so_far + 50))?;
+        self.ping.end_by(Signal::SIGINT)?;
+        let output = self.ping.output()?;
+        // `-D`: the time of each line, in seconds since 1970.
+        let times = output.lines().filter(|line| line.contains(" bytes from ")).filter_map(|line| {
+            let (time, _) = line.strip_prefix('[')?.split_once(']')?;
+            time.parse::<f64>().ok()
+        });
+        let times: Vec<f64> = times.collect();
+        let longest = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+        Ok(Duration::from_secs_f64(longest))
     }
 
     /// The numbers of the requests that were not answered, though a later one was.

@@ -75,6 +75,7 @@ impl fmt::Display for FdbEntry {
         write!(f, "{} on interface {}", self.mac, self.ifindex)?;
         match self.table {
             FdbTable::Bridge => write!(f, " (bridge)"),
+            FdbTable::BridgeLearned => write!(f, " (bridge, learned)"),
             FdbTable::Vxlan { remote } => write!(f, " to {remote}"),
             FdbTable::Learned { remote } => write!(f, " to {remote} (learned)"),
         }

@@ -191,6 +191,7 @@ impl Cloud {
             mtu: known.and_then(|known| known.mtu),
             local_ports: BTreeMap::new(),
             remote_macs: members.map(|members| members.macs().clone()).unwrap_or_default(),
+            moving_macs: BTreeSet::new(),
             flood: members.map(|members| members.flood().clone()).unwrap_or_default(),
             neighbors: addresses.into_iter().filter_map(neighbor).collect(),
         }

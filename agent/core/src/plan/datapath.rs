@@ -100,8 +100,12 @@ fn identity(network: &Network, devices: &NetworkDevices) -> Option<abi::NetworkK
 
 fn add_network(target: &mut DatapathState, network: &Network, devices: &NetworkDevices, index: u32, config: &Config) {
     let vni = network.segment.vni().map_or(0, Vni::get);
-    let learns = vni != 0 && config.multicast.is_some();
-    let flags = if learns { abi::Network::LEARNS } else { 0 };
+    let flags = match (vni, &config.multicast) {
+        (0, _) => 0,
+        (_, Some(_)) => abi::Network::LEARNS,
+        (_, None) if network.moving_macs.is_empty() => 0,
+        (_, None) => abi::Network::LEARNS | abi::Network::HAS_KNOWN_VTEPS,
+    };
     let interfaces = devices.bridge.into_iter().chain(devices.segment).map(abi::NetworkKey::interface);
     for key in interfaces.chain(identity(network, devices)) {
         target.networks.insert(key, abi::Network { index, vni, flags });

@@ -25,6 +25,8 @@ pub struct Placement {
     /// The index that the maps know the network by; `None` without a fast lane.
     index: Option<u32>,
     vxlan: Option<Device>,
+    /// What leads to the other hosts, of any kind: what moves, moves between it and a tap.
+    segment: Option<u32>,
     /// The multicast group of a network whose members are learned.
     group: Option<IpAddr>,
     taps: BTreeMap<Mac, Device>,
@@ -98,6 +100,7 @@ impl Placement {
         let vni = network.segment.vni();
         Self {
             index,
+            segment: devices.segment,
             vxlan: devices.segment.filter(|_| vni.is_some()).map(device),
             group: multicast.zip(vni).map(|(groups, vni)| groups.group(vni)),
             taps: devices.taps.iter().map(|(port, ifindex)| tap(port, *ifindex)).collect(),
@@ -106,7 +109,14 @@ impl Placement {
 
     /// Whether an interface is one of those that have entries.
     pub fn has(&self, ifindex: u32) -> bool {
-        self.devices().any(|device| device.ifindex == ifindex)
+        self.segment == Some(ifindex) || self.devices().any(|device| device.ifindex == ifindex)
+    }
+
+    /// What is learned of a sender that has moved, programs have forgotten before: it is put into the map again, whatever it was.
+    pub fn doubt(&self, entry: &FdbEntry, maps: Option<&mut DatapathState>) {
+        if let (FdbTable::Learned { .. }, Some(index), Some(maps)) = (entry.table, self.index, maps) {
+            maps.fdb.remove(&abi::FdbKey::new(index, entry.mac.0));
+        }
     }
 
     /// The tap of the port with a MAC address.
@@ -217,7 +227,8 @@ impl<'a> Tables<'a> {
         self.changes.kernel_sets.extend(missing.map(|entry| KernelAction::AddFdb(*entry).into()));
         if self.desired.complete {
             let present = placement.devices().flat_map(|device| kernel.fdb_for(device.ifindex, mac));
-            let is_learned = |entry: &&FdbEntry| matches!(entry.table, FdbTable::Learned { .. });
+            let is_learned =
+                |entry: &&FdbEntry| matches!(entry.table, FdbTable::Learned { .. } | FdbTable::BridgeLearned);
             let stale = present.filter(|entry| !wanted.contains(entry) && !is_learned(entry));
             self.changes.deletes.extend(stale.map(|entry| KernelAction::DeleteFdb(*entry).into()));
         }
@@ -298,7 +309,9 @@ fn wanted_in_kernel(network: &Network, placement: &Placement, mac: Mac) -> BTree
             }
         }
     }
-    if let Some(tap) = placement.taps.get(&mac).filter(|tap| tap.is_in_bridge) {
+    // The bridge learns where an address is that moves.
+    let is_static = !network.moving_macs.contains(&mac);
+    if let Some(tap) = placement.taps.get(&mac).filter(|tap| tap.is_in_bridge && is_static) {
         want(*tap, FdbTable::Bridge);
     }
     wanted
@@ -310,11 +323,14 @@ fn wanted_in_map(network: &Network, placement: &Placement, kernel: &KernelState,
     if tap.is_some_and(|tap| !tap.is_open) {
         return None;
     }
+    let moves = network.moving_macs.contains(&mac);
+    // That it is on this host as well does not say that it is in use here.
+    let tap = tap.filter(|tap| !moves || kernel.is_learned_at(tap.ifindex, mac));
     let local = tap.map(|tap| abi::FdbEntry::local(tap.ifindex));
-    let remote = || match (placement.group, placement.vxlan) {
-        (Some(_), Some(vxlan)) => kernel.learned(vxlan.ifindex, mac),
-        (Some(_), None) => None,
-        (None, _) => network.remote_macs.get(&mac).copied(),
+    let remote = || match placement.vxlan {
+        Some(vxlan) if moves || placement.group.is_some() => kernel.learned(vxlan.ifindex, mac),
+        None if moves || placement.group.is_some() => None,
+        _ => network.remote_macs.get(&mac).copied(),
     };
     local.or_else(|| remote().map(|remote| abi::FdbEntry::remote(remote.into())))
 }

@@ -69,6 +69,8 @@ pub enum ServiceAction {
         destination: IpNet,
         /// How.
         route: RouteSpec,
+        /// Whether it is keepalived that removes it.
+        moves: bool,
     },
     /// Delete a route.
     DeleteRoute {
@@ -135,7 +137,7 @@ impl fmt::Display for ServiceAction {
             Self::SetMtu { name, tap, mtu } => write!(f, "set the MTU of {name} and {tap} to {mtu}"),
             Self::AddAddress { link, address, .. } => write!(f, "add {address} to {link}"),
             Self::DeleteAddress { link, address } => write!(f, "remove {address} from {link}"),
-            Self::SetRoute { destination, route } => write!(f, "route {destination} {route}"),
+            Self::SetRoute { destination, route, .. } => write!(f, "route {destination} {route}"),
             Self::DeleteRoute { destination } => write!(f, "remove the route to {destination}"),
             Self::SetRuleset(ruleset) => write!(f, "put the nftables table {} in place", ruleset.table),
             Self::DeleteRuleset => f.write_str("delete the nftables table"),

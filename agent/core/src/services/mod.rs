@@ -21,10 +21,10 @@ use crate::{config::Config, topology::Topology};
 pub use action::ServiceAction;
 pub use announcement::announcement;
 pub use observed::{ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices};
-pub use router::{Connection, Gateway, ROUTER_TABLE, Translations};
+pub use router::{Connection, Gateway, ROUTER_TABLE, Translations, high_availability::KEEPALIVED};
 pub use spec::{
-    FileSpec, LinkSpec, NamespaceSpec, NextHop, OWN_PROGRAM, OnChange, ProcessName, ProcessSpec, Reservations,
-    RouteSpec, Ruleset, Services, fingerprint_of,
+    Activity, FileSpec, LinkSpec, NamespaceSpec, NextHop, OWN_PROGRAM, OnChange, ProcessName, ProcessSpec,
+    Reservations, RouteSpec, Ruleset, Services, fingerprint_of,
 };
 
 /// Where machines find the metadata service.

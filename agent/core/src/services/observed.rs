@@ -17,6 +17,8 @@ pub struct ObservedServices {
     pub namespaces: BTreeMap<String, ObservedNamespace>,
     /// Names of the host's own links.
     pub host_links: BTreeSet<String>,
+    /// Those that are part of a bridge.
+    pub connected: BTreeSet<String>,
     /// The programs that Overlane has started and that run, by what they are; more than one of a kind is one too many.
     pub processes: BTreeMap<ProcessName, Vec<ObservedProcess>>,
     /// Texts of the files that are wanted, where there are such files.

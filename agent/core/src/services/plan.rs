@@ -5,9 +5,12 @@ use std::{
     path::PathBuf,
 };
 
+use ipnet::IpNet;
+
 use super::{
-    FileSpec, LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess, ObservedServices, OnChange,
-    ProcessName, ProcessSpec, Reservations, ServiceAction as Action, Services,
+    Activity, FileSpec, KEEPALIVED, LinkSpec, NamespaceSpec, ObservedLink, ObservedNamespace, ObservedProcess,
+    ObservedServices, OnChange, ProcessName, ProcessSpec, Reservations, ServiceAction as Action, Services,
+    router::ADDRESS_GENERATION,
 };
 
 /// What there is to do, and what only somebody else can do.
@@ -86,13 +89,23 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
     let (of_links, general): (Vec<_>, Vec<_>) =
         spec.sysctls.iter().partition(|(parameter, _)| link_of(parameter).is_some());
     steps.extend(general.into_iter().filter_map(|parameter| set_parameter(parameter, there)));
+    // It also keeps a link from speaking that is of no use here yet.
+    let keeps_silent = spec.activity.is_some();
+    if keeps_silent {
+        steps.extend(ruleset(spec, there));
+    }
     // A link that is not wanted may have an address that another one needs.
     let unwanted = there.links.keys().filter(|link| !spec.links.contains_key(*link));
     steps.extend(unwanted.map(|link| Action::DeleteLink { name: link.clone() }));
+    // Of a router that begins or ceases to be on several hosts: its links have got, or lack, addresses that nobody else can take or give.
+    let generation = |sysctls: &BTreeMap<String, String>| sysctls.get(ADDRESS_GENERATION).cloned();
+    let is_renewed =
+        generation(&there.sysctls).is_some_and(|found| generation(&spec.sysctls).is_some_and(|wanted| wanted != found));
     // What is set on a link goes with it.
     let remains = |name: &str| {
         let (link, wanted) = (there.links.get(name)?, spec.links.get(name)?);
-        (link.mac == Some(wanted.mac) && found.host_links.contains(&wanted.tap())).then_some(link)
+        let is_right = link.mac == Some(wanted.mac) && !is_renewed;
+        (is_right && found.host_links.contains(&wanted.tap())).then_some(link)
     };
     for (name, wanted) in &spec.links {
         link(name, wanted, there.links.contains_key(name), remains(name), &mut steps);
@@ -103,27 +116,41 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
         set_parameter((parameter, value), if is_new { &nothing } else { there })
     };
     steps.extend(of_links.into_iter().filter_map(set_of_link));
+    let is_active =
+        spec.activity.as_ref().is_none_or(|activity| remains(&activity.link).is_some() && is_here(activity, there));
     for (name, wanted) in &spec.links {
-        addresses(name, wanted, remains(name), &mut steps);
+        addresses(name, wanted, is_active, remains(name), &mut steps);
     }
-    routes(spec, there, |link| remains(link).is_none(), &mut steps);
-    match &spec.ruleset {
-        Some(ruleset) if there.ruleset.as_ref() != Some(&ruleset.fingerprint()) => {
-            steps.push(Action::SetRuleset(ruleset.clone()));
-        }
-        None if there.ruleset.is_some() => steps.push(Action::DeleteRuleset),
-        _ => (),
+    routes((spec, is_active), there, |link| remains(link).is_none(), &mut steps);
+    if !keeps_silent {
+        steps.extend(ruleset(spec, there));
+    }
+    let mut wanted = spec.processes.clone();
+    // Who cannot hear the other hosts yet would believe itself alone.
+    let to_others = spec.activity.as_ref().and_then(|activity| spec.links.get(&activity.link));
+    if to_others.is_some_and(|link| !found.connected.contains(&link.tap())) {
+        wanted.retain(|name, _| name.program != KEEPALIVED || found.processes.contains_key(name) && !is_new);
     }
     if is_new {
         let without = ObservedServices { processes: BTreeMap::new(), ..found.clone() };
-        processes(&spec.processes, &without, &mut steps);
+        processes(&wanted, &without, &mut steps);
     } else {
-        processes(&spec.processes, found, &mut steps);
+        processes(&wanted, found, &mut steps);
         // A server that is only about to be started does not listen yet.
         let will_listen = !steps.iter().any(|step| matches!(step, Action::Start { .. }));
         steps.extend(spec.reservations.as_ref().filter(|_| will_listen).and_then(|from| stale_leases(from, found)));
     }
     plan.add(Some(name), steps);
+}
+
+fn ruleset(spec: &NamespaceSpec, there: &ObservedNamespace) -> Option<Action> {
+    match &spec.ruleset {
+        Some(ruleset) if there.ruleset.as_ref() != Some(&ruleset.fingerprint()) => {
+            Some(Action::SetRuleset(ruleset.clone()))
+        }
+        None if there.ruleset.is_some() => Some(Action::DeleteRuleset),
+        _ => None,
+    }
 }
 
 fn set_parameter((name, value): (&String, &String), there: &ObservedNamespace) -> Option<Action> {
@@ -149,25 +176,41 @@ fn link(name: &str, wanted: &LinkSpec, is_there: bool, remains: Option<&Observed
     }
 }
 
-fn addresses(link: &str, wanted: &LinkSpec, there: Option<&ObservedLink>, steps: &mut Vec<Action>) {
+/// Whether what moves is in this namespace, as far as whoever moves it says.
+pub fn is_here(activity: &Activity, there: &ObservedNamespace) -> bool {
+    there.links.get(&activity.link).is_some_and(|link| link.addresses.contains(&activity.address))
+}
+
+/// What moves comes and goes with the address that says where it is. Whoever moves it begins with that one, so that what is missing
+/// here has been taken, and what is here too much has been left.
+fn addresses(link: &str, wanted: &LinkSpec, is_active: bool, there: Option<&ObservedLink>, steps: &mut Vec<Action>) {
     let none = BTreeSet::new();
     let there = there.map_or(&none, |there| &there.addresses);
-    let gone = there.difference(&wanted.addresses);
-    steps.extend(gone.map(|address| Action::DeleteAddress { link: link.to_owned(), address: *address }));
-    let new = wanted.addresses.difference(there);
     let announce = wanted.announces;
+    let moving = wanted.moving.iter().filter(|_| is_active);
+    let wanted: BTreeSet<IpNet> = wanted.addresses.iter().chain(moving).copied().collect();
+    let gone = there.difference(&wanted);
+    steps.extend(gone.map(|address| Action::DeleteAddress { link: link.to_owned(), address: *address }));
+    let new = wanted.difference(there);
     steps.extend(new.map(|address| Action::AddAddress { link: link.to_owned(), address: *address, announce }));
 }
 
 /// Routes go with their link, and come anew with it.
-fn routes(spec: &NamespaceSpec, there: &ObservedNamespace, is_new: impl Fn(&str) -> bool, steps: &mut Vec<Action>) {
-    let gone = there.routes.iter().filter(|(destination, _)| !spec.routes.contains_key(*destination));
+fn routes(
+    (spec, is_active): (&NamespaceSpec, bool),
+    there: &ObservedNamespace,
+    is_new: impl Fn(&str) -> bool,
+    steps: &mut Vec<Action>,
+) {
+    let is_wanted = |destination| is_active && spec.routes.contains_key(destination);
+    let gone = there.routes.iter().filter(|(destination, _)| !is_wanted(*destination));
     let remains = gone.filter(|(_, route)| route.next_hops.iter().all(|hop| !is_new(&hop.link)));
     steps.extend(remains.map(|(destination, _)| Action::DeleteRoute { destination: *destination }));
-    for (destination, route) in &spec.routes {
+    let moves = spec.activity.is_some();
+    for (destination, route) in spec.routes.iter().filter(|_| is_active) {
         let is_there = there.routes.get(destination) == Some(route);
         if !is_there || route.next_hops.iter().any(|hop| is_new(&hop.link)) {
-            steps.push(Action::SetRoute { destination: *destination, route: route.clone() });
+            steps.push(Action::SetRoute { destination: *destination, route: route.clone(), moves });
         }
     }
 }

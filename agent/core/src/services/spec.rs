@@ -30,6 +30,8 @@ pub struct NamespaceSpec {
     pub links: BTreeMap<String, LinkSpec>,
     /// Its routes besides those that the kernel makes of addresses.
     pub routes: BTreeMap<IpNet, RouteSpec>,
+    /// What says whether the moving addresses of its links, and its routes, are here; `None` where nothing moves and its routes always are.
+    pub activity: Option<Activity>,
     /// Its packet filter, which also translates addresses.
     pub ruleset: Option<Ruleset>,
     /// The programs in it.
@@ -51,6 +53,15 @@ pub struct Reservations {
     pub addresses: BTreeSet<(Mac, IpAddr)>,
 }
 
+/// What somebody else adds and removes together with all that moves: keepalived, on the active one of several hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activity {
+    /// The name of the link that has the address.
+    pub link: String,
+    /// The address that is there when, and only when, this host is the active one.
+    pub address: IpNet,
+}
+
 /// A veth whose other end is a port's tap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkSpec {
@@ -62,6 +73,8 @@ pub struct LinkSpec {
     pub mtu: u32,
     /// Its addresses with the length of their prefix.
     pub addresses: BTreeSet<IpNet>,
+    /// Those that it has besides where the namespace is active ([`Activity`]).
+    pub moving: BTreeSet<IpNet>,
     /// Whether the neighbours are told of addresses that come (gratuitous ARP, unsolicited neighbour advertisement).
     pub announces: bool,
     /// Whether packets leave it with complete checksums, whoever is to read them: nobody finishes one on the way through bridges

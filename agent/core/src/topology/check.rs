@@ -38,7 +38,7 @@ pub(super) fn segments(topology: &Topology, config: &Config) -> Vec<Problem> {
     let mut checker = Checker { topology, problems: Vec::new() };
     let is_here = |network: &&Network| {
         let mut ports = topology.ports.iter().filter(|port| port.network_id == network.id);
-        ports.any(|port| port.host.as_deref() == Some(config.host.as_str()))
+        ports.any(|port| port.is_on(&config.host))
     };
     let networks: Vec<&Network> = topology.networks.iter().filter(is_here).collect();
     for network in &networks {

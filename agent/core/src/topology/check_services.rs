@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::{
     FloatingIp, Network, Port, Router,
     check::Checker,
+    high_availability,
     joins::{Astray, Joins, Target},
     roles::Role,
 };
@@ -24,12 +25,13 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     dhcp_ports(checker);
     for router in &topology.routers {
         self::router(checker, router);
+        high_availability::check(checker, router);
     }
+    high_availability::check_network(checker);
     for port in
         topology.ports.iter().filter(|port| matches!(topology.role(port), Role::RouterInterface | Role::Gateway))
     {
-        if topology.network_nodes().any(|host| port.host.as_deref() == Some(host)) && topology.router_of(port).is_none()
-        {
+        if topology.network_nodes().any(|host| port.is_on(host)) && topology.router_of(port).is_none() {
             let message =
                 format!("device_id {:?} of a {} port is not among the routers", port.device_id, port.device_owner);
             checker.problem(port.line, message);
@@ -84,16 +86,12 @@ fn router(checker: &mut Checker<'_>, router: &Router) {
         );
         checker.problem(router.line, message);
     }
-    if router.hosts.len() > 1 {
-        let message = format!("router {} has several hosts: a router is on one network node", router.name);
-        checker.problem(router.line, message);
-    }
     let ports: Vec<&Port> = topology.ports_of(router.id).collect();
     for port in &ports {
-        if let ([only], Some(host)) = (router.hosts.as_slice(), &port.host)
-            && only != host
-        {
-            checker.problem(port.line, format!("host {host:?}, but its router {} is on {only}", router.name));
+        // On several hosts, where it is follows from its router; naming one of them does no harm.
+        if let Some(host) = port.host.as_ref().filter(|host| !router.hosts.is_empty() && !router.hosts.contains(host)) {
+            let hosts = router.hosts.join(", ");
+            checker.problem(port.line, format!("host {host:?}, but its router {} is on {hosts}", router.name));
         }
         if port.fixed_ips.is_empty() {
             checker.problem(port.line, format!("a port of router {} has no fixed_ips", router.name));

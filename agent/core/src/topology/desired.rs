@@ -121,7 +121,7 @@ impl Topology {
         host: &str,
         others: &BTreeMap<&str, IpAddr>,
     ) -> desired::Network {
-        let local = ports.iter().filter(|port| port.host.as_deref() == Some(host));
+        let local = ports.iter().filter(|port| port.is_on(host));
         let local_port = |port: &Port| LocalPort {
             mac: port.mac_address,
             addresses: port.fixed_ips.clone(),
@@ -137,6 +137,11 @@ impl Topology {
 }
 
 impl Port {
+    /// Whether its tap belongs on a host.
+    pub fn is_on(&self, host: &str) -> bool {
+        self.host.as_deref() == Some(host) || self.replicated_on.iter().any(|other| other == host)
+    }
+
     /// Whether it is a router's, a DHCP server's or the like.
     pub(super) fn is_of_the_network(&self) -> bool {
         self.device_owner.starts_with(NETWORK_OWNERS)
@@ -153,7 +158,11 @@ fn network_of_all(network: &Network, ports: &[&Port], others: &BTreeMap<&str, Ip
     // Only tunnels need to be told where the others are; the rest is learned.
     let is_tunnelled = network.segment.vni().is_some();
     let elsewhere = ports.iter().filter(|_| is_tunnelled);
-    let remote = elsewhere.filter_map(|port| Some((port, *others.get(port.host.as_deref()?)?)));
+    let remote = elsewhere.clone().filter_map(|port| Some((port, *others.get(port.host.as_deref()?)?)));
+    let is_replicated = |port: &&&Port| !port.replicated_on.is_empty();
+    // Who has something for them floods it to all of their hosts, until one of them is known to be the right one.
+    let replicated_there = elsewhere.filter(is_replicated).flat_map(|port| &port.replicated_on);
+    let replicated_there = replicated_there.filter_map(|host| others.get(host.as_str()).copied());
     // What else there is on a physical network is not known, so nothing is answered in its name.
     let bound = ports.iter().filter(|port| is_tunnelled && port.host.is_some());
     // An address that any port may claim by an allowed address pair has no owner that could be known here.
@@ -171,7 +180,8 @@ fn network_of_all(network: &Network, ports: &[&Port], others: &BTreeMap<&str, Ip
         mtu: network.mtu,
         local_ports: BTreeMap::new(),
         remote_macs: remote.clone().map(|(port, vtep)| (port.mac_address, vtep)).collect(),
-        flood: remote.map(|(_, vtep)| vtep).collect(),
+        moving_macs: ports.iter().filter(is_replicated).map(|port| port.mac_address).collect(),
+        flood: remote.map(|(_, vtep)| vtep).chain(replicated_there).collect(),
         neighbors: neighbors.collect(),
     }
 }

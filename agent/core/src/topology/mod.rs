@@ -5,6 +5,7 @@ mod check;
 mod check_services;
 mod desired;
 mod dhcp_options;
+mod high_availability;
 mod joins;
 mod mtu;
 mod parse;
@@ -25,6 +26,8 @@ use std::{
 use ipnet::IpNet;
 use uuid::Uuid;
 
+pub use high_availability::HA_OWNER;
+pub(crate) use high_availability::HA_SUBNET;
 pub use joins::{Joins, Target};
 pub use roles::{Role, first_ipv4};
 pub use services::{FloatingIp, ForwardedProtocol, Instance, PortForwarding, Route, Router};
@@ -114,6 +117,9 @@ pub struct Port {
     pub network_id: NetworkId,
     /// The host it is bound to.
     pub host: Option<String>,
+    /// The hosts of its router, when those are several: its tap is on each of them, and in use on one, which changes. It is bound to
+    /// none then.
+    pub replicated_on: Vec<String>,
     /// The guest's MAC address.
     pub mac_address: Mac,
     /// The guest's addresses.
@@ -235,6 +241,7 @@ impl Topology {
             problems = check::check(&topology);
         }
         topology.place_sub_ports();
+        topology.place_router_ports();
         if problems.is_empty() { Ok(topology) } else { Err(Problems(problems)) }
     }
 

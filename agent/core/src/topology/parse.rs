@@ -181,6 +181,7 @@ fn port(table: Table) -> Option<Port> {
     let pairs = table.tables("allowed_address_pairs", "allowed address pair", ADDRESS_PAIR);
     let allowed_address_pairs = pairs.into_iter().filter_map(address_pair).collect();
     Some(Port {
+        replicated_on: Vec::new(),
         line: table.line(),
         id: id?,
         network_id: network_id?,

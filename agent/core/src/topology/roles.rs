@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Host, Network, Port, Router, Subnet, Topology};
+use super::{HA_OWNER, Host, Network, Port, Router, Subnet, Topology};
 use crate::model::{NetworkId, RouterId};
 
 /// What a port is for, as its `device_owner` says.
@@ -14,6 +14,8 @@ pub enum Role {
     RouterInterface,
     /// `network:router_gateway`: a router's, towards the outside.
     Gateway,
+    /// A router's, towards its other hosts.
+    HighAvailability,
     /// A machine's, or anything else's.
     Other,
 }
@@ -25,6 +27,7 @@ impl Topology {
             "network:dhcp" => Role::Dhcp,
             "network:router_interface" | "network:ha_router_replicated_interface" => Role::RouterInterface,
             "network:router_gateway" => Role::Gateway,
+            HA_OWNER => Role::HighAvailability,
             _ => Role::Other,
         }
     }
@@ -59,9 +62,12 @@ impl Topology {
     /// The ports of a router.
     pub fn ports_of(&self, router: RouterId) -> impl Iterator<Item = &Port> {
         let id = router.to_string();
-        self.ports.iter().filter(move |port| {
-            port.device_id == id && matches!(self.role(port), Role::RouterInterface | Role::Gateway)
-        })
+        self.ports.iter().filter(move |port| port.device_id == id && self.is_of_router(port))
+    }
+
+    /// Whether a port is an interface or the gateway of a router.
+    pub(super) fn is_of_router(&self, port: &Port) -> bool {
+        matches!(self.role(port), Role::RouterInterface | Role::Gateway)
     }
 
     /// The router that a port belongs to.

@@ -17,7 +17,7 @@ pub struct Router {
     pub id: RouterId,
     /// What people call it.
     pub name: String,
-    /// The network node that it is on. More than one is refused.
+    /// The network nodes that it is on. Of several, one is active; at first the one that is named first.
     pub hosts: Vec<String>,
     /// Whether it is switched on.
     pub admin_state_up: bool,

@@ -32,6 +32,7 @@ fn desired(device_owner: &str) -> Desired {
         mtu: None,
         local_ports: [(PortId(Uuid::nil()), port)].into(),
         remote_macs: [].into(),
+        moving_macs: [].into(),
         flood: [].into(),
         neighbors: [].into(),
     };

@@ -34,6 +34,7 @@ fn network(name: &str, segment: Segment, port: u128) -> Network {
         mtu: None,
         local_ports: [(PortId(Uuid::from_u128(port << 96)), details)].into(),
         remote_macs: [].into(),
+        moving_macs: [].into(),
         flood: [].into(),
         neighbors: [].into(),
     }

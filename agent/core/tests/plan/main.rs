@@ -7,6 +7,7 @@ mod conflicts;
 mod goldens;
 mod groups;
 mod laws;
+mod moving;
 mod qos;
 mod simulated;
 mod trunks;

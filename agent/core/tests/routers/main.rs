@@ -1,6 +1,7 @@
 //! What a topology's routers come to: the reference deployment's whole, and what differs.
 
 mod connections;
+mod replicated;
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -90,6 +91,7 @@ fn the_reference_router_has_the_parameters_of_neutrons() {
             "net/ipv4/ip_forward=1",
             "net/ipv6/conf/all/forwarding=1",
             "net/ipv6/conf/default/accept_dad=0",
+            "net/ipv6/conf/default/addr_gen_mode=0",
             "net/ipv6/conf/qg-e09fce07-cd/accept_ra=0",
             "net/ipv6/conf/qg-e09fce07-cd/forwarding=1",
         ]

@@ -1,13 +1,13 @@
-//! `routers_100_cold`, `floating_ip_add` and `router_tcp_vs_iptables`.
+//! `routers_100_cold`, `floating_ip_add`, `ha_failover` and `router_tcp_vs_iptables`.
 
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use overlane_tests::{
     lab::{
-        Agent, BY_INTERFACE, Lab, Lanes, Machine, Network, Port, Routed, Router, Subnet, Topology, first_answer,
-        nothing_to_do, now,
+        Agent, BY_INTERFACE, Lab, Lanes, Machine, Network, Port, Replicated, Routed, Router, Stream, Subnet, Topology,
+        first_answer, nothing_to_do, now,
     },
     wait::{wait_at_most, wait_until},
 };
@@ -132,6 +132,38 @@ pub(crate) fn measure_floating_ip(figures: &mut Figures) -> Result<()> {
         routed.change(|topology| drop(topology.floating_ips.pop()))?;
     }
     figures.add("floating_ip_add", "ms", times);
+    Ok(())
+}
+
+/// How often the active node is lost.
+const FAILOVERS: usize = 5;
+
+/// For how long somebody outside has no answer from a floating IP when the active node of its router is lost, with its wires, its agent and
+/// keepalived; and when only keepalived is.
+pub(crate) fn measure_failover(figures: &mut Figures) -> Result<()> {
+    let mut cloud = Replicated::running()?;
+    let millis = |pause: std::time::Duration| pause.as_secs_f64() * 1000.0;
+    let stream = |cloud: &Replicated| {
+        let routed = &cloud.routed;
+        Stream::start(routed.folder(), &routed.internet, Replicated::FLOATING)
+    };
+    let (mut of_node, mut of_program) = (Vec::new(), Vec::new());
+    for _ in 0..FAILOVERS {
+        let [active, other] = cloud.roles()?;
+        let pings = stream(&cloud)?;
+        cloud.lose(active)?;
+        cloud.wait_until_active(other)?;
+        of_node.push(millis(pings.longest_pause()?));
+        cloud.boot(active)?;
+        let [active, other] = cloud.roles()?;
+        let pings = stream(&cloud)?;
+        let [watcher, _] = cloud.keepalived(active)?;
+        kill(watcher, Signal::SIGKILL).context("killing keepalived")?;
+        cloud.wait_until_active(other)?;
+        of_program.push(millis(pings.longest_pause()?));
+    }
+    figures.add("ha_failover", "ms", of_node);
+    figures.add("ha_keepalived_killed", "ms", of_program);
     Ok(())
 }
 

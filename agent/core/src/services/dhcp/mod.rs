@@ -89,6 +89,7 @@ impl<'a> Server<'a> {
             mac: self.port.mac_address,
             mtu: self.topology.mtu_of(self.network),
             addresses: self.addresses().collect(),
+            moving: BTreeSet::new(),
             announces: false,
             // Clients read answers before the kernel that would forgive an unfinished checksum, above all the oldest of them.
             finishes_checksums: true,
@@ -98,6 +99,7 @@ impl<'a> Server<'a> {
             sysctls: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             links: [(self.link_name(), link)].into(),
             routes: self.routes(),
+            activity: None,
             ruleset: None,
             processes: [(name, self.process())].into(),
             reservations: Some(self.reservations()),

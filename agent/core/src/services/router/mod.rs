@@ -2,6 +2,7 @@
 //! addresses.
 
 mod advertisements;
+pub(super) mod high_availability;
 mod interface;
 mod routes;
 mod ruleset;
@@ -36,7 +37,12 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("net/ipv4/conf/all/promote_secondaries", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
     ("net/ipv6/conf/default/accept_dad", "0"),
+    (ADDRESS_GENERATION, "0"),
 ];
+
+/// How links get their link-local addresses, for links that are made after it is set: 0 has the kernel make them of MAC addresses, 1 has
+/// nobody make any.
+pub(super) const ADDRESS_GENERATION: &str = "net/ipv6/conf/default/addr_gen_mode";
 
 /// The namespace of each router that is on the configured host and switched on.
 pub(super) fn namespaces(topology: &Topology, config: &Config) -> BTreeMap<String, NamespaceSpec> {
@@ -54,7 +60,7 @@ pub(super) fn namespaces(topology: &Topology, config: &Config) -> BTreeMap<Strin
 }
 
 fn is_on(router: &Router, host: &str) -> bool {
-    router.hosts.as_slice() == [host]
+    router.hosts.iter().any(|other| other == host)
 }
 
 fn namespace(
@@ -64,21 +70,30 @@ fn namespace(
     translations: Translations,
     config: &Config,
 ) -> NamespaceSpec {
-    let general = PARAMETERS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let of_gateway = interfaces.iter().filter(|interface| interface.is_gateway).flat_map(gateway_parameters);
-    NamespaceSpec {
+    let of_replicated = if router.is_replicated() { high_availability::PARAMETERS } else { &[] };
+    let general = PARAMETERS.iter().chain(of_replicated);
+    let general = general.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let of_gateway = interfaces.iter().filter(|interface| interface.is_gateway);
+    let of_gateway = of_gateway.flat_map(|gateway| gateway_parameters(gateway, router.is_replicated()));
+    let mut spec = NamespaceSpec {
         sysctls: general.chain(of_gateway).collect(),
         links: interfaces.iter().map(|each| (each.link.clone(), link(topology, each, &translations))).collect(),
         routes: routes::of_router(router, interfaces),
-        ruleset: Some(ruleset::ruleset(translations)),
+        ruleset: Some(ruleset::ruleset(translations, router.is_replicated())),
+        activity: None,
         reservations: None,
         processes: advertisements::process(topology, router, interfaces, config).into_iter().collect(),
+    };
+    if router.is_replicated() {
+        high_availability::replicate(&mut spec, topology, router, config);
     }
+    spec
 }
 
-/// A gateway whose subnet of IPv6 has no router in the file learns it from that router's advertisements.
-fn gateway_parameters(gateway: &Interface<'_>) -> Vec<(String, String)> {
-    let knows_router = gateway.gateway_addresses().any(|address| address.is_ipv6());
+/// A gateway whose subnet of IPv6 has no router in the file learns it from that router's advertisements, unless there are several of
+/// the gateway: those that are not active would learn the way out as well.
+fn gateway_parameters(gateway: &Interface<'_>, is_replicated: bool) -> Vec<(String, String)> {
+    let knows_router = is_replicated || gateway.gateway_addresses().any(|address| address.is_ipv6());
     let parameter = |name, value: &str| (format!("net/ipv6/conf/{}/{name}", gateway.link), value.to_owned());
     vec![parameter("accept_ra", if knows_router { "0" } else { "2" }), parameter("forwarding", "1")]
 }
@@ -96,6 +111,7 @@ fn link(topology: &Topology, interface: &Interface<'_>, translations: &Translati
         mac: interface.port.mac_address,
         mtu: topology.mtu_of(interface.network),
         addresses,
+        moving: Default::default(),
         announces: true,
         finishes_checksums: false,
     }

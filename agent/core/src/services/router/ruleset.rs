@@ -31,11 +31,14 @@ const FILTER: i32 = 0;
 const AFTER_ROUTING: i32 = 100;
 
 /// The table of a router.
-pub(super) fn ruleset(translations: Translations) -> Ruleset {
+pub(super) fn ruleset(translations: Translations, is_replicated: bool) -> Ruleset {
     let mut batch = Batch::new();
     batch.add(NfListObject::Table(table()));
     let (json, mut rules) = (&mut batch, Rules::default());
     metadata(json, &mut rules);
+    if is_replicated {
+        silence(json, &mut rules);
+    }
     if let Some(gateway) = &translations.gateway {
         destinations(json, &mut rules, &translations);
         sources(json, &mut rules, gateway, !translations.floating.is_empty());
@@ -99,6 +102,13 @@ fn metadata(batch: &mut Batch<'static>, rules: &mut Rules) {
         Statement::Drop(None),
     ];
     rules.add("input", refused);
+}
+
+/// Where a router of several hosts is not active it has no address, and still a kernel would tell, with no source address, which groups
+/// it listens to: bridges would believe that the router has moved.
+fn silence(batch: &mut Batch<'static>, rules: &mut Rules) {
+    chain(batch, "silence", NfChainType::Filter, NfHook::Output, FILTER);
+    rules.add("silence", vec![equal(payload("ip6", "saddr"), text("::")), Statement::Drop(None)]);
 }
 
 fn floating_maps(batch: &mut Batch<'static>, translations: &Translations) {
