@@ -133,7 +133,7 @@ impl Hosts {
     pub(crate) fn of(world: World, behind: Behind, lane: Lane) -> Result<Self> {
         let mut hosts = Self::bare(world, behind)?;
         for port in &mut hosts.pair.topology.ports {
-            port.from_port_xdp = lane.from_port_xdp;
+            port.from_port_xdp = lane.from_port_xdp.then_some(true);
         }
         hosts.pair.topology.write(&hosts.pair.topology_file)?;
         for (name, _) in HOSTS {

@@ -101,8 +101,6 @@ pub struct Port {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qos_policy_id: Option<String>,
     pub allowed_address_pairs: Vec<AddressPair>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub from_port_xdp: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_dhcp_opts: Vec<DhcpOption>,
     #[serde(skip_serializing_if = "Option::is_none")]

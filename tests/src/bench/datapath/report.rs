@@ -69,7 +69,7 @@ impl<'a> Report<'a> {
         let all = serde_json::json!({ "about": self.about, "figures": self.figures });
         let file = folder.join("datapath.json");
         fs::write(&file, serde_json::to_string_pretty(&all)?).with_context(|| format!("writing {}", file.display()))?;
-        eprintln!("{} and {} plots are in {}", "datapath.json", plots.len(), folder.display());
+        eprintln!("datapath.json and {} plots are in {}", plots.len(), folder.display());
         if is_json {
             return Ok(());
         }
@@ -201,7 +201,7 @@ mod tests {
     fn figures_replace_what_was_measured_before_and_nothing_else() {
         let document = format!("# Title\n\n{BEGIN}\nold\n{END}\nThe rest.\n");
         let replaced = replace(&document, "new").expect("the marks are there");
-        assert_eq!(replaced, format!("# Title\n\n{BEGIN}\nnew\n\n{END}\nThe rest.\n"));
+        assert_eq!(replaced, format!("# Title\n\n{BEGIN}\nnew\n{END}\nThe rest.\n"));
         assert_eq!(replace(&replaced, "new").expect("they still are"), replaced);
         assert!(replace("# Title\n", "new").is_err());
     }
