@@ -17,6 +17,7 @@ pub mod instance;
 pub mod kernel;
 pub mod logs;
 pub mod reconcile;
+pub mod report;
 pub mod run;
 pub mod services;
 pub mod show;

@@ -25,6 +25,7 @@ use crate::{
     grace::Grace,
     host_view,
     kernel::{Changes, FdbChange},
+    report::Report,
     status::{FAILURES_MAX, Failure, Status},
     step::{is_housekeeping, is_slow},
 };
@@ -95,9 +96,9 @@ pub struct Reconciler<H> {
     dirty: BTreeSet<EntryKey>,
     /// Whether rules or members of security groups have.
     has_new_rules: bool,
-    obstacles: BTreeSet<String>,
-    /// Lanes that were asked for and are not to be had.
-    detours: BTreeSet<String>,
+    obstacles: usize,
+    /// These, and lanes that were asked for and are not to be had.
+    remarks: BTreeSet<String>,
     said: BTreeSet<String>,
     unused: Grace,
     in_the_making: Grace,
@@ -105,21 +106,6 @@ pub struct Reconciler<H> {
     drift: Drift,
     /// How often the kernel had more to tell than there was room for.
     overflows: u64,
-}
-
-/// What a reconciliation came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Steps that succeeded.
-    pub applied: usize,
-    /// Steps that failed; they are planned again next time.
-    pub failed: usize,
-    /// Steps that were left for the next time, so that what has happened meanwhile does not wait for them.
-    pub left: usize,
-    /// Whether the host lacks something that may come back, such as the BPF file system.
-    pub is_degraded: bool,
-    /// Obstacles that only somebody else can remove.
-    pub obstacles: usize,
 }
 
 impl<H: Host> Reconciler<H> {
@@ -136,8 +122,8 @@ impl<H: Host> Reconciler<H> {
             settled: BTreeMap::new(),
             dirty: BTreeSet::new(),
             has_new_rules: false,
-            obstacles: BTreeSet::new(),
-            detours: BTreeSet::new(),
+            obstacles: 0,
+            remarks: BTreeSet::new(),
             said: BTreeSet::new(),
             unused,
             in_the_making: Grace::of(TAP_GRACE),
@@ -270,8 +256,8 @@ impl<H: Host> Reconciler<H> {
                 break;
             }
         }
-        report.obstacles = self.obstacles.len();
-        self.say(self.obstacles.union(&failures).chain(&self.detours).cloned().collect());
+        report.obstacles = self.obstacles;
+        self.say(self.remarks.union(&failures).cloned().collect());
         if report.applied > 0 {
             let millis = begun.elapsed().as_secs_f64() * 1000.0;
             tracing::info!(actions = report.applied, failed = report.failed, left = report.left, millis, "reconciled");
@@ -303,8 +289,8 @@ impl<H: Host> Reconciler<H> {
         };
         let Plan { actions, obstacles, placements, detours, .. } =
             plan::plan_within(&self.desired, &self.observed, &self.config, scope);
-        self.obstacles = obstacles.iter().map(ToString::to_string).collect();
-        self.detours = detours.iter().map(ToString::to_string).collect();
+        self.obstacles = obstacles.len();
+        self.remarks = obstacles.iter().chain(&detours).map(ToString::to_string).collect();
         Ok((actions, Some(placements)))
     }
 

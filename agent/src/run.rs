@@ -10,16 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    control::ControlPlane,
-    datapath::PinWatch,
-    files::Loaded,
-    host::LinuxHost,
-    instance::Instance,
-    kernel::Kernel,
-    logs,
-    reconcile::{Reconciler, Report},
-    services::ServiceThread,
-    status::Status,
+    control::ControlPlane, datapath::PinWatch, files::Loaded, host::LinuxHost, instance::Instance, kernel::Kernel,
+    logs, reconcile::Reconciler, report::Report, services::ServiceThread, status::Status,
 };
 
 /// Events drive the agent; this is the safety net under them.

@@ -70,6 +70,12 @@ pub trait Buffer: Copy {
         Some(unsafe { (start as *const T).read() })
     }
 
+    /// The first `len` bytes, to be written to.
+    #[inline(always)]
+    fn room(self, len: usize) -> Option<*mut u8> {
+        (self.start() + len <= self.end()).then_some(self.start() as *mut u8)
+    }
+
     /// The byte at an `offset` that is only known at run time.
     #[inline(always)]
     fn read_byte(self, offset: usize) -> Option<u8> {

@@ -26,9 +26,6 @@ pub fn deliver(skb: Skb, overlay: &Overlay, inner: &Ethernet, ifindex: u32) -> V
     let Some(ecn) = ecn::combine(overlay.traffic_class, ip.traffic_class) else {
         return Verdict::Drop(DropReason::CongestedNotEct);
     };
-    let Some(ethernet) = skb.read::<[u8; EthHdr::LEN]>(overlay.header_len) else {
-        return Verdict::Pass(Outcome::Malformed);
-    };
     // The checksum state stays: what the NIC has validated of the inner packet is still valid.
     let flags = BPF_F_ADJ_ROOM_NO_CSUM_RESET
         | match (overlay.family, ip.family) {
@@ -42,7 +39,12 @@ pub fn deliver(skb: Skb, overlay: &Overlay, inner: &Ethernet, ifindex: u32) -> V
     if overlay.has_udp_checksum {
         skb.forget_outer_checksum();
     }
-    if skb.write(0, &ethernet).is_err() || set_ecn(skb, &ip, ecn).is_err() {
+    let Some(to) = skb.room(EthHdr::LEN) else {
+        return Verdict::Drop(DropReason::RewriteFailed);
+    };
+    // SAFETY: there is as much room as was asked for.
+    unsafe { inner.write(to) };
+    if set_ecn(skb, &ip, ecn).is_err() {
         return Verdict::Drop(DropReason::RewriteFailed);
     }
     Verdict::Redirect(Outcome::Decapsulated, ifindex)

@@ -1,7 +1,5 @@
 //! Putting an outer header in front of a packet for a port on another host.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::{
     bindings::{
         BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
@@ -14,12 +12,12 @@ use network_types::{
     ip::{Ipv4Hdr, Ipv6Hdr},
     udp::UdpHdr,
 };
-use overlane_abi::{Address, DropReason, HEADER_MAX, HEADER_V4, HEADER_V6, Outcome, Vtep};
+use overlane_abi::{Address, DropReason, HEADER_V4, HEADER_V6, Outcome, Vtep};
 
 use crate::{
     buffer::Buffer as _,
-    checksum, ecn, maps,
-    parse::{Ethernet, InnerIp},
+    checksum, ecn, flow_hash, maps,
+    parse::{Ethernet, InnerIp, UDP},
     size,
     skb::Skb,
     verdict::Verdict,
@@ -60,14 +58,12 @@ pub fn encapsulate(skb: Skb, frame: &Ethernet, vni: u32, address: &Address) -> R
         Fit::InSegments => return Ok(Verdict::Pass(Outcome::Oversize)),
         Fit::Never => return Err(TooBig { mtu: vtep.mtu.saturating_sub(vtep.header_len.into()) }),
     }
-    let Some(ethernet) = skb.read::<[u8; EthHdr::LEN]>(0) else {
-        return Ok(Verdict::Pass(Outcome::Malformed));
-    };
-    let header = Header { vtep, vni, flow_hash: skb.flow_hash(), frame_len: skb.len(), inner_class: ip.traffic_class };
+    let header =
+        Header { vtep, vni, flow_hash: flow_hash(skb, &ip, vtep), frame_len: skb.len(), inner_class: ip.traffic_class };
     Ok(if usize::from(vtep.header_len) == HEADER_V4 {
-        push::<{ HEADER_V4 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, &header, &ethernet)
+        push::<{ HEADER_V4 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, &header, frame)
     } else {
-        push::<{ HEADER_V6 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, &header, &ethernet)
+        push::<{ HEADER_V6 + EthHdr::LEN }>(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, &header, frame)
     })
 }
 
@@ -90,6 +86,14 @@ pub fn encapsulate_xdp(buff: XdpBuff, ip: &InnerIp, vni: u32, vtep: &Vtep, flow_
         }
     }
     Some(Verdict::Redirect(Outcome::Encapsulated, vtep.ifindex))
+}
+
+/// The hash that tells the packet's flow from others.
+#[inline(always)]
+fn flow_hash(skb: Skb, ip: &InnerIp, vtep: &Vtep) -> u32 {
+    let is_all_ours = ip.protocol == UDP && vtep.flags & Vtep::SUPERPACKETS_BY_KERNEL == 0;
+    let ours = if is_all_ours { flow_hash::of_datagram(skb, ip) } else { None };
+    ours.unwrap_or_else(|| skb.flow_hash())
 }
 
 /// How a packet fits the path once it has its outer header.
@@ -226,26 +230,21 @@ fn outer_class(vtep: &Vtep, template: u8, inner: u8) -> u8 {
 
 /// Makes room and writes the outer header and, behind it, the inner Ethernet header; `N` is the length of both.
 #[inline(always)]
-fn push<const N: usize>(skb: Skb, family: u32, header: &Header, ethernet: &[u8; EthHdr::LEN]) -> Verdict {
-    /// Words rather than bytes, for their alignment.
-    const WORDS: usize = (HEADER_MAX + EthHdr::LEN).div_ceil(8);
-    let mut room = MaybeUninit::<[u64; WORDS]>::uninit();
-    let to: *mut u8 = room.as_mut_ptr().cast();
-    // SAFETY: there is room for the longer header and for an Ethernet header behind it, all of which is written.
-    let bytes: &[u8; N] = unsafe {
+fn push<const N: usize>(skb: Skb, family: u32, header: &Header, ethernet: &Ethernet) -> Verdict {
+    if skb.grow(N - EthHdr::LEN, ENCAP_FLAGS | family).is_err() {
+        return Verdict::Pass(Outcome::HelperRefused);
+    }
+    let Some(to) = skb.room(N) else {
+        return Verdict::Drop(DropReason::RewriteFailed);
+    };
+    // SAFETY: there is as much room as was asked for.
+    unsafe {
         if N - EthHdr::LEN == HEADER_V4 {
             header.write_v4(to);
         } else {
             header.write_v6(to);
         }
-        to.add(N - EthHdr::LEN).cast::<[u8; EthHdr::LEN]>().write_unaligned(*ethernet);
-        &*to.cast()
-    };
-    if skb.grow(N - EthHdr::LEN, ENCAP_FLAGS | family).is_err() {
-        return Verdict::Pass(Outcome::HelperRefused);
-    }
-    if skb.write(0, bytes).is_err() {
-        return Verdict::Drop(DropReason::RewriteFailed);
+        ethernet.write(to.add(N - EthHdr::LEN));
     }
     Verdict::Redirect(Outcome::Encapsulated, header.vtep.ifindex)
 }

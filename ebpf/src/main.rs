@@ -11,6 +11,7 @@ mod clock;
 mod decap;
 mod ecn;
 mod encap;
+mod flow_hash;
 mod from_overlay;
 mod from_port;
 mod from_port_xdp;

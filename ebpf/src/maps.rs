@@ -1,5 +1,6 @@
 //! Every map and every value set at load time, behind typed functions. Only this file and those below it name one.
 
+mod counters;
 mod events;
 mod flows;
 mod qos;
@@ -18,6 +19,7 @@ use overlane_abi::{
     Network, NetworkKey, Outcome, Port, Tally, Vlan, VlanId, Vtep, limits,
 };
 
+pub use counters::{count, count_drop};
 pub use events::{event_budget, log_rate, put_event};
 pub use flows::{
     FlowKey, Table, find_flow, flow, flow_timeout, forget_flow, forget_fragment, fragment, put_flow, put_fragment,
@@ -50,15 +52,6 @@ static VLANS: HashMap<VlanId, Vlan, { limits::VLANS_MAX }, ON_DEMAND> = HashMap:
 
 #[btf_map(name = "vlan_devices")]
 static VLAN_DEVICES: HashMap<u32, VlanId, { limits::VLANS_MAX }, ON_DEMAND> = HashMap::new();
-
-#[btf_map(name = "counters")]
-static COUNTERS: PerCpuHashMap<CounterKey, HookCounters, { limits::COUNTERS_MAX }, ON_DEMAND> = PerCpuHashMap::new();
-
-/// Not on the stack, of which a program has 512 bytes.
-static NOTHING_COUNTED: HookCounters = HookCounters { packets: 0, bytes: 0, outcomes: [0; Outcome::COUNT] };
-
-#[btf_map(name = "drops")]
-static DROPS: PerCpuHashMap<DropKey, Tally, { limits::DROPS_MAX }, ON_DEMAND> = PerCpuHashMap::new();
 
 #[btf_map(name = "meta")]
 static META: Array<Meta, 1> = Array::new();
@@ -163,43 +156,4 @@ pub fn vlan(id: VlanId) -> Option<&'static Vlan> {
 pub fn vlan_device(ifindex: u32) -> Option<&'static VlanId> {
     // SAFETY: as in `port`.
     unsafe { VLAN_DEVICES.get(ifindex) }
-}
-
-/// Counts a packet and what became of it.
-#[inline(always)]
-pub fn count(ifindex: u32, hook: Hook, outcome: Outcome, bytes: u64) {
-    let key = CounterKey { ifindex, hook: hook as u32 };
-    let counters = COUNTERS.get_ptr_mut(key).or_else(|| {
-        let nothing = &NOTHING_COUNTED;
-        let _ = COUNTERS.insert(key, nothing, BPF_NOEXIST.into());
-        COUNTERS.get_ptr_mut(key)
-    });
-    if let Some(counters) = counters {
-        // SAFETY: the entry is this CPU's own, and programs at one hook do not interrupt each other on a CPU.
-        let counters = unsafe { &mut *counters };
-        counters.packets += 1;
-        counters.bytes += bytes;
-        counters.outcomes[outcome as usize] += 1;
-    }
-}
-
-/// Counts a dropped packet by reason; under interface 0 when the map is full.
-#[inline(always)]
-pub fn count_drop(ifindex: u32, reason: DropReason, bytes: u64) {
-    let key = DropKey { ifindex, reason: reason as u32 };
-    if DROPS.get_ptr_mut(key).is_none() && DROPS.insert(key, Tally { packets: 0, bytes: 0 }, BPF_ANY.into()).is_err() {
-        tally(DropKey { ifindex: 0, ..key }, bytes);
-        return;
-    }
-    tally(key, bytes);
-}
-
-#[inline(always)]
-fn tally(key: DropKey, bytes: u64) {
-    if let Some(tally) = DROPS.get_ptr_mut(key) {
-        // SAFETY: as in `count`.
-        let tally = unsafe { &mut *tally };
-        tally.packets += 1;
-        tally.bytes += bytes;
-    }
 }

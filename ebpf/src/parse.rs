@@ -59,6 +59,20 @@ impl Ethernet {
         Self::at(buffer, 0)
     }
 
+    /// Writes the header.
+    ///
+    /// # Safety
+    /// `to` has room for its 14 bytes.
+    // SAFETY: whoever calls it has made the room.
+    #[inline(always)]
+    pub unsafe fn write(&self, to: *mut u8) {
+        // SAFETY: the structure begins with the header, at a multiple of four; about `to` see `Buffer::read_words`.
+        unsafe {
+            to.cast::<[u32; 3]>().write((&raw const *self).cast::<[u32; 3]>().read());
+            to.add(12).cast::<u16>().write(self.ether_type_be);
+        }
+    }
+
     #[inline(always)]
     pub fn is_group(&self) -> bool {
         self.destination[0] & 1 != 0

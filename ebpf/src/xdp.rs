@@ -14,7 +14,7 @@ use overlane_abi::{Hook, Outcome};
 
 use crate::{
     buffer::{Buffer, Wire, Words},
-    checksum, maps,
+    checksum, flow_hash, maps,
     parse::{FRAGMENT, Family, ICMP, ICMPV6, InnerIp, TCP, UDP},
     skb::HelperRefused,
     verdict::{Verdict, tell_of_drop},
@@ -68,12 +68,6 @@ impl XdpBuff<'_> {
         // SAFETY: in bounds by the check above. About alignment see `Buffer::read_words`.
         unsafe { (start as *mut T).write(value) };
         Ok(())
-    }
-
-    /// The first `len` bytes, to be written to.
-    #[inline(always)]
-    pub fn room(self, len: usize) -> Option<*mut u8> {
-        (self.start() + len <= self.end()).then_some(self.start() as *mut u8)
     }
 
     /// Removes `len` bytes at the beginning, or, if negative, makes room for as many.
@@ -177,13 +171,8 @@ impl Payload {
                 (u64::from(source) + u64::from(destination), len, offset + Ipv4Hdr::LEN)
             }
             Family::V6 => {
-                let [_, len_and_next, a, b, c, d, e, f, g, h]: [u32; 10] = buff.read_words(offset)?;
-                let sum = |words: [u32; 4]| words.map(u64::from).iter().sum::<u64>();
-                (
-                    sum([a, b, c, d]) + sum([e, f, g, h]),
-                    (u32::from_be(len_and_next) >> 16) as u16,
-                    offset + Ipv6Hdr::LEN,
-                )
+                let [_, len_and_next, addresses @ ..]: [u32; 10] = buff.read_words(offset)?;
+                (flow_hash::sum(addresses), (u32::from_be(len_and_next) >> 16) as u16, offset + Ipv6Hdr::LEN)
             }
         };
         let checksum_at = match ip.protocol {
@@ -209,8 +198,7 @@ impl Payload {
     /// The same for all packets of a flow, and spread over all values.
     #[inline(always)]
     pub fn flow_hash(&self) -> u32 {
-        let mixed = (self.addresses ^ u64::from(self.ports) << 16).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as u32
+        flow_hash::mix(self.addresses, self.ports)
     }
 }
 

@@ -1,13 +1,6 @@
 //! Runs a program on one frame by `BPF_PROG_TEST_RUN` and compares everything that it did with what was expected.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    env,
-    fmt::Debug,
-    fs,
-    net::IpAddr,
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, env, fmt::Debug, fs, net::IpAddr, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
@@ -18,12 +11,11 @@ use aya::{
     },
     programs::{Program, ProgramError, TestRun as _, TestRunOptions, TestRunResult},
 };
-use overlane_abi::{
-    Address, CounterKey, DropKey, DropReason, FlowEvent, FlowState, Hook, HookCounters, Meta, Outcome, RuleHitKey,
-    Tally, names,
-};
+use overlane_abi::{Address, DropReason, FlowEvent, FlowState, Hook, Meta, Outcome, RuleHitKey, Tally, names};
 use overlane_tests::packet::{Frame, write_pcap};
 use zerocopy::FromBytes as _;
+
+use crate::counted::Counted;
 
 /// The interface that test runs happen on: the loopback of whoever runs them.
 pub(crate) const IFINDEX: u32 = 1;
@@ -98,13 +90,6 @@ impl Verdict {
     }
 }
 
-/// Everything that the programs have counted: packets, bytes and outcomes by interface and hook, then drops.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Counted {
-    counters: BTreeMap<(u32, u32), (u64, u64, [u64; Outcome::COUNT])>,
-    drops: BTreeMap<(u32, u32), (u64, u64)>,
-}
-
 impl Datapath {
     /// Loads the programs of a host with the tunnel endpoint `local_vtep`.
     pub(crate) fn load(local_vtep: IpAddr) -> Self {
@@ -142,6 +127,13 @@ impl Datapath {
         let map = self.ebpf.map_mut(map).expect("the map exists");
         let mut map = HashMap::<&mut MapData, K, V>::try_from(map).expect("the map has these types");
         map.insert(key, value, 0).expect("the map has room");
+    }
+
+    /// Gives the interface of test runs a place in the array of counters.
+    pub(crate) fn give_counter_slot(&mut self) {
+        let map = self.ebpf.map_mut(names::COUNTER_SLOTS).expect("the map exists");
+        let mut owners = Array::<&mut MapData, u32>::try_from(map).expect("its type");
+        owners.set(IFINDEX, IFINDEX, 0).expect("it has this place");
     }
 
     /// Lets XDP send by an interface. (The device is the loopback: nothing is sent in a test run.)
@@ -353,26 +345,13 @@ impl Datapath {
         output
     }
 
+    /// Packets that the hash of counters has.
+    pub(crate) fn counted_in_hash(&self) -> u64 {
+        Counted::in_hash(&self.ebpf).counters.values().map(|(packets, ..)| packets).sum()
+    }
+
     fn counted(&self) -> Counted {
-        let map = self.ebpf.map(names::COUNTERS).expect("the map exists");
-        let counters = PerCpuHashMap::<&MapData, CounterKey, HookCounters>::try_from(map).expect("its types");
-        let map = self.ebpf.map(names::DROPS).expect("the map exists");
-        let drops = PerCpuHashMap::<&MapData, DropKey, Tally>::try_from(map).expect("its types");
-        let mut counted = Counted::default();
-        for entry in counters.iter() {
-            let (key, cpus) = entry.expect("the map can be read");
-            let sum = counted.counters.entry((key.ifindex, key.hook)).or_default();
-            for cpu in cpus.iter() {
-                (sum.0, sum.1) = (sum.0 + cpu.packets, sum.1 + cpu.bytes);
-                sum.2.iter_mut().zip(cpu.outcomes).for_each(|(sum, outcome)| *sum += outcome);
-            }
-        }
-        for entry in drops.iter() {
-            let (key, cpus) = entry.expect("the map can be read");
-            let sum = counted.drops.entry((key.ifindex, key.reason)).or_default();
-            cpus.iter().for_each(|cpu| *sum = (sum.0 + cpu.packets, sum.1 + cpu.bytes));
-        }
-        counted
+        Counted::read(&self.ebpf)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The eBPF programs one packet at a time: frame in, verdict, frame and every counter out.
 
+mod counted;
 mod decap;
 mod encap;
 mod harness;

@@ -32,6 +32,18 @@ fn what_a_port_receives_is_counted_and_let_in() {
 }
 
 #[test]
+fn an_interface_with_a_place_in_the_array_counts_there_and_goes_on_from_what_it_has_counted_before() {
+    let mut datapath = host(v4());
+    let frame = Ends { destination_mac: NEIGHBOUR, ..outbound(v4()) }.udp(10);
+    datapath.expect(Hook::FromPort, &frame, Verdict::Redirect(Outcome::Delivered));
+    datapath.give_counter_slot();
+    for _ in 0..3 {
+        datapath.expect(Hook::FromPort, &frame, Verdict::Redirect(Outcome::Delivered));
+    }
+    assert_eq!(datapath.counted_in_hash(), 1, "packets that were counted in the hash");
+}
+
+#[test]
 fn at_an_interface_without_an_entry_everything_is_left_to_the_kernel() {
     let mut datapath = Datapath::load(v4().local_vtep);
     for hook in [Hook::FromPort, Hook::ToPort, Hook::FromOverlay, Hook::ToVlan] {

@@ -19,6 +19,7 @@ const ONLY_USERS: [(&str, &[&str]); 6] = [
             "ebpf/abi/src/lib.rs",
             "tests/datapath/harness.rs",
             "tests/src/lab/host.rs",
+            "tests/src/bench/datapath/programs.rs",
             "tests/src/verifier",
             "tests/lab/full_maps.rs",
         ],

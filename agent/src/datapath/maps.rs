@@ -8,11 +8,11 @@ use std::{
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuHashMap},
+    maps::{Array, HashMap, Map, MapData, MapError},
 };
 use overlane_abi::{
-    ABI_VERSION, Address, CounterKey, DropKey, DropReason, FdbEntry, FdbKey, Hook, HookCounters, Meta, Neighbor,
-    NeighborKey, Network, NetworkKey, Port, Tally, Vlan, VlanId, Vtep, names,
+    ABI_VERSION, Address, FdbEntry, FdbKey, Meta, Neighbor, NeighborKey, Network, NetworkKey, Port, Vlan, VlanId, Vtep,
+    names,
 };
 use overlane_core::{
     action::{MapEntry, MapKey},
@@ -20,7 +20,10 @@ use overlane_core::{
     offload::RoomHelper,
 };
 
-use super::{DatapathError, links::Links, qos::QosMaps, security::SecurityMaps, stats, xdp::XdpDevices};
+use super::{
+    DatapathError, counters::CounterMaps, links::Links, qos::QosMaps, security::SecurityMaps, stats::Stats,
+    xdp::XdpDevices,
+};
 
 /// Every map.
 pub struct Maps {
@@ -33,8 +36,7 @@ pub struct Maps {
     vlan_devices: HashMap<MapData, u32, VlanId>,
     qos: Option<QosMaps>,
     xdp_devices: Option<XdpDevices>,
-    counters: PerCpuHashMap<MapData, CounterKey, HookCounters>,
-    drops: PerCpuHashMap<MapData, DropKey, Tally>,
+    counters: CounterMaps,
     meta: Array<MapData, Meta>,
     vteps_that_do_not_fit: BTreeSet<Address>,
     /// Whether the control plane names every host, rather than those that it has told of so far.
@@ -103,8 +105,7 @@ impl Maps {
             vlan_devices: open.typed(names::VLAN_DEVICES)?,
             qos: QosMaps::open(&mut open)?,
             xdp_devices: XdpDevices::open(&mut open)?,
-            counters: open.typed(names::COUNTERS)?,
-            drops: open.typed(names::DROPS)?,
+            counters: CounterMaps::open(&mut open)?,
             meta: open.typed(names::META)?,
             vteps_that_do_not_fit: BTreeSet::new(),
             vteps_are_all: true,
@@ -139,7 +140,7 @@ impl Maps {
             qos: self.qos.as_ref().map_or_else(|| Ok(BTreeMap::new()), QosMaps::read)?,
             xdp_devices: self.xdp_devices.as_ref().map_or_else(|| Ok(BTreeMap::new()), XdpDevices::read)?,
             attached: links.list()?,
-            counted: self.counted()?,
+            counted: self.counters.counted()?,
             security,
             room_helper: self.room_helper()?,
         })
@@ -152,16 +153,6 @@ impl Maps {
         clear(&mut self.networks, names::NETWORKS)?;
         clear(&mut self.neighbors, names::NEIGHBORS)?;
         clear(&mut self.vteps, names::VTEPS)
-    }
-
-    fn counted(&self) -> Result<BTreeSet<(Hook, u32)>, DatapathError> {
-        let hook = |key: &CounterKey| Hook::ALL.into_iter().find(|hook| *hook as u32 == key.hook);
-        let mut counted = BTreeSet::new();
-        for key in self.counters.keys() {
-            let key = key.map_err(DatapathError::map(names::COUNTERS))?;
-            counted.extend(hook(&key).map(|hook| (hook, key.ifindex)));
-        }
-        Ok(counted)
     }
 
     /// The devices that XDP may send by.
@@ -247,17 +238,14 @@ impl Maps {
         }
     }
 
-    /// Deletes what a program has counted on an interface, and what was dropped there.
-    pub(super) fn forget_counters(&mut self, hook: Hook, ifindex: u32) -> Result<(), DatapathError> {
-        for reason in DropReason::ALL {
-            gone(self.drops.remove(&DropKey { ifindex, reason: reason as u32 }), names::DROPS)?;
-        }
-        gone(self.counters.remove(&CounterKey { ifindex, hook: hook as u32 }), names::COUNTERS)
+    /// Where the programs count.
+    pub(super) fn counters(&mut self) -> &mut CounterMaps {
+        &mut self.counters
     }
 
     /// What the programs have counted so far.
-    pub(super) fn stats(&self) -> Result<stats::Stats, DatapathError> {
-        stats::read(&self.counters, &self.drops)
+    pub(super) fn stats(&self) -> Result<Stats, DatapathError> {
+        self.counters.stats()
     }
 }
 

@@ -4,6 +4,7 @@
 //! agent finds it: maps by name, links under `links/<hook>-<interface index>`.
 
 mod alive;
+mod counters;
 mod error;
 mod events;
 mod flows;
@@ -103,6 +104,7 @@ impl Datapath {
         maps.begin()?;
         maps.note_room_helper(programs.test_room_helper())?;
         links.adopt(&mut programs)?;
+        links.list()?.iter().try_for_each(|(_, ifindex)| maps.counters().give_slot(*ifindex))?;
         // Whoever only leaves the filters behind reads no events, and has no runtime to wait with.
         let events = tokio::runtime::Handle::try_current().is_ok().then(|| programs.take_events()).transpose()?;
         Ok(Self { programs, maps, map_pins, links, other_versions, events })
@@ -145,9 +147,12 @@ impl Datapath {
                 self.maps.put(entry)
             }
             DatapathAction::Delete(key) => self.maps.delete(key),
-            DatapathAction::Attach { hook, ifindex } => self.links.attach(&mut self.programs, *hook, *ifindex),
+            DatapathAction::Attach { hook, ifindex } => {
+                self.maps.counters().give_slot(*ifindex)?;
+                self.links.attach(&mut self.programs, *hook, *ifindex)
+            }
             DatapathAction::Detach { hook, ifindex } => self.links.detach(*hook, *ifindex),
-            DatapathAction::ForgetCounters { hook, ifindex } => self.maps.forget_counters(*hook, *ifindex),
+            DatapathAction::ForgetCounters { hook, ifindex } => self.maps.counters().forget(*hook, *ifindex),
         }
     }
 

@@ -1,9 +1,9 @@
 //! What the programs have counted, summed over CPUs.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, iter::Sum, path::Path};
 
 use aya::maps::{MapData, PerCpuHashMap};
-use overlane_abi::{CounterKey, DropKey, DropReason, Hook, HookCounters, Outcome, RuleHitKey, Tally, names};
+use overlane_abi::{DropReason, Hook, HookCounters, Outcome, RuleHitKey, Tally, names};
 
 use super::{
     DatapathError,
@@ -59,28 +59,16 @@ pub struct Drop {
     pub bytes: u64,
 }
 
-pub(super) fn read(
-    counters: &PerCpuHashMap<MapData, CounterKey, HookCounters>,
-    drops: &PerCpuHashMap<MapData, DropKey, Tally>,
-) -> Result<Stats, DatapathError> {
-    let mut stats = Stats::default();
-    for entry in counters.iter() {
-        let (key, per_cpu) = entry.map_err(DatapathError::map(names::COUNTERS))?;
-        let Some(hook) = Hook::ALL.into_iter().find(|hook| *hook as u32 == key.hook) else { continue };
-        let sum = per_cpu.iter().fold(Counters::default(), |sum, cpu| {
-            sum.plus(&Counters { packets: cpu.packets, bytes: cpu.bytes, outcomes: cpu.outcomes })
-        });
-        stats.counters.insert((key.ifindex, hook), sum);
+impl From<&HookCounters> for Counters {
+    fn from(cpu: &HookCounters) -> Self {
+        Self { packets: cpu.packets, bytes: cpu.bytes, outcomes: cpu.outcomes }
     }
-    for entry in drops.iter() {
-        let (key, per_cpu) = entry.map_err(DatapathError::map(names::DROPS))?;
-        let Some(reason) = DropReason::ALL.into_iter().find(|reason| *reason as u32 == key.reason) else { continue };
-        let packets = per_cpu.iter().map(|cpu| cpu.packets).sum();
-        let bytes = per_cpu.iter().map(|cpu| cpu.bytes).sum();
-        stats.drops.push(Drop { ifindex: key.ifindex, reason, packets, bytes });
+}
+
+impl Sum for Counters {
+    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
+        iter.fold(Self::default(), |sum, one| sum.plus(&one))
     }
-    stats.drops.sort_by_key(|drop| (drop.ifindex, drop.reason));
-    Ok(stats)
 }
 
 /// What rules have admitted: packets and bytes, by policy and index of the rule.

@@ -34,6 +34,9 @@ impl Hook {
         Self::FromUplinkXdp,
     ];
 
+    /// Room for every hook where there is a place for each.
+    pub const ROOM: usize = 8;
+
     /// Whether it is an XDP hook, rather than a TC one.
     pub const fn is_xdp(self) -> bool {
         matches!(self, Self::FromPortXdp | Self::FromUplinkXdp)
@@ -70,6 +73,12 @@ map_types! {
         pub bytes: u64,
         /// Frames by [`Outcome`].
         pub outcomes: [u64; Outcome::COUNT],
+    }
+
+    /// Value of the `slot_counters` map, per CPU: what the programs at every hook of one interface have counted.
+    pub struct SlotCounters: 1408 {
+        /// By [`Hook`].
+        pub hooks: [HookCounters; Hook::ROOM],
     }
 
     /// Key of the `drops` map.

@@ -26,7 +26,7 @@ pub mod limits;
 pub mod names;
 
 pub use address::Address;
-pub use counters::{CounterKey, DropKey, Hook, HookCounters, Tally};
+pub use counters::{CounterKey, DropKey, Hook, HookCounters, SlotCounters, Tally};
 pub use drop_reason::DropReason;
 pub use event::{EventBudget, FlowEvent};
 pub use fdb::{FdbEntry, FdbKey};

@@ -16,6 +16,8 @@ pub const VTEPS_MAX: usize = 16_384;
 pub const VLANS_MAX: usize = 16_384;
 /// Interface and hook pairs: two per port, and one more if it uses XDP; one per vxlan device; two per uplink.
 pub const COUNTERS_MAX: usize = 32_768;
+/// Interfaces that count in an array, where a place is found without a search; the others count in `counters`. A power of two.
+pub const COUNTER_SLOTS: usize = 256;
 /// Interface and reason pairs that have dropped something.
 pub const DROPS_MAX: usize = 65_536;
 

@@ -16,6 +16,11 @@ pub const VLANS: &str = "vlans";
 pub const VLAN_DEVICES: &str = "vlan_devices";
 /// [`crate::CounterKey`] to [`crate::HookCounters`], per CPU.
 pub const COUNTERS: &str = "counters";
+/// Place to the interface index of its owner, 0 for nobody's: [`crate::limits::COUNTER_SLOTS`] of them, and an interface can only have the
+/// one that its index falls on.
+pub const COUNTER_SLOTS: &str = "counter_slots";
+/// Place to [`crate::SlotCounters`], per CPU.
+pub const SLOT_COUNTERS: &str = "slot_counters";
 /// [`crate::DropKey`] to [`crate::Tally`], per CPU.
 pub const DROPS: &str = "drops";
 /// One [`crate::Meta`].
@@ -60,7 +65,7 @@ pub const BUCKETS: &str = "buckets";
 pub const XDP_DEVICES: &str = "xdp_devices";
 
 /// Every map.
-pub const MAPS: [&str; 29] = [
+pub const MAPS: [&str; 31] = [
     PORTS,
     NETWORKS,
     FDB,
@@ -90,6 +95,8 @@ pub const MAPS: [&str; 29] = [
     QOS,
     BUCKETS,
     XDP_DEVICES,
+    COUNTER_SLOTS,
+    SLOT_COUNTERS,
 ];
 
 /// Load-time value: this host's tunnel endpoint, a `[u8; 16]` with the octets of an [`crate::Address`].

@@ -156,7 +156,7 @@ fn generating(
     program
 }
 
-fn ending(action: i32) -> [Instruction; 2] {
+pub(crate) fn ending(action: i32) -> [Instruction; 2] {
     [instruction(code::SET, 0, 0, 0, action), instruction(code::EXIT, 0, 0, 0, 0)]
 }
 

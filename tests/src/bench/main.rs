@@ -82,6 +82,8 @@ enum Part {
     GroupsCost,
     /// `datapath`: packets a second and superpackets, through real taps.
     RealTaps,
+    /// `datapath`: what each program takes by itself, and the memory of maps.
+    Programs,
     /// `datapath`: packets a second on hosts that know 10, 1,000 and 100,000 of everything.
     Entries,
     /// `neutron`: plugging, and memory.
@@ -112,9 +114,16 @@ impl Part {
     fn of(subject: Subject) -> &'static [Self] {
         match subject {
             Subject::Control => &[Self::Host, Self::Scale, Self::Cloud],
-            Subject::Datapath => {
-                &[Self::Packets, Self::Bulk, Self::Latency, Self::Crr, Self::GroupsCost, Self::RealTaps, Self::Entries]
-            }
+            Subject::Datapath => &[
+                Self::Packets,
+                Self::Bulk,
+                Self::Latency,
+                Self::Crr,
+                Self::GroupsCost,
+                Self::RealTaps,
+                Self::Entries,
+                Self::Programs,
+            ],
             Subject::Neutron => &[Self::Taps, Self::Restarts],
             Subject::Security => &[Self::Rate, Self::Connections, Self::Sockets, Self::Flood, Self::Changes],
             Subject::Services => &[Self::Leases, Self::Routers, Self::FloatingIp, Self::RouterTcp],
@@ -134,7 +143,8 @@ impl Part {
             | Self::Crr
             | Self::GroupsCost
             | Self::RealTaps
-            | Self::Entries => {
+            | Self::Entries
+            | Self::Programs => {
                 unreachable!("measured together")
             }
             Self::Host => control::measure(figures),

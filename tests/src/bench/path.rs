@@ -36,7 +36,7 @@ impl Load {
     pub(crate) const SMALL: Self = Self { flows: 16, frame_len: 60, entrance: Entrance::Received, packets: 1 << 16 };
 
     /// Source port and destination port of the first flow. More flows than there are source ports go to the next service as well.
-    const fn ports(self) -> [u16; 2] {
+    pub(crate) const fn ports(self) -> [u16; 2] {
         const FIRST: u16 = 0x8000;
         const SERVICE: u16 = crate::hosts::SERVICE;
         if self.flows > 1 << 16 { [crate::frames::FIRST_OF_MANY, SERVICE - 2] } else { [FIRST, SERVICE] }

@@ -14,7 +14,7 @@ use nix::{
     errno::Errno,
     sys::resource::{Resource, getrlimit, setrlimit},
 };
-use overlane_abi::{FlowState, names};
+use overlane_abi::{Address, FlowState, names};
 use serde::Serialize;
 
 /// Everything that was found out, as it is printed.
@@ -60,12 +60,15 @@ fn main() -> Result<()> {
 /// debugger.
 fn load(object: &[u8]) -> Result<Ebpf> {
     let (on, log_level, log_rate) = (1_u8, 0_u8, u32::MAX);
+    // Of zeros, the verifier would know more than of an address.
+    let local_vtep = Address::from_v4([10, 10, 10, 11]).octets;
     let mut loader = EbpfLoader::new();
     for table in [names::CONNTRACK4, names::CONNTRACK6, names::CONNTRACK_NEW4, names::CONNTRACK_NEW6] {
         // Memory for flows that nobody sends.
         loader.map_max_entries(table, 1);
     }
     loader
+        .override_global(names::LOCAL_VTEP, &local_vtep, true)
         .override_global(names::FORWARDING, &on, true)
         .override_global(names::CLOSED, &on, true)
         .override_global(names::FLOW_TIMEOUTS, &FlowState::DEFAULT_TIMEOUTS, true)

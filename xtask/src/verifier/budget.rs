@@ -133,7 +133,7 @@ impl Comparison {
             if measure == "jited_bytes" && (before == 0 || now == 0) {
                 continue;
             }
-            let percent = (f64::from(now) / f64::from(before.max(1)) - 1.0) * 100.0;
+            let percent = if now == before { 0.0 } else { (f64::from(now) / f64::from(before.max(1)) - 1.0) * 100.0 };
             growth.insert(measure, percent);
             let (hundred_now, before_times) = (u64::from(now) * 100, |percent| u64::from(before) * percent);
             if hundred_now > before_times(100 + TOLERANCE_PERCENT) {

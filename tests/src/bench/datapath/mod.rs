@@ -9,6 +9,7 @@ mod groups;
 mod latency;
 mod packets;
 mod plots;
+mod programs;
 mod report;
 mod scale;
 mod taps;
@@ -53,6 +54,7 @@ pub(crate) fn measure(figures: &mut Figures, parts: &[Part], effort: Effort) -> 
             Part::Latency => latency::measure(figures, &beds, effort),
             Part::Crr => connections::measure(figures, &beds, effort),
             Part::GroupsCost => groups::measure(figures, &world, effort),
+            Part::Programs => programs::measure(figures, &world, effort),
             Part::RealTaps => taps::measure(figures, &world, effort),
             Part::Entries => scale::measure(figures, &world, effort),
             _ => unreachable!("a part of another subject"),
