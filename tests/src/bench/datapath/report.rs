@@ -201,7 +201,7 @@ mod tests {
     fn figures_replace_what_was_measured_before_and_nothing_else() {
         let document = format!("# Title\n\n{BEGIN}\nold\n{END}\nThe rest.\n");
         let replaced = replace(&document, "new").expect("the marks are there");
-        assert_eq!(replaced, format!("# Title\n\n{BEGIN}\nnew\n\n{END}\nThe rest.\n"));
+        assert_eq!(replaced, format!("# Title\n\n{BEGIN}\nnew\n{END}\nThe rest.\n"));
         assert_eq!(replace(&replaced, "new").expect("they still are"), replaced);
         assert!(replace("# Title\n", "new").is_err());
     }
