@@ -127,7 +127,6 @@ fn ha_network(line: usize) -> Network {
         dns_domain: None,
         port_security_enabled: false,
         qos_policy_id: None,
-        from_port_xdp: false,
     }
 }
 
@@ -155,6 +154,7 @@ fn ha_port(
         security_groups: None,
         allowed_address_pairs: Vec::new(),
         qos_policy_id: None,
+        from_port_xdp: false,
     }
 }
 

@@ -26,6 +26,7 @@ fn desired(segment: Segment) -> Desired {
         device_owner: "network:router_interface".to_owned(),
         security: PortSecurity::Open,
         qos: Qos::default(),
+        from_port_xdp: false,
     };
     let network = Network {
         name: "net".to_owned(),
