@@ -13,8 +13,14 @@ use serde_json::Value;
 
 /// Two hosts, and a real tap on each.
 fn taps() -> Result<(Pair, [Tap; 2])> {
+    taps_with("")
+}
+
+/// As `taps`, with more configuration than usual.
+fn taps_with(more_config: &str) -> Result<(Pair, [Tap; 2])> {
     let mut pair = Pair::bare()?;
     for name in ["left", "right"] {
+        pair.host(name).add_config(more_config);
         let agent = pair.host(name).start_agent(&pair.topology_file, Lanes::Both)?;
         pair.agents.push(agent);
     }
@@ -77,6 +83,42 @@ fn a_tcp_superpacket_that_crosses_the_wire_in_segments_arrives_whole_in_a_tap() 
     let (pair, mut taps) = taps()?;
     expect_whole(&pair, &mut taps, Offload::TCP_V4, false)?;
     expect_whole(&pair, &mut taps, Offload::TCP_V6, true)
+}
+
+#[test]
+fn superpackets_arrive_whole_in_a_tap_and_datagrams_by_xdp_where_xdp_takes_up_what_arrives() -> Result<()> {
+    let (pair, mut taps) = taps_with("uplink_lane = xdp\n")?;
+    expect_whole(&pair, &mut taps, Offload::TCP_V4, false)?;
+    expect_whole(&pair, &mut taps, Offload::TCP_V6, true)?;
+    let frame = ends(&pair, false)?.udp(100);
+    let before = pair.host("right").counted("from_uplink_xdp", UPLINK, "decapsulated")?;
+    taps[0].send(Offload::default(), &frame)?;
+    let (_, received) =
+        taps[1].receive(|received| received.0[..ETHERNET] == frame.0[..ETHERNET] && received.0.len() < 200)?;
+    ensure!(received == frame, "{received:?}");
+    let carried = pair.host("right").counted("from_uplink_xdp", UPLINK, "decapsulated")? - before;
+    ensure!(carried == 1, "XDP has carried {carried}");
+    Ok(())
+}
+
+#[test]
+fn xdp_sends_to_a_tap_of_several_queues() -> Result<()> {
+    let (mut pair, mut taps) = taps_with("uplink_lane = xdp\n")?;
+    let port = pair.topology.add_port(&pair.network, "right", 3);
+    pair.topology.write(&pair.topology_file)?;
+    let host = pair.host("right");
+    let mut queues = Tap::with_queues(&host.namespace, &port.tap(), 2)?;
+    nothing_to_do(host)?;
+    nothing_to_do(pair.host("left"))?;
+    pair.ports[1] = port;
+    let frame = ends(&pair, false)?.udp(100);
+    taps[0].send(Offload::default(), &frame)?;
+    let mut buffer = vec![0; 2000];
+    let received = wait_for("the datagram has come by a queue", || {
+        queues.iter_mut().find_map(|queue| queue.take_ready(&mut buffer).transpose()).transpose()
+    })?;
+    ensure!(received.1 == frame, "{received:?}");
+    Ok(())
 }
 
 #[test]
