@@ -156,7 +156,10 @@ impl Hosts {
     }
 
     fn bare(world: World, behind: Behind) -> Result<Self> {
-        let mut pair = Pair::in_lab(Lab::back_to_back(world, &HOSTS)?)?;
+        let mut pair = Pair::in_lab(match behind {
+            Behind::Veth => Lab::back_to_back(world, &HOSTS)?,
+            Behind::Tap(_) => Self::across_a_segment(world)?,
+        })?;
         let friends = pair.topology.add_group("friends", []);
         let groups =
             [FEW, MANY].map(|count| pair.topology.add_group(&format!("{count} rules"), rules(count, &friends)));
@@ -175,6 +178,17 @@ impl Hosts {
         }
         pair.topology.write(&pair.topology_file)?;
         Ok(Self { pair, ports, machines: Vec::new(), queues: Vec::new(), behind, links: Vec::new() })
+    }
+
+    /// Hosts with a bridge between them, which hands over what has come together, as a switch does: on a wire that ends at the other
+    /// host, GRO leaves out the first segment of a burst, whatever is measured.
+    fn across_a_segment(world: World) -> Result<Lab> {
+        let lab = Lab::in_world(world, &HOSTS)?;
+        for (name, _) in HOSTS {
+            // So that hosts can send by XDP.
+            lab.fabric().run(&format!("ethtool --offload to-{name} gro on"))?;
+        }
+        Ok(lab)
     }
 
     fn boot(&mut self) -> Result<()> {
