@@ -1,5 +1,7 @@
 //! Runs a program on one frame by `BPF_PROG_TEST_RUN` and compares everything that it did with what was expected.
 
+mod counted;
+
 use std::{collections::BTreeSet, env, fmt::Debug, fs, net::IpAddr, path::PathBuf};
 
 use aya::{
@@ -15,7 +17,7 @@ use overlane_abi::{Address, DropReason, FlowEvent, FlowState, Hook, Meta, Outcom
 use overlane_tests::packet::{Frame, write_pcap};
 use zerocopy::FromBytes as _;
 
-use crate::counted::Counted;
+use counted::Counted;
 
 /// The interface that test runs happen on: the loopback of whoever runs them.
 pub(crate) const IFINDEX: u32 = 1;

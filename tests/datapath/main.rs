@@ -1,6 +1,5 @@
 //! The eBPF programs one packet at a time: frame in, verdict, frame and every counter out.
 
-mod counted;
 mod decap;
 mod encap;
 mod harness;

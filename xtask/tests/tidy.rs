@@ -17,7 +17,7 @@ const ONLY_USERS: [(&str, &[&str]); 6] = [
             "agent/src/datapath",
             "agent/build.rs",
             "ebpf/abi/src/lib.rs",
-            "tests/datapath/harness.rs",
+            "tests/datapath/harness",
             "tests/src/lab/host.rs",
             "tests/src/bench/datapath/programs.rs",
             "tests/src/verifier",

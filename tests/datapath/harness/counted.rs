@@ -8,7 +8,7 @@ use aya::{
 };
 use overlane_abi::{CounterKey, DropKey, HookCounters, Outcome, SlotCounters, Tally, names};
 
-use crate::harness::IFINDEX;
+use super::IFINDEX;
 
 /// Everything that the programs have counted: packets, bytes and outcomes by interface and hook, then drops.
 #[derive(Debug, Default, PartialEq, Eq)]
