@@ -188,6 +188,10 @@ impl Header<'_> {
     }
 
     /// Copies `N` bytes of the template: in words, and what is left in halves.
+    ///
+    /// # Safety
+    /// As for `write_v4`, with `N` bytes.
+    // SAFETY: as for `write_v4`.
     #[inline(always)]
     unsafe fn copy_template<const N: usize>(&self, to: *mut u8) {
         let from = self.vtep.header.as_ptr();
@@ -205,6 +209,10 @@ impl Header<'_> {
     }
 
     /// The VNI and a reserved byte, with which the VXLAN header ends.
+    ///
+    /// # Safety
+    /// `to` has room for four bytes from `offset` on.
+    // SAFETY: as for `write_v4`.
     #[inline(always)]
     unsafe fn put_vni(&self, to: *mut u8, offset: usize) {
         // SAFETY: the caller has the room.
@@ -216,6 +224,10 @@ impl Header<'_> {
 }
 
 /// Writes a number in the order of transmission.
+///
+/// # Safety
+/// `to` has room for two bytes from `offset` on, which is even.
+// SAFETY: as for `Header::write_v4`.
 #[inline(always)]
 unsafe fn put(to: *mut u8, offset: usize, value: u16) {
     // SAFETY: the caller has the room; offsets are even.
