@@ -108,8 +108,7 @@ impl Buffer for XdpBuff<'_> {
         0
     }
 
-    /// A tag is in the packet, or, if the NIC has taken it off, not known here: who listens on a NIC must have it left in
-    /// (`ethtool -K NIC rxvlan off`), and drivers do so by themselves.
+    /// A tag is in the packet: programs are not attached to NICs that take it off.
     #[inline(always)]
     fn has_vlan_tag(self) -> bool {
         false

@@ -21,6 +21,7 @@ fn taps_with(more_config: &str) -> Result<(Pair, [Tap; 2])> {
     let mut pair = Pair::bare()?;
     for name in ["left", "right"] {
         pair.host(name).add_config(more_config);
+        pair.host(name).run(&format!("ethtool --offload {UPLINK} rxvlan off"))?;
         let agent = pair.host(name).start_agent(&pair.topology_file, Lanes::Both)?;
         pair.agents.push(agent);
     }
@@ -114,11 +115,17 @@ fn xdp_sends_to_a_tap_of_several_queues() -> Result<()> {
     let frame = ends(&pair, false)?.udp(100);
     taps[0].send(Offload::default(), &frame)?;
     let mut buffer = vec![0; 2000];
-    let received = wait_for("the datagram has come by a queue", || {
-        queues.iter_mut().find_map(|queue| queue.take_ready(&mut buffer).transpose()).transpose()
-    })?;
-    ensure!(received.1 == frame, "{received:?}");
-    Ok(())
+    // Hosts speak of their own accord as well.
+    wait_until("the datagram has come by a queue", || {
+        for queue in &mut queues {
+            while let Some((_, received)) = queue.take_ready(&mut buffer)? {
+                if received == frame {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    })
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn pair() -> Result<Pair> {
 fn start(pair: &mut Pair, config: &str) -> Result<()> {
     for (name, _) in HOSTS {
         pair.host(name).add_config(config);
+        leave_tags(pair, name)?;
     }
     pair.boot()?;
     pair.machines.iter().try_for_each(prepare)?;
@@ -27,6 +28,11 @@ fn start(pair: &mut Pair, config: &str) -> Result<()> {
         pair.agents.push(agent);
     }
     pair.settle()
+}
+
+/// Has the NIC of a host leave tags where programs see them.
+fn leave_tags(pair: &Pair, host: &str) -> Result<()> {
+    pair.host(host).run(&format!("ethtool --offload {UPLINK} rxvlan off")).map(drop)
 }
 
 fn prepare(machine: &Machine) -> Result<()> {
@@ -114,6 +120,7 @@ fn security_groups_hold_in_the_xdp_lane() -> Result<()> {
     opt_in(&mut pair)?;
     for (name, _) in HOSTS {
         pair.host(name).add_config(XDP);
+        leave_tags(&pair, name)?;
     }
     pair.boot()?;
     pair.machines.iter().try_for_each(prepare)?;
@@ -194,6 +201,23 @@ fn a_nic_without_native_xdp_is_named_and_the_tc_lane_carries_on() -> Result<()> 
     let verified = pair.host("left").overlane("verify")?;
     ensure!(verified.contains("agree") && verified.contains(reason), "{verified}");
     pair.ping_all(PINGS)
+}
+
+#[test]
+fn a_nic_that_takes_tags_off_is_named_until_it_leaves_them() -> Result<()> {
+    let mut pair = pair()?;
+    start(&mut pair, XDP)?;
+    let incoming = || Ok::<_, anyhow::Error>(pair.host("left").show("vteps")?[0].clone());
+    ensure!(incoming()?["incoming"] == "xdp");
+    pair.host("left").run(&format!("ethtool --offload {UPLINK} rxvlan on"))?;
+    wait_until("the TC lane takes up what arrives", || {
+        let row = incoming()?;
+        let says_why = row["incoming_reason"].as_str().is_some_and(|reason| reason.contains("rxvlan off"));
+        Ok(row["incoming"] == "tc" && says_why)
+    })?;
+    pair.ping_all(PINGS)?;
+    leave_tags(&pair, "left")?;
+    wait_until("XDP takes up what arrives", || Ok(incoming()?["incoming"] == "xdp"))
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub struct NicFeatures {
     pub segments_tcp: bool,
     /// Packets that have arrived are put together to superpackets (`rx-gro`).
     pub puts_together: bool,
+    /// VLAN tags are taken off packets, and told beside them (`rx-vlan-hw-parse`).
+    pub takes_tags_off: bool,
 }
 
 /// What the kernel's `bpf_skb_adjust_room` was found to do; `None`: it could not be tested, or has not been yet.

@@ -14,6 +14,8 @@ pub struct XdpFeatures {
     /// It sends what other devices redirect to it (`NETDEV_XDP_ACT_NDO_XMIT`). A veth does as long as its other end listens by
     /// NAPI: with a program of its own, or with GRO.
     pub sends: bool,
+    /// As a NIC, it takes VLAN tags off before programs see a packet, or may do so: what is tagged would look like the underlay's own.
+    pub hides_tags: bool,
     /// Its driver, as `ethtool -i` tells.
     pub driver: String,
 }
@@ -50,6 +52,9 @@ impl XdpFeatures {
             Some(features) if !features.runs || !features.redirects => {
                 Some(format!("its driver ({}) has no native XDP that redirects", features.driver))
             }
+            Some(features) if features.hides_tags => Some(
+                "it takes VLAN tags off before XDP sees them; ethtool --offload with rxvlan off leaves them".to_owned(),
+            ),
             Some(_) => None,
         }
     }
@@ -101,7 +106,7 @@ mod tests {
     use super::*;
 
     fn nic(driver: &str) -> XdpFeatures {
-        XdpFeatures { runs: true, redirects: true, sends: true, driver: driver.to_owned() }
+        XdpFeatures { runs: true, redirects: true, sends: true, hides_tags: false, driver: driver.to_owned() }
     }
 
     #[test]
@@ -111,6 +116,13 @@ mod tests {
         let reason = choose(UplinkLane::Xdp, Some(&without)).expect_err("not native");
         assert!(reason.contains("e1000e"), "{reason}");
         assert!(choose(UplinkLane::Xdp, None).expect_err("unknown").contains("6.3"));
+    }
+
+    #[test]
+    fn a_nic_that_hides_what_is_tagged_takes_up_nothing_by_xdp() {
+        let hiding = XdpFeatures { hides_tags: true, ..nic("mlx5_core") };
+        assert!(choose(UplinkLane::Xdp, Some(&hiding)).expect_err("hidden").contains("rxvlan off"));
+        assert!(!choose(UplinkLane::Auto, Some(&hiding)).expect("a lane").is_xdp);
     }
 
     #[test]

@@ -8,8 +8,13 @@ use proptest::prelude::*;
 const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 10, 10, 11));
 const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
 const GOOD: RoomHelper = RoomHelper { makes_room: Some(true), strips_tunnels: Some(false) };
-const ALL: NicFeatures =
-    NicFeatures { driver: String::new(), segments_tunnels: true, segments_tcp: true, puts_together: true };
+const ALL: NicFeatures = NicFeatures {
+    driver: String::new(),
+    segments_tunnels: true,
+    segments_tcp: true,
+    puts_together: true,
+    takes_tags_off: false,
+};
 
 fn choose(local_ip: IpAddr, nic: NicFeatures, helper: RoomHelper) -> Superpackets {
     Superpackets::choose(local_ip, Some(&Ok(nic)), helper)

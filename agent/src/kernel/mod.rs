@@ -110,12 +110,12 @@ impl Kernel {
         }
         let vteps = desired.vteps.union(&state.learned_vteps()).copied().collect();
         state.paths = self.find_paths(&vteps, source, &state.links).await?;
-        if plan::may_use_xdp(desired, config) {
-            state.xdp = xdp::features(&state.links);
-        }
         let tunnels_from = source.and_then(|address| state.link_with_address(address)).map(|link| link.ifindex);
         let uplinks = state.paths.values().map(|path| path.uplink).chain(tunnels_from).collect();
         state.nics = nics(&uplinks, &state.links);
+        if plan::may_use_xdp(desired, config) {
+            state.xdp = xdp::features(&state.links, &state.nics);
+        }
         if plan::lacks_vlan_device(desired, &state, config) {
             state.has_8021q = self.has_8021q().await;
         }

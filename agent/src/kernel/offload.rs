@@ -88,6 +88,7 @@ pub(super) fn features(link: &str) -> io::Result<NicFeatures> {
         segments_tunnels: is_on("tx-udp_tnl-segmentation"),
         segments_tcp: is_on("tx-tcp-segmentation"),
         puts_together: is_on("rx-gro"),
+        takes_tags_off: is_on("rx-vlan-hw-parse"),
     })
 }
 

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use overlane_core::{observed::Link, xdp::XdpFeatures};
+use overlane_core::{observed::Link, offload::NicFeatures, xdp::XdpFeatures};
 use rtnetlink::sys::{AsyncSocket as _, SocketAddr, TokioSocket, protocols::NETLINK_GENERIC};
 
 use super::{
@@ -36,7 +36,10 @@ struct Family {
 }
 
 /// What each of these devices can do; empty where the kernel does not tell.
-pub(super) fn features(links: &BTreeMap<u32, Link>) -> BTreeMap<u32, XdpFeatures> {
+pub(super) fn features(
+    links: &BTreeMap<u32, Link>,
+    nics: &BTreeMap<u32, Result<NicFeatures, String>>,
+) -> BTreeMap<u32, XdpFeatures> {
     list()
         .unwrap_or_default()
         .into_iter()
@@ -47,11 +50,17 @@ pub(super) fn features(links: &BTreeMap<u32, Link>) -> BTreeMap<u32, XdpFeatures
                 runs,
                 redirects: bits & NETDEV_XDP_ACT_REDIRECT != 0,
                 sends: bits & NETDEV_XDP_ACT_NDO_XMIT != 0,
+                hides_tags: hides_tags(nics.get(&ifindex)),
                 driver: ethtool::driver(&link.name).unwrap_or_else(|_| "unknown".to_owned()),
             };
             Some((ifindex, features))
         })
         .collect()
+}
+
+/// Whether a NIC takes tags off; one that does not say may.
+fn hides_tags(nic: Option<&Result<NicFeatures, String>>) -> bool {
+    nic.is_some_and(|nic| nic.as_ref().map_or(true, |features| features.takes_tags_off))
 }
 
 /// Tells when devices can do more, or less.

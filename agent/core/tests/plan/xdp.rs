@@ -38,7 +38,7 @@ fn desired(first: &str) -> Desired {
 }
 
 fn features() -> XdpFeatures {
-    XdpFeatures { runs: true, redirects: true, sends: true, driver: "veth".to_owned() }
+    XdpFeatures { runs: true, redirects: true, sends: true, hides_tags: false, driver: "veth".to_owned() }
 }
 
 /// A host on which everything can do everything.
