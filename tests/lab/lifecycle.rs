@@ -155,7 +155,7 @@ fn bpftool_shows_the_maps_with_their_field_names() -> Result<()> {
         ("networks", "\"index\""),
         ("vteps", "\"ifindex\""),
         ("neighbors", "\"address\""),
-        ("counters", "\"packets\""),
+        ("slot_counters", "\"packets\""),
         ("meta", "\"abi_version\""),
     ];
     for (map, field) in fields {

@@ -35,15 +35,17 @@ impl CounterMaps {
         Ok(Self { counters, drops, slots: slots.map(|(owners, counters)| Slots { owners, counters }) })
     }
 
-    /// Where programs have counted something.
-    pub(super) fn counted(&self) -> Result<BTreeSet<(Hook, u32)>, DatapathError> {
+    /// Where programs have counted something. What is in the array of an interface that still has programs is not looked at: it is large
+    /// where there are many CPUs, and goes with the last of them.
+    pub(super) fn counted(&self, attached: &BTreeSet<(Hook, u32)>) -> Result<BTreeSet<(Hook, u32)>, DatapathError> {
         let mut counted = BTreeSet::new();
         for key in self.counters.keys() {
             let key = key.map_err(DatapathError::map(names::COUNTERS))?;
             counted.extend(hook(key.hook).map(|hook| (hook, key.ifindex)));
         }
-        let in_slots = self.in_slots()?.into_iter().map(|(ifindex, hook, _)| (hook, ifindex));
-        counted.extend(in_slots);
+        let with_programs: BTreeSet<u32> = attached.iter().map(|(_, ifindex)| *ifindex).collect();
+        let in_slots = self.in_slots(|owner| !with_programs.contains(&owner))?;
+        counted.extend(in_slots.into_iter().map(|(ifindex, hook, _)| (hook, ifindex)));
         Ok(counted)
     }
 
@@ -55,7 +57,7 @@ impl CounterMaps {
             let Some(hook) = hook(key.hook) else { continue };
             stats.counters.insert((key.ifindex, hook), cpus.iter().map(Counters::from).sum());
         }
-        for (ifindex, hook, in_slot) in self.in_slots()? {
+        for (ifindex, hook, in_slot) in self.in_slots(|_| true)? {
             let sum = stats.counters.entry((ifindex, hook)).or_default();
             *sum = sum.plus(&in_slot);
         }
@@ -93,13 +95,13 @@ impl CounterMaps {
         }
     }
 
-    /// What has been counted in the array: by interface and hook, without zeros.
-    fn in_slots(&self) -> Result<Vec<(u32, Hook, Counters)>, DatapathError> {
+    /// What has been counted in the array by interfaces that are `wanted`: by interface and hook, without zeros.
+    fn in_slots(&self, wanted: impl Fn(u32) -> bool) -> Result<Vec<(u32, Hook, Counters)>, DatapathError> {
         let Some(slots) = &self.slots else { return Ok(Vec::new()) };
         let mut counted = Vec::new();
         for slot in 0..limits::COUNTER_SLOTS as u32 {
             let owner = slots.owner(slot)?;
-            if owner == 0 {
+            if owner == 0 || !wanted(owner) {
                 continue;
             }
             let cpus = slots.read(slot)?;

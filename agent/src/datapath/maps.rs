@@ -129,6 +129,7 @@ impl Maps {
             Some(known) => (known.fdb, known.neighbors, known.security),
             None => (dump(&self.fdb, names::FDB)?, dump(&self.neighbors, names::NEIGHBORS)?, self.security.read()?),
         };
+        let attached = links.list()?;
         Ok(DatapathState {
             ports: dump(&self.ports, names::PORTS)?,
             networks: dump(&self.networks, names::NETWORKS)?,
@@ -139,8 +140,8 @@ impl Maps {
             vlan_devices: dump(&self.vlan_devices, names::VLAN_DEVICES)?,
             qos: self.qos.as_ref().map_or_else(|| Ok(BTreeMap::new()), QosMaps::read)?,
             xdp_devices: self.xdp_devices.as_ref().map_or_else(|| Ok(BTreeMap::new()), XdpDevices::read)?,
-            attached: links.list()?,
-            counted: self.counters.counted()?,
+            counted: self.counters.counted(&attached)?,
+            attached,
             security,
             room_helper: self.room_helper()?,
         })
