@@ -17,6 +17,12 @@ fn pair() -> Result<Pair> {
 
 /// Agents with more configuration than usual, and machines that complete their own checksums and can be sent to by XDP.
 fn start(pair: &mut Pair, config: &str) -> Result<()> {
+    launch(pair, config)?;
+    pair.settle()
+}
+
+/// As `start`, for machines that need not reach each other.
+fn launch(pair: &mut Pair, config: &str) -> Result<()> {
     for (name, _) in HOSTS {
         pair.host(name).add_config(config);
         leave_tags(pair, name)?;
@@ -27,7 +33,7 @@ fn start(pair: &mut Pair, config: &str) -> Result<()> {
         let agent = pair.host(name).start_agent(&pair.topology_file, Lanes::Both)?;
         pair.agents.push(agent);
     }
-    pair.settle()
+    pair.finish()
 }
 
 /// Has the NIC of a host leave tags where programs see them.
@@ -92,7 +98,7 @@ fn what_a_machine_sends_goes_by_xdp_if_its_port_says_so_and_its_checksums_are_co
 }
 
 #[test]
-fn machines_of_one_host_and_hosts_with_an_ipv6_underlay_are_reached_by_xdp() -> Result<()> {
+fn machines_of_one_host_reach_each_other_by_xdp() -> Result<()> {
     let mut pair = pair()?;
     let third = pair.topology.add_port(&pair.network, "left", 3);
     opt_in(&mut pair)?;
@@ -111,24 +117,14 @@ fn machines_of_one_host_and_hosts_with_an_ipv6_underlay_are_reached_by_xdp() -> 
 #[test]
 fn security_groups_hold_in_the_xdp_lane() -> Result<()> {
     let mut pair = pair()?;
-    let web = pair.topology.add_group("dns", Rule::both("egress", None));
+    let client = pair.topology.add_group("client", Rule::both("egress", None));
     let dns = Rule::both("ingress", Some("udp")).map(|rule| rule.port(53));
     let served = pair.topology.add_group("served", Rule::both("egress", None).into_iter().chain(dns));
     let [left, right] = pair.ports.clone();
-    pair.topology.set_groups(&left.id, &[&web]);
+    pair.topology.set_groups(&left.id, &[&client]);
     pair.topology.set_groups(&right.id, &[&served]);
     opt_in(&mut pair)?;
-    for (name, _) in HOSTS {
-        pair.host(name).add_config(XDP);
-        leave_tags(&pair, name)?;
-    }
-    pair.boot()?;
-    pair.machines.iter().try_for_each(prepare)?;
-    for (name, _) in HOSTS {
-        let agent = pair.host(name).start_agent(&pair.topology_file, Lanes::Both)?;
-        pair.agents.push(agent);
-    }
-    pair.finish()?;
+    launch(&mut pair, XDP)?;
     let sends = |port| send_udp(pair.left(), pair.right(), right.ipv4(), port, 100);
     wait_until("what a rule admits arrives", || sends(53))?;
     let carried = || pair.host("right").counted("from_uplink_xdp", UPLINK, "decapsulated");
