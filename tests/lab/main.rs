@@ -18,6 +18,7 @@ mod metadata;
 mod multicast;
 mod offload;
 mod physical;
+mod pings;
 mod port_security;
 mod qos;
 mod routers;

@@ -100,7 +100,7 @@ fn a_nics_addresses_and_routes_move_to_the_bridge_and_back_while_packets_flow() 
     number_the_nic(pair.host("left"))?;
     let before = layer3(pair.host("left"), NIC)?;
     let outside: &Namespace = pair.lab.fabric();
-    outside.run("ping -c 1 -W 2 192.0.2.1")?;
+    outside.ping("192.0.2.1", 1)?;
     let streams = [
         Stream::start(pair.folder(), outside, "192.0.2.1")?,
         Stream::start(pair.folder(), outside, "2001:db8::1")?,
@@ -142,7 +142,7 @@ fn a_move_that_fails_half_way_is_rolled_back_and_holds_back_nothing_else() -> Re
     let after = layer3(pair.host("left"), NIC)?;
     ensure!(after == before, "before:\n{before}\nafter:\n{after}");
     ensure!(!pair.host("left").run(&format!("ip -o link show {NIC}"))?.contains("master"));
-    pair.lab.fabric().run("ping -c 1 -W 2 192.0.2.1")?;
+    pair.lab.fabric().ping("192.0.2.1", 1)?;
     // The VXLAN network of the same host works.
     pair.start_with("right", BY_INTERFACE)?;
     pair.boot()?;
@@ -160,7 +160,7 @@ fn a_bridge_that_nova_made_without_ipv6_does_not_cut_the_host_off() -> Result<()
     pair.start_with("left", BY_INTERFACE)?;
     nothing_to_do(pair.host("left"))?;
     for address in ["192.0.2.1", "2001:db8::1"] {
-        pair.lab.fabric().run(&format!("ping -c 2 -i 0.1 -W 2 {address}"))?;
+        pair.lab.fabric().ping(address, 2)?;
     }
     Ok(())
 }

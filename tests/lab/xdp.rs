@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
-    lab::{HOSTS, Lab, Lanes, Machine, Pair, Rule, UPLINK, World, nothing_to_do, send_udp},
+    lab::{HOSTS, Lab, Lanes, Machine, Pair, Rule, Stream, UPLINK, World, nothing_to_do, send_udp},
     wait::wait_until,
 };
 
@@ -170,15 +170,12 @@ fn nothing_is_lost_while_the_agent_is_killed_and_replaced() -> Result<()> {
     opt_in(&mut pair)?;
     start(&mut pair, XDP)?;
     let before = pair.host("left").counted("from_uplink_xdp", UPLINK, "decapsulated")?;
-    let pings = format!("ping -q -i 0.01 -c 300 {}", pair.ports[0].ipv4());
-    let mut ping = pair.right().namespace.start(&pings, &pair.folder().join("pings"))?;
+    let stream = Stream::start(pair.folder(), &pair.right().namespace, pair.ports[0].ipv4())?;
     pair.replace_agent(Signal::SIGKILL, Lanes::Both, |_| Ok(()))?;
-    ping.wait()?;
-    let output = ping.output()?;
-    ensure!(output.contains(" 0% packet loss"), "{output}");
-    let carried = pair.host("left").counted("from_uplink_xdp", UPLINK, "decapsulated")? - before;
-    ensure!(carried >= 300, "XDP decapsulated {carried}");
-    Ok(())
+    wait_until("XDP has carried 300 of them", || {
+        Ok(pair.host("left").counted("from_uplink_xdp", UPLINK, "decapsulated")? >= before + 300)
+    })?;
+    stream.expect_no_loss()
 }
 
 #[test]

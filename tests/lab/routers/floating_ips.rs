@@ -12,7 +12,7 @@ fn a_floating_ip_leads_to_its_machine_and_is_what_the_outside_sees_of_it() -> Re
         Ok(())
     })?;
     let [first, second] = &routed.machines[..] else { unreachable!("there are two") };
-    routed.internet.run("ping -n -c 5 -i 0.01 -W 2 10.0.50.160")?;
+    routed.internet.ping("10.0.50.160", 5)?;
     let connection = call(&routed.internet, first, "10.0.50.160:22", 22)?.context("no answer")?;
     ensure!(connection.caller()?.to_string() == routed.outside());
     ensure!(seen_outside(&routed, first)? == "10.0.50.160");

@@ -23,7 +23,7 @@ fn a_table_that_is_deleted_or_changed_is_back() -> Result<()> {
     wait_until("the table is back", || Ok(table()? == before))?;
     routed.in_router("nft flush map inet overlane floating")?;
     wait_until("the map is back", || Ok(table()? == before))?;
-    routed.internet.run("ping -n -c 3 -i 0.01 -W 2 10.0.50.160")?;
+    routed.internet.ping("10.0.50.160", 3)?;
     Ok(())
 }
 

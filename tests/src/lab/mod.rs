@@ -7,6 +7,7 @@ mod libvirt;
 pub mod linux_bridge;
 mod namespace;
 mod pair;
+mod ping;
 mod plug;
 mod process;
 mod qos;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 
-use super::{Namespace, Process};
+use super::{Namespace, Process, ping::answered};
 use crate::wait::wait_until;
 
 /// A stream of pings that must not lose one.
@@ -78,17 +78,14 @@ impl Stream {
         let so_far = self.ping.output()?.lines().count();
         wait_until("the stream goes on", || Ok(self.ping.output()?.lines().count() > so_far + 50))?;
         self.ping.end_by(Signal::SIGINT)?;
-        let mut answered = BTreeSet::new();
+        let mut numbers = BTreeSet::new();
         let mut last = 0;
-        // What routers say of a request has its number as well.
-        for line in self.ping.output()?.lines().filter(|line| line.contains(" bytes from ")) {
-            let Some((_, rest)) = line.split_once("icmp_seq=") else { continue };
-            let number: u64 = rest.split(' ').next().and_then(|number| number.parse().ok()).context("icmp_seq")?;
+        for number in answered(&self.ping.output()?) {
             last = unwrap(number, last);
-            answered.insert(last);
+            numbers.insert(last);
         }
-        let last = *answered.last().context("ping has had no answer")?;
-        Ok((1..last).filter(|number| !answered.contains(number)).collect())
+        let last = *numbers.last().context("ping has had no answer")?;
+        Ok((1..last).filter(|number| !numbers.contains(number)).collect())
     }
 }
 
