@@ -20,7 +20,14 @@ mod tcp;
 use network_types::eth::EtherType;
 use overlane_abi::{Direction, DropReason, Outcome, Port};
 
-use crate::{buffer::Buffer, maps, maps::FlowKey, parse::Ethernet, security::recent::Visit, verdict::Verdict};
+use crate::{
+    buffer::Buffer,
+    maps,
+    maps::{FlowKey, Scratch},
+    parse::Ethernet,
+    security::recent::Visit,
+    verdict::Verdict,
+};
 
 pub use packet::Packet;
 pub use recent::{PLACES, Recent};
@@ -82,13 +89,13 @@ pub fn admit_sent(buffer: impl Buffer, frame: &Ethernet, port: &Port) -> Admissi
         return Err(DropReason::MalformedIp);
     };
     // SAFETY: it is this CPU's own, and what the packet before has left there is overwritten.
-    let (packet, key, clock) = unsafe { (&mut (*scratch).packet, &mut (*scratch).key, &mut (*scratch).clock) };
+    let Scratch { packet, key, clock, recent, .. } = unsafe { &mut *scratch };
     if !packet.read(buffer, frame)? {
         return admit_sent_without_ip(buffer, frame, port, ifindex);
     }
     let is_filtered = port.flags & Port::FILTERED != 0;
     let (direction, mac, now) = (Direction::Egress, frame.source, clock.now());
-    let visit = Visit { packet, port, ifindex, direction, tick: clock.tick() };
+    let visit = Visit { packet, port, ifindex, direction, tick: clock.tick(), recent };
     if is_filtered {
         if mac == port.mac && visit.is_recent() {
             return Ok(());
@@ -122,12 +129,12 @@ pub fn admit_received(buffer: impl Buffer, port: &Port) -> Admission {
         return Err(DropReason::MalformedIp);
     };
     // SAFETY: as in `admit_sent`.
-    let (packet, key, clock) = unsafe { (&mut (*scratch).packet, &mut (*scratch).key, &mut (*scratch).clock) };
+    let Scratch { packet, key, clock, recent, .. } = unsafe { &mut *scratch };
     if !packet.read(buffer, frame)? {
         return Ok(());
     }
     let (ifindex, direction, mac, now) = (buffer.ifindex(), Direction::Ingress, frame.source, clock.now());
-    let visit = Visit { packet, port, ifindex, direction, tick: clock.tick() };
+    let visit = Visit { packet, port, ifindex, direction, tick: clock.tick(), recent };
     if visit.is_recent() {
         return Ok(());
     }

@@ -20,22 +20,15 @@ pub struct Scratch {
     pub quoted_key: FlowKey,
     /// A flow that begins.
     pub flow: Flow,
+    /// What was admitted in this tick.
+    pub recent: [Recent; PLACES],
 }
 
 #[btf_map(name = "scratch")]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
-/// This CPU's room. But for the clock, its content is whatever the packet before has left there.
+/// This CPU's room. But for the clock and what is recent, its content is whatever the packet before has left there.
 #[inline(always)]
 pub fn scratch() -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(0)
-}
-
-#[btf_map(name = "recent")]
-static RECENT: PerCpuArray<Recent, PLACES> = PerCpuArray::new();
-
-/// What this CPU has noted in one of its places.
-#[inline(always)]
-pub fn recent(place: u32) -> Option<*mut Recent> {
-    RECENT.get_ptr_mut(place)
 }

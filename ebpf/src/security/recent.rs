@@ -8,29 +8,41 @@ use overlane_abi::{Direction, Port};
 
 use crate::{
     maps,
-    security::packet::{Packet, Part},
+    security::{
+        kind::Kind,
+        packet::{Packet, Part},
+    },
 };
 
-/// A packet that was one more of a flow, and where it was admitted.
+/// A packet that was one more of a flow, and where it was admitted: as long as a line of a processor's cache, and what IPv4 needs
+/// of it comes first.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Recent {
     /// When: ticks as [`crate::clock::Clock`] counts them.
     tick: u64,
-    source: [u32; 4],
-    destination: [u32; 4],
+    /// The last word of the source address.
+    source: u32,
+    destination: u32,
     ports: [u16; 2],
     network: u32,
     ifindex: u32,
     revision: u32,
     /// As in `FlowEnd`.
     generation: u32,
-    /// What kind of packet it is: one of the flow that does not change it may not stand for one that does.
-    what: u32,
+    // What kind of packet it is: one of the flow that does not change it may not stand for one that does. Not next to each other:
+    // the compiler would read the packet's, which were written one by one, as one word, for which the processor has to wait.
+    protocol: u8,
+    is_v6: bool,
+    kind: Kind,
+    pad: u8,
+    /// The other words of the source address.
+    source_start: [u32; 3],
+    destination_start: [u32; 3],
 }
 
 /// Packets of which each CPU keeps the last one: one flow, one direction. A power of two.
-pub const PLACES: usize = 512;
+pub const PLACES: usize = 256;
 
 /// A packet at a port, as it is compared.
 #[derive(Clone, Copy)]
@@ -40,6 +52,8 @@ pub struct Visit<'a> {
     pub ifindex: u32,
     pub direction: Direction,
     pub tick: u64,
+    /// What this CPU keeps.
+    pub recent: *mut [Recent; PLACES],
 }
 
 impl Visit<'_> {
@@ -50,18 +64,18 @@ impl Visit<'_> {
         if packet.fragment.part != Part::Whole {
             return false;
         }
-        let Some(recent) = maps::recent(place(packet, self.direction)) else {
-            return false;
-        };
         // SAFETY: it is this CPU's own, and TC programs do not interrupt each other.
-        let recent = unsafe { &*recent };
+        let recent = unsafe { &*self.place(self.direction) };
         recent.tick == self.tick
             && recent.ports == packet.ports
-            && recent.source[3] == packet.source[3]
-            && recent.destination[3] == packet.destination[3]
-            && recent.what == what(packet)
+            && recent.source == packet.source[3]
+            && recent.destination == packet.destination[3]
+            && recent.protocol == packet.protocol
+            && recent.is_v6 == packet.is_v6
+            && recent.kind == packet.kind
             && (!packet.is_v6
-                || (is_same(&recent.source, &packet.source) && is_same(&recent.destination, &packet.destination)))
+                || (starts_with(&packet.source, &recent.source_start)
+                    && starts_with(&packet.destination, &recent.destination_start)))
             && recent.network == self.port.network
             && recent.ifindex == self.ifindex
             && recent.revision == self.port.revision
@@ -72,45 +86,41 @@ impl Visit<'_> {
     #[inline(always)]
     pub fn note(&self, generation: u32) {
         let packet = self.packet;
-        let Some(recent) = maps::recent(place(packet, self.direction)) else {
-            return;
-        };
+        let [source_start @ .., source] = packet.source;
+        let [destination_start @ .., destination] = packet.destination;
         // SAFETY: as above.
-        let recent = unsafe { &mut *recent };
+        let recent = unsafe { &mut *self.place(self.direction) };
         recent.tick = self.tick;
-        (recent.source, recent.destination, recent.ports) = (packet.source, packet.destination, packet.ports);
+        (recent.source, recent.destination, recent.ports) = (source, destination, packet.ports);
         (recent.network, recent.ifindex, recent.revision) = (self.port.network, self.ifindex, self.port.revision);
-        (recent.generation, recent.what) = (generation, what(packet));
+        (recent.generation, recent.protocol) = (generation, packet.protocol);
+        (recent.is_v6, recent.kind) = (packet.is_v6, packet.kind);
+        (recent.source_start, recent.destination_start) = (source_start, destination_start);
     }
 
     /// Forgets what was noted of the flow: something may be done to it.
     #[inline(always)]
     pub fn forget(&self) {
         for direction in [Direction::Egress, Direction::Ingress] {
-            if let Some(recent) = maps::recent(place(self.packet, direction)) {
-                // SAFETY: as above.
-                unsafe { (*recent).tick = 0 };
-            }
+            // SAFETY: as above.
+            unsafe { (*self.place(direction)).tick = 0 };
         }
+    }
+
+    /// Where the last packet of the flow in one direction is kept; both directions have places next to each other.
+    #[inline(always)]
+    fn place(&self, direction: Direction) -> *mut Recent {
+        let packet = self.packet;
+        let ports = u32::from(packet.ports[0] ^ packet.ports[1]);
+        let mixed = (packet.source[3] ^ packet.destination[3] ^ ports).wrapping_mul(0x9e37_79b1);
+        let index = (mixed >> (32 - PLACES.ilog2())) & !1 | direction as u32 & 1;
+        // SAFETY: a number of as many bits as there are places.
+        unsafe { self.recent.cast::<Recent>().add(index as usize) }
     }
 }
 
-/// The first three of four words; the last one is compared anyway.
+/// Whether an address begins with these words; the last one is compared anyway.
 #[inline(always)]
-fn is_same(a: &[u32; 4], b: &[u32; 4]) -> bool {
-    a[0] == b[0] && a[1] == b[1] && a[2] == b[2]
-}
-
-/// Protocol, family, and what the packet does to its flow.
-#[inline(always)]
-fn what(packet: &Packet) -> u32 {
-    u32::from_ne_bytes([packet.protocol, packet.kind as u8, packet.is_v6.into(), 0])
-}
-
-/// Where the last packet of a flow in one direction is kept; both directions have places next to each other.
-#[inline(always)]
-fn place(packet: &Packet, direction: Direction) -> u32 {
-    let ports = u32::from(packet.ports[0] ^ packet.ports[1]);
-    let mixed = (packet.source[3] ^ packet.destination[3] ^ ports).wrapping_mul(0x9e37_79b1);
-    (mixed >> (32 - PLACES.ilog2())) & !1 | direction as u32 & 1
+fn starts_with(address: &[u32; 4], start: &[u32; 3]) -> bool {
+    address[0] == start[0] && address[1] == start[1] && address[2] == start[2]
 }
