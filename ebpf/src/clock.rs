@@ -11,6 +11,13 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// The kernel's ticks since it began to count them, which it does before the first program runs.
+#[inline(always)]
+pub fn tick() -> u64 {
+    // SAFETY: as above.
+    unsafe { bpf_jiffies64() }
+}
+
 /// What a CPU knows of the time.
 #[repr(C)]
 pub struct Clock {
@@ -26,18 +33,11 @@ impl Clock {
     /// a map lookup.
     #[inline(always)]
     pub fn now(&mut self) -> u64 {
-        // SAFETY: a helper call without arguments.
-        let tick = unsafe { bpf_jiffies64() };
+        let tick = tick();
         if self.tick != tick {
             // SAFETY: as above.
             (self.tick, self.now) = (tick, unsafe { bpf_ktime_get_coarse_ns() });
         }
         self.now
-    }
-
-    /// The tick in which `now` was called last.
-    #[inline(always)]
-    pub fn tick(&self) -> u64 {
-        self.tick
     }
 }

@@ -25,12 +25,12 @@ use crate::{
     maps,
     maps::{FlowKey, Scratch},
     parse::Ethernet,
-    security::recent::Visit,
     verdict::Verdict,
 };
 
 pub use packet::Packet;
-pub use recent::{PLACES, Recent};
+pub use recent::Recents;
+use recent::is_recent;
 
 /// Whether a packet is admitted, and if not, why.
 pub type Admission = Result<(), DropReason>;
@@ -75,8 +75,17 @@ pub fn at_unknown_port() -> Verdict {
 }
 
 /// Whether a port with port security may send a frame.
-#[inline(never)]
+#[inline(always)]
 pub fn admit_sent(buffer: impl Buffer, frame: &Ethernet, port: &Port) -> Admission {
+    let may_be_recent = port.flags & Port::FILTERED != 0 && frame.source == port.mac && !frame.is_tagged(buffer);
+    if may_be_recent && is_recent(buffer, frame, port, Direction::Egress) {
+        return Ok(());
+    }
+    judge_sent(buffer, frame, port)
+}
+
+#[inline(never)]
+fn judge_sent(buffer: impl Buffer, frame: &Ethernet, port: &Port) -> Admission {
     let ifindex = buffer.ifindex();
     if frame.is_tagged(buffer) {
         return Err(DropReason::VlanTagged);
@@ -89,27 +98,23 @@ pub fn admit_sent(buffer: impl Buffer, frame: &Ethernet, port: &Port) -> Admissi
         return Err(DropReason::MalformedIp);
     };
     // SAFETY: it is this CPU's own, and what the packet before has left there is overwritten.
-    let Scratch { packet, key, clock, recent, .. } = unsafe { &mut *scratch };
+    let Scratch { packet, key, clock, recents, .. } = unsafe { &mut *scratch };
     if !packet.read(buffer, frame)? {
         return admit_sent_without_ip(buffer, frame, port, ifindex);
     }
     let is_filtered = port.flags & Port::FILTERED != 0;
-    let (direction, mac, now) = (Direction::Egress, frame.source, clock.now());
-    let visit = Visit { packet, port, ifindex, direction, tick: clock.tick(), recent };
     if is_filtered {
-        if mac == port.mac && visit.is_recent() {
-            return Ok(());
-        }
         packet.write_flow_key(port.network, key);
     }
+    let (direction, mac, now) = (Direction::Egress, frame.source, clock.now());
     let case = Case { buffer, port, packet, key, ifindex, direction, mac, now };
     if is_filtered {
-        if conntrack::knows(&case, &visit) {
+        if conntrack::knows(&case, recents) {
             return Ok(());
         }
-        visit.forget();
+        recents.forget(packet);
     }
-    let admission = match judge_sent(&case) {
+    let admission = match judge_without_rules(&case) {
         Some(admission) => admission,
         None => conntrack::judge(&case),
     };
@@ -117,7 +122,7 @@ pub fn admit_sent(buffer: impl Buffer, frame: &Ethernet, port: &Port) -> Admissi
 }
 
 /// Whether a frame may reach a port with security groups.
-#[inline(never)]
+#[inline(always)]
 pub fn admit_received(buffer: impl Buffer, port: &Port) -> Admission {
     let Some(frame) = &Ethernet::outermost(buffer) else {
         return Ok(());
@@ -125,25 +130,26 @@ pub fn admit_received(buffer: impl Buffer, port: &Port) -> Admission {
     if frame.is_tagged(buffer) {
         return Err(DropReason::VlanTagged);
     }
+    if is_recent(buffer, frame, port, Direction::Ingress) { Ok(()) } else { judge_received(buffer, frame, port) }
+}
+
+#[inline(never)]
+fn judge_received(buffer: impl Buffer, frame: &Ethernet, port: &Port) -> Admission {
     let Some(scratch) = maps::scratch() else {
         return Err(DropReason::MalformedIp);
     };
-    // SAFETY: as in `admit_sent`.
-    let Scratch { packet, key, clock, recent, .. } = unsafe { &mut *scratch };
+    // SAFETY: as in `judge_sent`.
+    let Scratch { packet, key, clock, recents, .. } = unsafe { &mut *scratch };
     if !packet.read(buffer, frame)? {
         return Ok(());
     }
     let (ifindex, direction, mac, now) = (buffer.ifindex(), Direction::Ingress, frame.source, clock.now());
-    let visit = Visit { packet, port, ifindex, direction, tick: clock.tick(), recent };
-    if visit.is_recent() {
-        return Ok(());
-    }
     packet.write_flow_key(port.network, key);
     let case = Case { buffer, port, packet, key, ifindex, direction, mac, now };
-    if conntrack::knows(&case, &visit) {
+    if conntrack::knows(&case, recents) {
         return Ok(());
     }
-    visit.forget();
+    recents.forget(packet);
     if fixed::may_arrive(&case) {
         return Ok(());
     }
@@ -152,7 +158,7 @@ pub fn admit_received(buffer: impl Buffer, port: &Port) -> Admission {
 
 /// What does not depend on rules and flows: addresses, and what every port may and may not do. `None`: it does.
 #[inline(never)]
-fn judge_sent(case: &Case<impl Buffer>) -> Option<Admission> {
+fn judge_without_rules(case: &Case<impl Buffer>) -> Option<Admission> {
     if !fixed::is_sent_without_address(case.packet) && !spoofing::is_allowed_source(case) {
         return Some(Err(DropReason::SpoofedIp));
     }

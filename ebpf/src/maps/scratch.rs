@@ -6,7 +6,7 @@ use overlane_abi::Flow;
 use super::FlowKey;
 use crate::{
     clock::Clock,
-    security::{PLACES, Packet, Recent},
+    security::{Packet, Recents},
 };
 
 /// What is known of the packet in hand. It is this CPU's own: TC programs do not interrupt each other.
@@ -21,7 +21,7 @@ pub struct Scratch {
     /// A flow that begins.
     pub flow: Flow,
     /// What was admitted in this tick.
-    pub recent: [Recent; PLACES],
+    pub recents: Recents,
 }
 
 #[btf_map(name = "scratch")]

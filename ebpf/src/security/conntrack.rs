@@ -12,7 +12,7 @@ use crate::{
         kind::Kind,
         packet::{Packet, Part},
         policy::{self, Grant, Question},
-        recent::Visit,
+        recent::Recents,
         related, tcp,
     },
 };
@@ -25,7 +25,7 @@ const ONE_WAY_AGE: u64 = 2 * clock::SECOND;
 /// Whether a packet belongs to a flow that this port has admitted, and changes nothing about it: nearly all do, and this is
 /// everything that happens to them.
 #[inline(always)]
-pub fn knows(case: &Case<impl Buffer>, visit: &Visit) -> bool {
+pub fn knows(case: &Case<impl Buffer>, recents: &mut Recents) -> bool {
     let packet = case.packet;
     let is_ordinary = matches!(packet.kind, Kind::Datagram | Kind::Ack | Kind::EchoRequest | Kind::EchoReply);
     if !is_ordinary || packet.fragment.part != Part::Whole {
@@ -49,7 +49,7 @@ pub fn knows(case: &Case<impl Buffer>, visit: &Visit) -> bool {
     if !is_settled || !is_checked || !is_current(end, case) || flow.expires <= case.now {
         return false;
     }
-    visit.note(end.generation);
+    recents.note(case, end.generation);
     remember(flow, case.now);
     true
 }

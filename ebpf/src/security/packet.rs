@@ -19,12 +19,12 @@ const DCCP: u8 = 33;
 const SCTP: u8 = 132;
 const UDP_LITE: u8 = 136;
 
-const TCP_LEN: usize = 20;
+pub const TCP_LEN: usize = 20;
 const TCP_OFFSET_AND_FLAGS: usize = 12;
 /// UDP, ICMP and ICMPv6; the others with ports are longer.
-const DATAGRAM_LEN: usize = 8;
+pub const DATAGRAM_LEN: usize = 8;
 
-const MORE_FRAGMENTS: u32 = 0x2000;
+pub const MORE_FRAGMENTS: u32 = 0x2000;
 pub const FRAGMENT_OFFSET: u32 = 0x1fff;
 /// Fragment offsets count these.
 const FRAGMENT_UNIT: u32 = 8;
@@ -204,6 +204,13 @@ impl Packet {
             }
             _ => (),
         }
+    }
+
+    /// Both ports in one word, as they are transmitted.
+    #[inline(always)]
+    pub fn transmitted_ports(&self) -> u32 {
+        let [[a, b], [c, d]] = self.ports.map(u16::to_be_bytes);
+        u32::from_ne_bytes([a, b, c, d])
     }
 
     /// Whether the end that is first in the key of the packet's flow has sent it.

@@ -6,6 +6,7 @@ mod fragments;
 mod malformed;
 mod neighbor;
 mod policy;
+mod recent;
 mod related;
 mod revisions;
 mod sources;

@@ -10,14 +10,14 @@ use crate::{
 use FlowState::{Close, CloseWait, Established, FinWait, LastAck, SynReceived, SynSent, SynSent2, TimeWait};
 
 /// A port that may connect to everybody, and nobody to it.
-fn client() -> World {
+pub(super) fn client() -> World {
     let mut world = World::new();
     world.allow(Direction::Egress, RuleKey::ANY_PROTOCOL, (0, 0), &[ANYBODY]);
     world
 }
 
 /// The state of the only connection.
-fn state(world: &World, family: Family) -> u8 {
+pub(super) fn state(world: &World, family: Family) -> u8 {
     let flows: Vec<u8> = if family.here.is_ipv4() {
         [names::CONNTRACK4, names::CONNTRACK_NEW4]
             .iter()
