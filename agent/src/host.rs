@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use overlane_abi::Hook;
 use overlane_core::{
-    action::{Action, KernelAction},
+    action::{Action, DatapathAction, KernelAction},
     config::{Config, Control, FastPath},
     desired::Desired,
     observed::{Link, Observed},
@@ -199,12 +199,18 @@ impl Host for LinuxHost {
     async fn apply(&mut self, actions: &[&Action]) -> Vec<anyhow::Result<()>> {
         let mut results = Vec::with_capacity(actions.len());
         while let Some(action) = actions.get(results.len()) {
-            let changes: Vec<FdbChange> =
-                actions[results.len()..].iter().map_while(|action| fdb_change(action)).collect();
-            if changes.is_empty() {
-                results.push(self.apply_one(action).await);
-            } else {
+            let left = &actions[results.len()..];
+            let changes: Vec<FdbChange> = left.iter().map_while(|action| fdb_change(action)).collect();
+            if !changes.is_empty() {
                 results.extend(self.kernel.change_fdb(&changes).into_iter().map(|result| result.map_err(Into::into)));
+                continue;
+            }
+            match action {
+                Action::Kernel(step) => results.push(self.apply_to_kernel(step).await),
+                Action::Datapath(_) => {
+                    let steps: Vec<&DatapathAction> = left.iter().map_while(|action| datapath_step(action)).collect();
+                    results.extend(self.apply_to_datapath(&steps));
+                }
             }
         }
         results
@@ -269,18 +275,30 @@ fn fdb_change(action: &Action) -> Option<FdbChange> {
     }
 }
 
+fn datapath_step<'a>(action: &&'a Action) -> Option<&'a DatapathAction> {
+    match action {
+        Action::Datapath(step) => Some(step),
+        Action::Kernel(_) => None,
+    }
+}
+
 impl LinuxHost {
-    async fn apply_one(&mut self, action: &Action) -> anyhow::Result<()> {
+    async fn apply_to_kernel(&mut self, step: &KernelAction) -> anyhow::Result<()> {
         let begun = Instant::now();
-        match action {
-            Action::Kernel(action) => self.kernel.apply(action).await?,
-            Action::Datapath(action) => match &mut self.fast_lane {
-                FastLane::On(datapath) => datapath.apply(action)?,
-                FastLane::Off | FastLane::Unavailable { .. } => anyhow::bail!("the fast path is off"),
-            },
-        }
-        tracing::debug!(%action, micros = begun.elapsed().as_micros() as u64, "applied");
+        self.kernel.apply(step).await?;
+        tracing::debug!(action = %step, micros = begun.elapsed().as_micros() as u64, "applied");
         Ok(())
+    }
+
+    fn apply_to_datapath(&mut self, steps: &[&DatapathAction]) -> Vec<anyhow::Result<()>> {
+        match &mut self.fast_lane {
+            FastLane::On(datapath) => {
+                datapath.apply(steps).into_iter().map(|result| result.map_err(Into::into)).collect()
+            }
+            FastLane::Off | FastLane::Unavailable { .. } => {
+                steps.iter().map(|_| Err(anyhow::anyhow!("the fast path is off"))).collect()
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Runs a program on one frame by `BPF_PROG_TEST_RUN` and compares everything that it did with what was expected.
 
 mod counted;
+pub(crate) mod tables;
 
 use std::{collections::BTreeSet, env, fmt::Debug, fs, net::IpAddr, path::PathBuf};
 

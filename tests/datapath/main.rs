@@ -10,6 +10,7 @@ mod qos;
 mod reference;
 mod respond;
 mod security;
+mod tables;
 mod too_big;
 mod trunk;
 mod vlan;

@@ -335,6 +335,15 @@ impl KernelAction {
 }
 
 impl DatapathAction {
+    /// Whether the kernel can be told of another step together with this one: both put entries into one map, or both delete some.
+    pub fn joins(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Put(one), Self::Put(other)) => one.key().shares_map(&other.key()),
+            (Self::Delete(one), Self::Delete(other)) => one.shares_map(other),
+            _ => false,
+        }
+    }
+
     fn interface(&self) -> Option<u32> {
         match self {
             Self::Put(MapEntry::Fdb(_, entry)) => Some(entry.ifindex).filter(|ifindex| *ifindex != 0),

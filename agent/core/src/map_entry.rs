@@ -1,6 +1,6 @@
 //! Entries of the maps that the agent fills, as actions name them.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, mem::discriminant, net::IpAddr};
 
 use ipnet::IpNet;
 use overlane_abi as abi;
@@ -227,6 +227,14 @@ impl fmt::Display for Service {
 }
 
 impl MapKey {
+    /// Whether another key is one of the same map. Addresses and prefixes of one kind count as one map, though they have one each.
+    pub fn shares_map(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Security(one), Self::Security(other)) => discriminant(one) == discriminant(other),
+            (one, other) => discriminant(one) == discriminant(other),
+        }
+    }
+
     /// The interface that the entry is about.
     pub(crate) fn interface(&self) -> Option<u32> {
         match self {

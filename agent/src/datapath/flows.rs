@@ -6,16 +6,14 @@ use std::{
     time::Duration,
 };
 
-use aya::{
-    Pod,
-    maps::{HashMap, MapData},
-};
+use aya::Pod;
 use nix::time::{ClockId, clock_gettime};
 use overlane_abi::{self as abi, FlowEnd, FlowKey4, FlowKey6, FlowState, names};
 
 use super::{
     DatapathError,
     maps::{Opener, opener_of_pins},
+    table::Table,
 };
 
 /// A flow that the programs remember.
@@ -57,13 +55,13 @@ pub(super) fn read(directory: &Path) -> Result<Vec<Flow>, DatapathError> {
     let mut open = Opener::new(&mut open);
     let mut flows = Vec::new();
     for name in [names::CONNTRACK4, names::CONNTRACK_NEW4] {
-        table(&open.typed(name)?, name, |key: FlowKey4, value| {
+        table(&open.table(name)?, |key: FlowKey4, value| {
             let addresses = key.addresses.map(|octets| IpAddr::from(Ipv4Addr::from(octets)));
             flows.extend(flow(now, (key.zone, key.protocol, addresses, key.ports), &value));
         })?;
     }
     for name in [names::CONNTRACK6, names::CONNTRACK_NEW6] {
-        table(&open.typed(name)?, name, |key: FlowKey6, value| {
+        table(&open.table(name)?, |key: FlowKey6, value| {
             let addresses = key.addresses.map(|octets| IpAddr::from(Ipv6Addr::from(octets)));
             flows.extend(flow(now, (key.zone, key.protocol, addresses, key.ports), &value));
         })?;
@@ -74,18 +72,9 @@ pub(super) fn read(directory: &Path) -> Result<Vec<Flow>, DatapathError> {
     Ok(flows)
 }
 
-fn table<K: Pod>(
-    map: &HashMap<MapData, K, abi::Flow>,
-    name: &'static str,
-    mut add: impl FnMut(K, abi::Flow),
-) -> Result<(), DatapathError> {
-    for key in map.keys() {
-        let key = key.map_err(DatapathError::map(name))?;
-        // A busy table: what has been forgotten since the key was read is left out.
-        if let Ok(flow) = map.get(&key, 0) {
-            add(key, flow);
-        }
-    }
+fn table<K: Pod>(map: &Table<K, abi::Flow>, mut add: impl FnMut(K, abi::Flow)) -> Result<(), DatapathError> {
+    let flows: Vec<(K, abi::Flow)> = map.read()?;
+    flows.into_iter().for_each(|(key, flow)| add(key, flow));
     Ok(())
 }
 

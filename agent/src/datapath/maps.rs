@@ -2,38 +2,43 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::Hash,
     path::Path,
 };
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError},
+    maps::{Array, Map, MapData, MapError},
 };
 use overlane_abi::{
     ABI_VERSION, Address, FdbEntry, FdbKey, Meta, Neighbor, NeighborKey, Network, NetworkKey, Port, Vlan, VlanId, Vtep,
     names,
 };
 use overlane_core::{
-    action::{MapEntry, MapKey},
+    action::{MapEntry, MapKey, SecurityEntry, SecurityKey},
     observed::DatapathState,
     offload::RoomHelper,
 };
 
 use super::{
-    DatapathError, counters::CounterMaps, links::Links, qos::QosMaps, security::SecurityMaps, stats::Stats,
+    DatapathError,
+    counters::CounterMaps,
+    links::Links,
+    qos::QosMaps,
+    security::SecurityMaps,
+    stats::Stats,
+    table::{Results, Table, all_of},
     xdp::XdpDevices,
 };
 
 /// Every map.
 pub struct Maps {
-    ports: HashMap<MapData, u32, Port>,
-    networks: HashMap<MapData, NetworkKey, Network>,
-    fdb: HashMap<MapData, FdbKey, FdbEntry>,
-    vteps: HashMap<MapData, Address, Vtep>,
-    neighbors: HashMap<MapData, NeighborKey, Neighbor>,
-    vlans: HashMap<MapData, VlanId, Vlan>,
-    vlan_devices: HashMap<MapData, u32, VlanId>,
+    ports: Table<u32, Port>,
+    networks: Table<NetworkKey, Network>,
+    fdb: Table<FdbKey, FdbEntry>,
+    vteps: Table<Address, Vtep>,
+    neighbors: Table<NeighborKey, Neighbor>,
+    vlans: Table<VlanId, Vlan>,
+    vlan_devices: Table<u32, VlanId>,
     qos: Option<QosMaps>,
     xdp_devices: Option<XdpDevices>,
     counters: CounterMaps,
@@ -59,16 +64,35 @@ impl<'a> Opener<'a> {
         M::try_from(map).map_err(DatapathError::map(name))
     }
 
+    /// A map whose entries are read and written many at a time.
+    pub(super) fn table<K: Pod, V: Pod>(&mut self, name: &'static str) -> Result<Table<K, V>, DatapathError> {
+        let map = (self.open)(name).map_err(DatapathError::map(name))?;
+        Table::new(name, map).map_err(DatapathError::map(name))
+    }
+
+    /// As `table`, for a map that agents before this one have not made; `None` when it is not there.
+    pub(super) fn table_if_there<K: Pod, V: Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<Table<K, V>>, DatapathError> {
+        let Some(map) = self.open_if_there(name)? else { return Ok(None) };
+        Table::new(name, map).map(Some).map_err(DatapathError::map(name))
+    }
+
     /// As `typed`, for a map that agents before this one have not made; `None` when it is not there.
     pub(super) fn typed_if_there<M: TryFrom<Map, Error = MapError>>(
         &mut self,
         name: &'static str,
     ) -> Result<Option<M>, DatapathError> {
-        let map = match (self.open)(name) {
-            Err(error) if is_missing(&error) => return Ok(None),
-            map => map.map_err(DatapathError::map(name))?,
-        };
+        let Some(map) = self.open_if_there(name)? else { return Ok(None) };
         M::try_from(map).map(Some).map_err(DatapathError::map(name))
+    }
+
+    fn open_if_there(&mut self, name: &'static str) -> Result<Option<Map>, DatapathError> {
+        match (self.open)(name) {
+            Err(error) if is_missing(&error) => Ok(None),
+            map => map.map(Some).map_err(DatapathError::map(name)),
+        }
     }
 }
 
@@ -96,13 +120,13 @@ impl Maps {
     fn from(mut open: impl FnMut(&'static str) -> Result<Map, MapError>) -> Result<Self, DatapathError> {
         let mut open = Opener::new(&mut open);
         Ok(Self {
-            ports: open.typed(names::PORTS)?,
-            networks: open.typed(names::NETWORKS)?,
-            fdb: open.typed(names::FDB)?,
-            vteps: open.typed(names::VTEPS)?,
-            neighbors: open.typed(names::NEIGHBORS)?,
-            vlans: open.typed(names::VLANS)?,
-            vlan_devices: open.typed(names::VLAN_DEVICES)?,
+            ports: open.table(names::PORTS)?,
+            networks: open.table(names::NETWORKS)?,
+            fdb: open.table(names::FDB)?,
+            vteps: open.table(names::VTEPS)?,
+            neighbors: open.table(names::NEIGHBORS)?,
+            vlans: open.table(names::VLANS)?,
+            vlan_devices: open.table(names::VLAN_DEVICES)?,
             qos: QosMaps::open(&mut open)?,
             xdp_devices: XdpDevices::open(&mut open)?,
             counters: CounterMaps::open(&mut open)?,
@@ -115,10 +139,9 @@ impl Maps {
 
     /// Has every flow judged again: an agent may have ended between taking something away and saying so.
     pub(super) fn begin(&mut self) -> Result<(), DatapathError> {
-        for (ifindex, port) in dump(&self.ports, names::PORTS)? {
-            let revision = port.revision + 1;
-            insert(&mut self.ports, names::PORTS, ifindex, Port { revision, ..port })?;
-        }
+        let ports: Vec<(u32, Port)> = self.ports.read()?;
+        let again = ports.into_iter().map(|(ifindex, port)| (ifindex, Port { revision: port.revision + 1, ..port }));
+        self.ports.put(again).into_iter().collect::<Result<(), _>>()?;
         self.security.begin()
     }
 
@@ -127,17 +150,17 @@ impl Maps {
     pub(super) fn observe(&self, links: &Links, known: Option<DatapathState>) -> Result<DatapathState, DatapathError> {
         let (fdb, neighbors, security) = match known {
             Some(known) => (known.fdb, known.neighbors, known.security),
-            None => (dump(&self.fdb, names::FDB)?, dump(&self.neighbors, names::NEIGHBORS)?, self.security.read()?),
+            None => (self.fdb.read()?, self.neighbors.read()?, self.security.read()?),
         };
         let attached = links.list()?;
         Ok(DatapathState {
-            ports: dump(&self.ports, names::PORTS)?,
-            networks: dump(&self.networks, names::NETWORKS)?,
+            ports: self.ports.read()?,
+            networks: self.networks.read()?,
             fdb,
-            vteps: dump(&self.vteps, names::VTEPS)?,
+            vteps: self.vteps.read()?,
             neighbors,
-            vlans: dump(&self.vlans, names::VLANS)?,
-            vlan_devices: dump(&self.vlan_devices, names::VLAN_DEVICES)?,
+            vlans: self.vlans.read()?,
+            vlan_devices: self.vlan_devices.read()?,
             qos: self.qos.as_ref().map_or_else(|| Ok(BTreeMap::new()), QosMaps::read)?,
             xdp_devices: self.xdp_devices.as_ref().map_or_else(|| Ok(BTreeMap::new()), XdpDevices::read)?,
             counted: self.counters.counted(&attached)?,
@@ -149,11 +172,11 @@ impl Maps {
 
     /// Deletes everything that packets are forwarded by, but for what takes frames from VLAN devices to their NICs and back.
     pub(super) fn keep_only_vlans(&mut self) -> Result<(), DatapathError> {
-        clear(&mut self.fdb, names::FDB)?;
-        clear(&mut self.ports, names::PORTS)?;
-        clear(&mut self.networks, names::NETWORKS)?;
-        clear(&mut self.neighbors, names::NEIGHBORS)?;
-        clear(&mut self.vteps, names::VTEPS)
+        self.fdb.clear()?;
+        self.ports.clear()?;
+        self.networks.clear()?;
+        self.neighbors.clear()?;
+        self.vteps.clear()
     }
 
     /// The devices that XDP may send by.
@@ -161,25 +184,39 @@ impl Maps {
         self.xdp_devices.as_mut()
     }
 
-    /// Inserts or replaces an entry.
-    pub(super) fn put(&mut self, entry: &MapEntry) -> Result<(), DatapathError> {
-        match *entry {
-            MapEntry::Port(key, value) => insert(&mut self.ports, names::PORTS, key, value),
-            MapEntry::Network(key, value) => insert(&mut self.networks, names::NETWORKS, key, value),
-            MapEntry::Fdb(key, value) => insert(&mut self.fdb, names::FDB, key, value),
-            MapEntry::Vtep(key, value) => self.put_vtep(key, value),
-            MapEntry::Neighbor(key, value) => insert(&mut self.neighbors, names::NEIGHBORS, key, value),
-            MapEntry::Security(entry) => self.security.put(&entry),
-            MapEntry::Vlan(key, value) => insert(&mut self.vlans, names::VLANS, key, value),
-            MapEntry::Qos(key, value) => self.qos.as_mut().map_or(Ok(()), |maps| maps.put(key, value)),
-            MapEntry::XdpDevice(key, value) => self.xdp_devices.as_mut().map_or(Ok(()), |map| map.put(key, value)),
-            MapEntry::VlanDevice(key, value) => insert(&mut self.vlan_devices, names::VLAN_DEVICES, key, value),
+    /// Inserts or replaces entries of one map; each has its own result.
+    pub(super) fn put(&mut self, entries: &[MapEntry]) -> Results {
+        let Some(first) = entries.first() else { return Vec::new() };
+        match first {
+            MapEntry::Port(..) => self.ports.put(all_of!(entries, MapEntry::Port(key, value) => (key, value))),
+            MapEntry::Network(..) => self.networks.put(all_of!(entries, MapEntry::Network(key, value) => (key, value))),
+            MapEntry::Fdb(..) => self.fdb.put(all_of!(entries, MapEntry::Fdb(key, value) => (key, value))),
+            MapEntry::Vtep(..) => all_of!(entries, MapEntry::Vtep(key, value) => self.put_vtep(key, value)).collect(),
+            MapEntry::Neighbor(..) => {
+                self.neighbors.put(all_of!(entries, MapEntry::Neighbor(key, value) => (key, value)))
+            }
+            MapEntry::Security(_) => {
+                let entries: Vec<SecurityEntry> = all_of!(entries, MapEntry::Security(entry) => entry).collect();
+                self.security.put(&entries)
+            }
+            MapEntry::Vlan(..) => self.vlans.put(all_of!(entries, MapEntry::Vlan(key, value) => (key, value))),
+            MapEntry::VlanDevice(..) => {
+                self.vlan_devices.put(all_of!(entries, MapEntry::VlanDevice(key, value) => (key, value)))
+            }
+            MapEntry::Qos(..) => {
+                let mut put = |key, value| self.qos.as_mut().map_or(Ok(()), |maps| maps.put(key, value));
+                all_of!(entries, MapEntry::Qos(key, value) => put(key, value)).collect()
+            }
+            MapEntry::XdpDevice(..) => {
+                let mut put = |key, value| self.xdp_devices.as_mut().map_or(Ok(()), |map| map.put(key, value));
+                all_of!(entries, MapEntry::XdpDevice(key, value) => put(key, value)).collect()
+            }
         }
     }
 
     /// An endpoint that does not fit must not be taken for a stranger's: the programs are told before anything else.
     fn put_vtep(&mut self, key: Address, value: Vtep) -> Result<(), DatapathError> {
-        let result = insert(&mut self.vteps, names::VTEPS, key, value);
+        let result = self.vteps.put([(key, value)]).into_iter().collect();
         match result {
             Ok(()) => self.vteps_that_do_not_fit.remove(&key),
             Err(_) => self.vteps_that_do_not_fit.insert(key),
@@ -220,22 +257,33 @@ impl Maps {
         Ok(())
     }
 
-    /// Deletes an entry, if it is there.
-    pub(super) fn delete(&mut self, key: &MapKey) -> Result<(), DatapathError> {
-        match key {
-            MapKey::Port(key) => gone(self.ports.remove(key), names::PORTS),
-            MapKey::Network(key) => gone(self.networks.remove(key), names::NETWORKS),
-            MapKey::Fdb(key) => gone(self.fdb.remove(key), names::FDB),
-            MapKey::Vtep(key) => {
-                self.vteps_that_do_not_fit.remove(key);
-                gone(self.vteps.remove(key), names::VTEPS)
+    /// Deletes entries of one map, if they are there; each has its own result.
+    pub(super) fn delete(&mut self, keys: &[MapKey]) -> Results {
+        let Some(first) = keys.first() else { return Vec::new() };
+        match first {
+            MapKey::Port(_) => self.ports.delete(all_of!(keys, MapKey::Port(key) => key)),
+            MapKey::Network(_) => self.networks.delete(all_of!(keys, MapKey::Network(key) => key)),
+            MapKey::Fdb(_) => self.fdb.delete(all_of!(keys, MapKey::Fdb(key) => key)),
+            MapKey::Vtep(_) => {
+                let vteps: Vec<Address> = all_of!(keys, MapKey::Vtep(key) => key).collect();
+                self.vteps_that_do_not_fit.retain(|vtep| !vteps.contains(vtep));
+                self.vteps.delete(vteps)
             }
-            MapKey::Neighbor(key) => gone(self.neighbors.remove(key), names::NEIGHBORS),
-            MapKey::Security(key) => self.security.delete(key),
-            MapKey::Vlan(key) => gone(self.vlans.remove(key), names::VLANS),
-            MapKey::Qos(key) => self.qos.as_mut().map_or(Ok(()), |maps| maps.delete(*key)),
-            MapKey::XdpDevice(key) => self.xdp_devices.as_mut().map_or(Ok(()), |map| map.delete(*key)),
-            MapKey::VlanDevice(key) => gone(self.vlan_devices.remove(key), names::VLAN_DEVICES),
+            MapKey::Neighbor(_) => self.neighbors.delete(all_of!(keys, MapKey::Neighbor(key) => key)),
+            MapKey::Security(_) => {
+                let keys: Vec<SecurityKey> = all_of!(keys, MapKey::Security(key) => key).collect();
+                self.security.delete(&keys)
+            }
+            MapKey::Vlan(_) => self.vlans.delete(all_of!(keys, MapKey::Vlan(key) => key)),
+            MapKey::VlanDevice(_) => self.vlan_devices.delete(all_of!(keys, MapKey::VlanDevice(key) => key)),
+            MapKey::Qos(_) => {
+                let mut delete = |key| self.qos.as_mut().map_or(Ok(()), |maps| maps.delete(key));
+                all_of!(keys, MapKey::Qos(key) => delete(key)).collect()
+            }
+            MapKey::XdpDevice(_) => {
+                let mut delete = |key| self.xdp_devices.as_mut().map_or(Ok(()), |map| map.delete(key));
+                all_of!(keys, MapKey::XdpDevice(key) => delete(key)).collect()
+            }
         }
     }
 
@@ -259,27 +307,6 @@ pub(super) fn opener_of_pins(
     } else {
         Err(DatapathError::NothingPinned(directory.to_owned()))
     }
-}
-
-pub(super) fn dump<K: Pod + Ord + Hash + Eq, V: Pod>(
-    map: &HashMap<MapData, K, V>,
-    name: &'static str,
-) -> Result<BTreeMap<K, V>, DatapathError> {
-    map.iter().collect::<Result<_, _>>().map_err(DatapathError::map(name))
-}
-
-fn clear<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, name: &'static str) -> Result<(), DatapathError> {
-    let keys: Vec<K> = map.keys().collect::<Result<_, _>>().map_err(DatapathError::map(name))?;
-    keys.iter().try_for_each(|key| gone(map.remove(key), name))
-}
-
-pub(super) fn insert<K: Pod, V: Pod>(
-    map: &mut HashMap<MapData, K, V>,
-    name: &'static str,
-    key: K,
-    value: V,
-) -> Result<(), DatapathError> {
-    map.insert(key, value, 0).map_err(DatapathError::put(name))
 }
 
 fn is_missing(error: &MapError) -> bool {

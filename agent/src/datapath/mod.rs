@@ -17,6 +17,7 @@ mod programs;
 mod qos;
 mod security;
 mod stats;
+mod table;
 mod watch;
 mod xdp;
 
@@ -24,12 +25,13 @@ use std::{
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use nix::net::if_::if_indextoname;
 use overlane_abi::{ABI_VERSION, Hook, Port};
 use overlane_core::{
-    action::{DatapathAction, MapEntry},
+    action::{DatapathAction, MapEntry, MapKey},
     config::FlowConfig,
     observed::DatapathState,
     xdp::XdpDevice,
@@ -40,11 +42,13 @@ pub use events::Events;
 pub use flows::{Flow, Side};
 pub use maps::Maps;
 pub use stats::{Counters, Drop, RuleHits, Stats};
+pub use table::{Results, Table};
 pub use watch::PinWatch;
 
 use links::Links;
 use map_pins::MapPins;
 use programs::Programs;
+use table::all_of;
 
 /// Values that the programs are loaded with.
 #[derive(Clone, Debug)]
@@ -134,19 +138,46 @@ impl Datapath {
         self.links.drop_dead(&mut self.programs)
     }
 
-    /// Carries out one step of a plan.
-    ///
-    /// # Errors
-    /// [`DatapathError`] when the kernel refuses it; gone-already is success.
-    pub fn apply(&mut self, action: &DatapathAction) -> Result<(), DatapathError> {
+    /// Carries out steps of a plan, in order; gone-already is success. The kernel is told of entries of one map together, and each step
+    /// has its own result.
+    pub fn apply(&mut self, actions: &[&DatapathAction]) -> Results {
+        let mut results = Vec::with_capacity(actions.len());
+        for group in actions.chunk_by(|one, next| one.joins(next)) {
+            let begun = Instant::now();
+            let of_group = self.apply_together(group);
+            let micros = begun.elapsed().as_micros() as u64;
+            for (action, _) in group.iter().zip(&of_group).filter(|(_, result)| result.is_ok()) {
+                tracing::debug!(%action, micros, together = group.len(), "applied");
+            }
+            results.extend(of_group);
+        }
+        results
+    }
+
+    fn apply_together(&mut self, group: &[&DatapathAction]) -> Results {
+        match group {
+            // A device of XDP may need a program that is not loaded yet.
+            [DatapathAction::Put(first), ..] if !matches!(first, MapEntry::XdpDevice(..)) => {
+                let entries: Vec<MapEntry> = all_of!(group, DatapathAction::Put(entry) => *entry).collect();
+                self.maps.put(&entries)
+            }
+            [DatapathAction::Delete(_), ..] => {
+                let keys: Vec<MapKey> = all_of!(group, DatapathAction::Delete(key) => *key).collect();
+                self.maps.delete(&keys)
+            }
+            _ => group.iter().map(|action| self.apply_one(action)).collect(),
+        }
+    }
+
+    fn apply_one(&mut self, action: &DatapathAction) -> Result<(), DatapathError> {
         match action {
             DatapathAction::Put(entry) => {
                 if let MapEntry::XdpDevice(_, XdpDevice::Admitted) = entry {
                     self.load_admission()?;
                 }
-                self.maps.put(entry)
+                self.maps.put(&[*entry]).into_iter().collect()
             }
-            DatapathAction::Delete(key) => self.maps.delete(key),
+            DatapathAction::Delete(key) => self.maps.delete(&[*key]).into_iter().collect(),
             DatapathAction::Attach { hook, ifindex } => {
                 self.maps.counters().give_slot(*ifindex)?;
                 self.links.attach(&mut self.programs, *hook, *ifindex)

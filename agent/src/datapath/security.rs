@@ -2,17 +2,11 @@
 //!
 //! Single addresses are looked up by hashing, prefixes in a trie: of each there is a map.
 
-use std::{
-    hash::Hash,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv6Addr};
 
 use aya::{
     Pod,
-    maps::{
-        Array, HashMap, MapData, PerCpuHashMap,
-        lpm_trie::{Key, LpmTrie},
-    },
+    maps::{Array, MapData, PerCpuHashMap, lpm_trie::Key},
 };
 use ipnet::IpNet;
 use overlane_abi::{
@@ -28,32 +22,35 @@ use overlane_core::{
 
 use super::{
     DatapathError,
-    maps::{Opener, gone, insert},
+    maps::{Opener, gone},
+    table::{Results, Table, all_of},
 };
 
 /// The maps, and what they hold.
 pub(super) struct SecurityMaps {
-    sources: HashMap<MapData, SourceKey, Source>,
-    source_prefixes: LpmTrie<MapData, SourceKey, Source>,
-    sets: HashMap<MapData, u32, SetName>,
-    members: HashMap<MapData, MemberKey, Member>,
-    member_prefixes: LpmTrie<MapData, MemberKey, Member>,
-    policies: HashMap<MapData, u32, PolicyName>,
-    rules: LpmTrie<MapData, RuleKey, RuleSet>,
+    sources: Nets<SourceKey, Source>,
+    sets: Table<u32, SetName>,
+    members: Nets<MemberKey, Member>,
+    policies: Table<u32, PolicyName>,
+    rules: Table<Key<RuleKey>, RuleSet>,
     generation: Array<MapData, u32>,
     rule_hits: PerCpuHashMap<MapData, RuleHitKey, Tally>,
+}
+
+/// A map of single addresses, and one of prefixes.
+struct Nets<K, V> {
+    single: Table<K, V>,
+    prefixes: Table<Key<K>, V>,
 }
 
 impl SecurityMaps {
     pub(super) fn open(open: &mut Opener<'_>) -> Result<Self, DatapathError> {
         Ok(Self {
-            sources: open.typed(names::SOURCES)?,
-            source_prefixes: open.typed(names::SOURCE_PREFIXES)?,
-            sets: open.typed(names::SETS)?,
-            members: open.typed(names::MEMBERS)?,
-            member_prefixes: open.typed(names::MEMBER_PREFIXES)?,
-            policies: open.typed(names::POLICIES)?,
-            rules: open.typed(names::RULES)?,
+            sources: Nets { single: open.table(names::SOURCES)?, prefixes: open.table(names::SOURCE_PREFIXES)? },
+            sets: open.table(names::SETS)?,
+            members: Nets { single: open.table(names::MEMBERS)?, prefixes: open.table(names::MEMBER_PREFIXES)? },
+            policies: open.table(names::POLICIES)?,
+            rules: open.table(names::RULES)?,
             generation: open.typed(names::GENERATION)?,
             rule_hits: open.typed(names::RULE_HITS)?,
         })
@@ -62,28 +59,26 @@ impl SecurityMaps {
     /// What the maps hold.
     pub(super) fn read(&self) -> Result<SecurityState, DatapathError> {
         let mut state = SecurityState::default();
-        entries(self.sources.iter(), names::SOURCES, |key, source| {
+        for (key, source) in self.sources.single.read::<Vec<_>>()? {
             let length = if key.family == SourceKey::V4 { 32 } else { 128 };
             add_source(&mut state, &key, length, source);
-        })?;
-        entries(self.source_prefixes.iter(), names::SOURCE_PREFIXES, |key, source| {
+        }
+        for (key, source) in self.sources.prefixes.read::<Vec<_>>()? {
             let of_address = key.prefix_len().saturating_sub(SourceKey::prefix_len(key.data().family, 0));
             add_source(&mut state, &key.data(), of_address, source);
-        })?;
-        entries(self.sets.iter(), names::SETS, |set, name| {
-            state.sets.insert(set, name);
-        })?;
-        entries(self.members.iter(), names::MEMBERS, |key, member| add_member(&mut state, &key, None, member))?;
-        entries(self.member_prefixes.iter(), names::MEMBER_PREFIXES, |key, member| {
+        }
+        state.sets = self.sets.read()?;
+        for (key, member) in self.members.single.read::<Vec<_>>()? {
+            add_member(&mut state, &key, None, member);
+        }
+        for (key, member) in self.members.prefixes.read::<Vec<_>>()? {
             add_member(&mut state, &key.data(), Some(key.prefix_len()), member);
-        })?;
-        entries(self.policies.iter(), names::POLICIES, |policy, name| {
-            state.policies.insert(policy, name);
-        })?;
-        entries(self.rules.iter(), names::RULES, |key, rules| {
+        }
+        state.policies = self.policies.read()?;
+        for (key, rules) in self.rules.read::<Vec<_>>()? {
             let service = Service::from_key(&key.data(), key.prefix_len());
             state.rules.entry(key.data().policy).or_default().insert(service, rules);
-        })?;
+        }
         state.generation = self.generation()?;
         Ok(state)
     }
@@ -96,61 +91,65 @@ impl SecurityMaps {
     /// saying so.
     pub(super) fn begin(&mut self) -> Result<(), DatapathError> {
         let generation = self.generation()? + 1;
-        self.put(&SecurityEntry::Generation(generation))
+        self.set_generation(generation)
     }
 
-    /// Inserts or replaces an entry.
-    pub(super) fn put(&mut self, entry: &SecurityEntry) -> Result<(), DatapathError> {
-        match *entry {
-            SecurityEntry::Source(ifindex, source, flags) => {
-                let (key, prefix) = source.key(ifindex);
-                put(&mut self.sources, &mut self.source_prefixes, (key, prefix), Source { flags }, names::SOURCES)?;
+    fn set_generation(&mut self, generation: u32) -> Result<(), DatapathError> {
+        self.generation.set(0, generation, 0).map_err(DatapathError::map(names::GENERATION))
+    }
+
+    /// Inserts or replaces entries of one kind; each has its own result.
+    pub(super) fn put(&mut self, entries: &[SecurityEntry]) -> Results {
+        let Some(first) = entries.first() else { return Vec::new() };
+        match first {
+            SecurityEntry::Source(..) => self.sources.put(all_of!(
+                entries,
+                SecurityEntry::Source(ifindex, source, flags) => (source.key(ifindex), Source { flags })
+            )),
+            SecurityEntry::Set(..) => self.sets.put(all_of!(entries, SecurityEntry::Set(set, name) => (set, name))),
+            SecurityEntry::Member(..) => self.members.put(all_of!(
+                entries,
+                SecurityEntry::Member(set, net, rule) => (map_entry::member_key(set, &net), Member { rule })
+            )),
+            SecurityEntry::Policy(..) => {
+                self.policies.put(all_of!(entries, SecurityEntry::Policy(policy, name) => (policy, name)))
             }
-            SecurityEntry::Set(set, name) => {
-                insert(&mut self.sets, names::SETS, set, name)?;
-            }
-            SecurityEntry::Member(set, net, rule) => {
-                let key = map_entry::member_key(set, &net);
-                put(&mut self.members, &mut self.member_prefixes, key, Member { rule }, names::MEMBERS)?;
-            }
-            SecurityEntry::Policy(policy, name) => {
-                insert(&mut self.policies, names::POLICIES, policy, name)?;
-            }
-            SecurityEntry::Rule(policy, service, rules) => {
-                let key = Key::new(service.prefix_len, service.key(policy));
-                self.rules.insert(&key, rules, 0).map_err(DatapathError::map(names::RULES))?;
-            }
-            SecurityEntry::Generation(generation) => {
-                self.generation.set(0, generation, 0).map_err(DatapathError::map(names::GENERATION))?;
+            SecurityEntry::Rule(..) => self.rules.put(all_of!(
+                entries,
+                SecurityEntry::Rule(policy, service, rules) => (Key::new(service.prefix_len, service.key(policy)), rules)
+            )),
+            SecurityEntry::Generation(_) => {
+                let mut set = |generation| self.set_generation(generation);
+                all_of!(entries, SecurityEntry::Generation(generation) => set(generation)).collect()
             }
         }
-        Ok(())
     }
 
-    /// Deletes an entry, if it is there.
-    pub(super) fn delete(&mut self, key: &SecurityKey) -> Result<(), DatapathError> {
-        match *key {
-            SecurityKey::Source(ifindex, source) => {
-                let (key, prefix) = source.key(ifindex);
-                delete(&mut self.sources, &mut self.source_prefixes, (key, prefix), names::SOURCES)?;
+    /// Deletes entries of one kind, if they are there; each has its own result.
+    pub(super) fn delete(&mut self, keys: &[SecurityKey]) -> Results {
+        let Some(first) = keys.first() else { return Vec::new() };
+        match first {
+            SecurityKey::Source(..) => {
+                self.sources.delete(all_of!(keys, SecurityKey::Source(ifindex, source) => source.key(ifindex)))
             }
-            SecurityKey::Set(set) => {
-                gone(self.sets.remove(&set), names::SETS)?;
+            SecurityKey::Set(_) => self.sets.delete(all_of!(keys, SecurityKey::Set(set) => set)),
+            SecurityKey::Member(..) => {
+                self.members.delete(all_of!(keys, SecurityKey::Member(set, net) => map_entry::member_key(set, &net)))
             }
-            SecurityKey::Member(set, net) => {
-                delete(&mut self.members, &mut self.member_prefixes, map_entry::member_key(set, &net), names::MEMBERS)?;
+            SecurityKey::Policy(_) => {
+                let mut delete = |policy| {
+                    self.forget_hits(policy)?;
+                    self.policies.delete([policy]).into_iter().collect()
+                };
+                all_of!(keys, SecurityKey::Policy(policy) => delete(policy)).collect()
             }
-            SecurityKey::Policy(policy) => {
-                self.forget_hits(policy)?;
-                gone(self.policies.remove(&policy), names::POLICIES)?;
-            }
-            SecurityKey::Rule(policy, service) => {
-                gone(self.rules.remove(&Key::new(service.prefix_len, service.key(policy))), names::RULES)?;
-            }
+            SecurityKey::Rule(..) => self.rules.delete(all_of!(
+                keys,
+                SecurityKey::Rule(policy, service) => Key::new(service.prefix_len, service.key(policy))
+            )),
             // There is always one.
-            SecurityKey::Generation => (),
+            SecurityKey::Generation => keys.iter().map(|_| Ok(())).collect(),
         }
-        Ok(())
     }
 
     fn forget_hits(&mut self, policy: u32) -> Result<(), DatapathError> {
@@ -163,40 +162,30 @@ impl SecurityMaps {
     }
 }
 
-fn entries<K, V>(
-    entries: impl Iterator<Item = Result<(K, V), aya::maps::MapError>>,
-    name: &'static str,
-    mut add: impl FnMut(K, V),
-) -> Result<(), DatapathError> {
-    for entry in entries {
-        let (key, value) = entry.map_err(DatapathError::map(name))?;
-        add(key, value);
-    }
-    Ok(())
-}
+/// A key, and the length of its prefix in bits; `None` for a single address.
+type Net<K> = (K, Option<u32>);
 
-fn put<K: Pod + Hash + Eq, V: Pod>(
-    single: &mut HashMap<MapData, K, V>,
-    prefixes: &mut LpmTrie<MapData, K, V>,
-    (key, prefix): (K, Option<u32>),
-    value: V,
-    name: &'static str,
-) -> Result<(), DatapathError> {
-    match prefix {
-        None => insert(single, name, key, value),
-        Some(length) => prefixes.insert(&Key::new(length, key), value, 0).map_err(DatapathError::map(name)),
+impl<K: Pod, V: Pod> Nets<K, V> {
+    fn put(&mut self, entries: impl Iterator<Item = (Net<K>, V)>) -> Results {
+        let entries: Vec<(Net<K>, V)> = entries.collect();
+        let runs = entries.chunk_by(|((_, one), _), ((_, other), _)| one.is_some() == other.is_some());
+        let results = runs.flat_map(|run| match run {
+            [((_, None), _), ..] => self.single.put(run.iter().map(|((key, _), value)| (*key, *value))),
+            _ => self
+                .prefixes
+                .put(run.iter().filter_map(|((key, prefix), value)| Some((Key::new((*prefix)?, *key), *value)))),
+        });
+        results.collect()
     }
-}
 
-fn delete<K: Pod + Hash + Eq, V: Pod>(
-    single: &mut HashMap<MapData, K, V>,
-    prefixes: &mut LpmTrie<MapData, K, V>,
-    (key, prefix): (K, Option<u32>),
-    name: &'static str,
-) -> Result<(), DatapathError> {
-    match prefix {
-        None => gone(single.remove(&key), name),
-        Some(length) => gone(prefixes.remove(&Key::new(length, key)), name),
+    fn delete(&mut self, keys: impl Iterator<Item = Net<K>>) -> Results {
+        let keys: Vec<Net<K>> = keys.collect();
+        let runs = keys.chunk_by(|(_, one), (_, other)| one.is_some() == other.is_some());
+        let results = runs.flat_map(|run| match run {
+            [(_, None), ..] => self.single.delete(run.iter().map(|(key, _)| *key)),
+            _ => self.prefixes.delete(run.iter().filter_map(|(key, prefix)| Some(Key::new((*prefix)?, *key)))),
+        });
+        results.collect()
     }
 }
 

@@ -239,7 +239,7 @@ pub(super) fn plan(
     delete(plan, &current.vlans, &target.vlans, MapKey::Vlan, |vlan, _| stale(vlan.nic));
     delete(plan, &current.ports, &target.ports, MapKey::Port, |ifindex, _| stale(*ifindex));
     delete(plan, &current.qos, &target.qos, MapKey::Qos, |ifindex, _| stale(*ifindex));
-    plan.actions.extend(entries.deletes);
+    plan.actions.extend(entries.take_deletes());
     let is_interface = |key: &abi::NetworkKey| key.kind == abi::NetworkKey::INTERFACE;
     delete(plan, &current.networks, &target.networks, MapKey::Network, |key, _| {
         stale(if is_interface(key) { key.id } else { 0 })

@@ -56,24 +56,30 @@ pub enum Scope<'a> {
     },
 }
 
-/// Changes of entries, to be made at two points of a plan.
+/// Changes of entries, to be made at two points of a plan. Those of the kernel's tables stand together, and so do those of each map: the
+/// kernel is told of very many at once.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     kernel_sets: Vec<Action>,
     map_sets: Vec<Action>,
-    /// What is stale: taken away when nothing needs it any more.
-    pub(super) deletes: Vec<Action>,
+    kernel_deletes: Vec<Action>,
+    map_deletes: Vec<Action>,
 }
 
 impl Changes {
-    /// What is missing or wrong. The kernel's entries stand together: they are sent to it by the hundred.
+    /// What is missing or wrong.
     pub(super) fn take_sets(&mut self) -> impl Iterator<Item = Action> + use<> {
         std::mem::take(&mut self.kernel_sets).into_iter().chain(std::mem::take(&mut self.map_sets))
     }
 
+    /// What is stale: taken away when nothing needs it any more.
+    pub(super) fn take_deletes(&mut self) -> impl Iterator<Item = Action> + use<> {
+        std::mem::take(&mut self.kernel_deletes).into_iter().chain(std::mem::take(&mut self.map_deletes))
+    }
+
     /// Everything, in order.
     pub(super) fn into_actions(mut self) -> impl Iterator<Item = Action> {
-        self.take_sets().chain(self.deletes)
+        self.take_sets().chain(self.take_deletes())
     }
 }
 
@@ -230,7 +236,7 @@ impl<'a> Tables<'a> {
             let is_learned =
                 |entry: &&FdbEntry| matches!(entry.table, FdbTable::Learned { .. } | FdbTable::BridgeLearned);
             let stale = present.filter(|entry| !wanted.contains(entry) && !is_learned(entry));
-            self.changes.deletes.extend(stale.map(|entry| KernelAction::DeleteFdb(*entry).into()));
+            self.changes.kernel_deletes.extend(stale.map(|entry| KernelAction::DeleteFdb(*entry).into()));
         }
         if let (Some(maps), Some(index)) = (self.maps(), placement.index) {
             let key = abi::FdbKey::new(index, mac.0);
@@ -285,7 +291,7 @@ impl<'a> Tables<'a> {
     }
 
     fn delete(&mut self, key: MapKey) {
-        self.changes.deletes.push(DatapathAction::Delete(key).into());
+        self.changes.map_deletes.push(DatapathAction::Delete(key).into());
     }
 }
 

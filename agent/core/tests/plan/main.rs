@@ -10,6 +10,7 @@ mod laws;
 mod moving;
 mod qos;
 mod simulated;
+mod together;
 mod trunks;
 mod vlan;
 mod xdp;
