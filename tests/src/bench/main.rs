@@ -4,6 +4,7 @@ mod bpf;
 mod bytes;
 mod cloud;
 mod control;
+mod cpu;
 mod datapath;
 mod edits;
 mod figures;
@@ -52,7 +53,7 @@ struct Options {
 enum Subject {
     /// Plugging, restarting, taking over, a host with a thousand ports, and a cloud with a hundred thousand.
     Control,
-    /// What packets cost, next to the kernel's bridge and vxlan, the Linux bridge agent's iptables, and no overlay at all.
+    /// What packets cost, next to the kernel's bridge and vxlan, the Linux bridge agent's iptables, Open vSwitch, and no overlay at all.
     Datapath,
     /// What a cloud with a real Neutron waits for, with Overlane and with the agent that it replaces.
     Neutron,
