@@ -41,7 +41,7 @@ struct Options {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// `datapath`: three minutes instead of a quarter of an hour; the spread is larger.
+    /// `datapath`: less than three minutes instead of ten; the spread is larger.
     #[arg(long)]
     quick: bool,
     /// `datapath`: put figures and plots into docs/performance.md as well.
