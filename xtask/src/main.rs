@@ -6,6 +6,7 @@ mod ebpf;
 mod guest;
 mod lint;
 mod neutron;
+mod open_vswitch;
 mod packages;
 mod progress;
 mod setup;
@@ -13,12 +14,12 @@ mod test;
 mod verifier;
 mod workspace;
 
-use std::{os::unix::process::CommandExt as _, path::Path, process::ExitCode};
+use std::{os::unix::process::CommandExt as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use crate::{setup::Scope, test::Tier, workspace::Workspace};
+use crate::{packages::Root, setup::Scope, test::Tier, workspace::Workspace};
 
 /// Sets up, builds, demonstrates and tests Overlane. Everything it makes is below `target`; what it installs besides are
 /// Debian packages, and it says which and why.
@@ -90,9 +91,8 @@ fn execute(command: Command) -> Result<()> {
         Command::Build => build(&workspace, "release", &["--package", "overlane"]),
         Command::Demo { options } => run_built(&workspace, "overlane-demo", &options, None),
         Command::Bench { options } => {
-            let wants_neutron = options.iter().any(|option| option == "neutron");
-            let root = wants_neutron.then(|| neutron::NEED.require(&workspace)).transpose()?;
-            run_built(&workspace, "overlane-bench", &options, root.as_deref())
+            let root = root_for_bench(&workspace, &options)?;
+            run_built(&workspace, "overlane-bench", &options, root)
         }
         Command::Verifier { update, json } => verifier::run(&workspace, update, json),
         Command::Test { tier, filter } => test::run(&workspace, tier, filter.as_deref()),
@@ -107,13 +107,37 @@ fn build(workspace: &Workspace, profile: &str, packages: &[&str]) -> Result<()> 
     workspace::run(&mut command, "building the agent")
 }
 
-/// Sets up and builds everything, and then becomes one of the programs of the tests crate, which may use Neutron's root.
-fn run_built(workspace: &Workspace, program: &str, options: &[String], neutron: Option<&Path>) -> Result<()> {
+/// The root of packages that a bench uses, with the variable that tells it where that is.
+fn root_for_bench(workspace: &Workspace, options: &[String]) -> Result<Option<(&'static str, PathBuf)>> {
+    let measures = |subject: &str| options.iter().any(|option| option == subject);
+    if measures("neutron") {
+        return Ok(Some((neutron::NEED.variable, neutron::NEED.require(workspace)?)));
+    }
+    if measures("datapath") {
+        let need = open_vswitch::NEED;
+        match (need.prepare)(workspace)? {
+            Root::Ready(root) => return Ok(Some((need.variable, root))),
+            // Everything else is worth measuring.
+            Root::Unavailable(reason) => {
+                eprintln!("NOT MEASURED: ovs: {} packages cannot be had: {reason}", need.whose);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Sets up and builds everything, and then becomes one of the programs of the tests crate, which may use a root of packages.
+fn run_built(
+    workspace: &Workspace,
+    program: &str,
+    options: &[String],
+    root: Option<(&'static str, PathBuf)>,
+) -> Result<()> {
     setup::run(workspace, &Scope::ALL)?;
     build(workspace, "release", &["--package", "overlane", "--package", "overlane-tests", "--bins"])?;
     let error = std::process::Command::new(workspace.target("release").join(program))
         .args(options)
-        .envs(neutron.map(|root| (neutron::NEED.variable, root)))
+        .envs(root)
         .env("OVERLANE_BIN", workspace.target("release/overlane"))
         // It takes over: Ctrl-C and its exit status are its own business.
         .exec();

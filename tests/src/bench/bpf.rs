@@ -168,6 +168,11 @@ pub(crate) fn redirecting(interface: u32) -> [Instruction; 4] {
     ]
 }
 
+/// A program that takes nothing in (`TC_ACT_SHOT`).
+pub(crate) fn dropping() -> [Instruction; 2] {
+    [instruction(code::SET, 0, 0, 0, 2), instruction(code::EXIT, 0, 0, 0, 0)]
+}
+
 /// The index of an interface.
 pub(crate) fn index(namespace: &Namespace, interface: &str) -> Result<u32> {
     namespace.inside(|| if_nametoindex(interface).with_context(|| format!("finding {interface}")))

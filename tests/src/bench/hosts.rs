@@ -1,22 +1,19 @@
 //! The same two hosts several times: filtered by iptables as the Linux bridge agent does it, not filtered at all, without an overlay,
 //! and with Overlane. What a topology file says is in all of them the same.
 
-use std::{mem, os::fd::OwnedFd};
+use std::{mem, os::fd::OwnedFd, path::Path};
 
 use anyhow::{Context as _, Result};
-use nix::{
-    errno::Errno,
-    libc,
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
 use overlane_tests::{
-    lab::{HOSTS, Lab, Lanes, Machine, Namespace, Pair, Port, Rule, UPLINK, World, linux_bridge},
+    lab::{HOSTS, Lab, Lanes, Machine, Namespace, OpenVSwitch, Pair, Port, Rule, UPLINK, World, linux_bridge},
     packet::Ends,
     tap::Tap,
 };
 
-use crate::bpf::{self, Hook, attach, load, redirecting};
+use crate::{
+    bpf::{self, Hook, attach, dropping, load, redirecting},
+    cpu::Cpu,
+};
 
 /// What servers are reached at, by UDP and by TCP.
 pub(crate) const SERVICE: u16 = 8080;
@@ -46,6 +43,9 @@ impl Ports {
     }
 }
 
+/// Devices in the fabric that carry nothing, for generators ([`crate::frames::Generator::know`]).
+pub(crate) const IDLE: [&str; 2] = ["idle0", "idle1"];
+
 /// What machines are behind their taps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Behind {
@@ -72,6 +72,8 @@ impl Lane<'_> {
 
 /// Two hosts, and a machine of each pair of ports on both.
 pub(crate) struct Hosts {
+    /// What forwards in place of the kernel, if anything does; it ends before the hosts.
+    switches: Vec<OpenVSwitch>,
     pub(crate) pair: Pair,
     ports: Vec<Port>,
     machines: Vec<Machine>,
@@ -124,6 +126,46 @@ impl Hosts {
         Ok(hosts)
     }
 
+    /// Hosts whose switch is a program: Open vSwitch with its userspace datapath, without filters. Its threads share the CPU that
+    /// everything is measured on, and come before what is sent to them: so nothing gets lost, and nothing waits.
+    pub(crate) fn with_open_vswitch(world: &World, root: &Path) -> Result<Self> {
+        let mut hosts = Self::bare(world.part("ovs-")?, Behind::Veth)?;
+        hosts.boot()?;
+        for machine in &hosts.machines {
+            // It forwards packets as they are, and knows nothing of what a driver would still have to do.
+            machine.run("ethtool --offload eth0 tx off")?;
+        }
+        for (index, (name, _)) in HOSTS.iter().enumerate() {
+            let (host, remote) = (hosts.pair.host(name), hosts.pair.host(HOSTS[1 - index].0).local_ip);
+            for scope in ["all", "default"] {
+                host.namespace.set_parameter(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "1")?;
+            }
+            let folder = hosts.pair.folder().join(format!("{name}-switch"));
+            let switch = OpenVSwitch::start(root, host, &folder, Cpu::Last.number()?)?;
+            let taps: Vec<String> = hosts.ports.iter().filter(|port| port.host == *name).map(Port::tap).collect();
+            switch.connect(host, &taps, 10, remote)?;
+            // The switch has its copy by then. The host's own IP stack would look at every packet once more.
+            let drop = load(Hook::TcIngress, &dropping())?;
+            for device in taps.iter().map(String::as_str).chain([UPLINK]) {
+                hosts.links.push(attach(Hook::TcIngress, &drop, &host.namespace, device)?);
+            }
+            hosts.switches.push(switch);
+        }
+        let [left, right] = hosts.machines(Ports::Few);
+        left.wait_for(right.port.ipv4())?;
+        Ok(hosts)
+    }
+
+    /// Whether a program forwards, in place of the kernel.
+    pub(crate) const fn forward_by_program(&self) -> bool {
+        !self.switches.is_empty()
+    }
+
+    /// Whether programs that forward come before everything else on their CPU, as they do at first.
+    pub(crate) fn forward_first(&self, is_first: bool) -> Result<()> {
+        self.switches.iter().try_for_each(|switch| switch.come_first(is_first))
+    }
+
     /// Hosts of Overlane, with more configuration than usual.
     pub(crate) fn with_overlane(world: World, more_config: &str) -> Result<Self> {
         Self::of(world, Behind::Veth, Lane { more_config, ..Lane::USUAL })
@@ -162,6 +204,8 @@ impl Hosts {
             Behind::Veth => Lab::back_to_back(world, &HOSTS)?,
             Behind::Tap(_) => Self::across_a_segment(world)?,
         })?;
+        let [one, other] = IDLE;
+        pair.lab.fabric().run(&format!("ip link add {one} type veth peer name {other}"))?;
         let friends = pair.topology.add_group("friends", []);
         let groups =
             [FEW, MANY].map(|count| pair.topology.add_group(&format!("{count} rules"), rules(count, &friends)));
@@ -179,7 +223,15 @@ impl Hosts {
             port.port_security_enabled = Some(false);
         }
         pair.topology.write(&pair.topology_file)?;
-        Ok(Self { pair, ports, machines: Vec::new(), queues: Vec::new(), behind, links: Vec::new() })
+        Ok(Self {
+            switches: Vec::new(),
+            pair,
+            ports,
+            machines: Vec::new(),
+            queues: Vec::new(),
+            behind,
+            links: Vec::new(),
+        })
     }
 
     /// Hosts with a bridge between them, which hands over what has come together, as a switch does: on a wire that ends at the other
@@ -209,12 +261,13 @@ impl Hosts {
         Ok(())
     }
 
-    /// Has the taps poll for what their machines send, as they do for XDP programs: so that a generator can send as a machine does
-    /// ([`crate::frames::Entrance::Sent`]).
-    pub(crate) fn poll(&self) -> Result<()> {
+    /// Has the taps poll for what their machines send, or not, as they do for XDP programs: so that a generator can send as a machine
+    /// does ([`crate::frames::Entrance::Sent`]). They put TCP segments together as well, then.
+    pub(crate) fn poll(&self, is_on: bool) -> Result<()> {
+        let to = if is_on { "on" } else { "off" };
         for machine in &self.machines {
             let host = self.pair.host(&machine.port.host);
-            host.run(&format!("ethtool --offload {} gro on", machine.port.tap()))?;
+            host.run(&format!("ethtool --offload {} gro {to}", machine.port.tap()))?;
         }
         Ok(())
     }
@@ -267,45 +320,4 @@ pub(crate) fn ends(from: &Machine, to: &Machine) -> Ends {
         destination: to.port.ipv4().parse().expect("an address"),
         traffic_class: 0,
     }
-}
-
-/// Which of the CPUs that this program may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cpu {
-    /// The one that everything is measured on.
-    Last,
-    /// Another one, if there is one.
-    First,
-}
-
-/// Gives the calling thread, and with it what its packets cause, a CPU, before anything else that wants it: else a pause of the
-/// thread would look like a slow packet, and queues would overflow meanwhile.
-pub(crate) fn take(cpu: Cpu) -> Result<()> {
-    choose(cpu)?;
-    let priority = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the kernel only reads the parameters.
-    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
-    Errno::result(result).context("coming before other programs")?;
-    Ok(())
-}
-
-/// As `take`, with the highest of ordinary priorities: for those that never wait, so that the kernel's own threads have their turn.
-pub(crate) fn stay(cpu: Cpu) -> Result<()> {
-    const HIGHEST: libc::c_int = -20;
-    choose(cpu)?;
-    // SAFETY: it takes plain numbers.
-    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, HIGHEST) };
-    Errno::result(result).context("coming before most other programs")?;
-    Ok(())
-}
-
-/// Keeps the calling thread on a CPU.
-fn choose(cpu: Cpu) -> Result<()> {
-    let me = Pid::from_raw(0);
-    let allowed = sched_getaffinity(me).context("reading the CPUs")?;
-    let mut allowed = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-    let chosen = if cpu == Cpu::First { allowed.next() } else { allowed.next_back() };
-    let mut one = CpuSet::new();
-    one.set(chosen.context("a CPU")?).context("choosing a CPU")?;
-    sched_setaffinity(me, &one).context("staying on one CPU")
 }

@@ -4,6 +4,7 @@ mod bpf;
 mod bytes;
 mod cloud;
 mod control;
+mod cpu;
 mod datapath;
 mod edits;
 mod figures;
@@ -40,7 +41,7 @@ struct Options {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// `datapath`: three minutes instead of a quarter of an hour; the spread is larger.
+    /// `datapath`: less than three minutes instead of ten; the spread is larger.
     #[arg(long)]
     quick: bool,
     /// `datapath`: put figures and plots into docs/performance.md as well.
@@ -52,7 +53,7 @@ struct Options {
 enum Subject {
     /// Plugging, restarting, taking over, a host with a thousand ports, and a cloud with a hundred thousand.
     Control,
-    /// What packets cost, next to the kernel's bridge and vxlan, the Linux bridge agent's iptables, and no overlay at all.
+    /// What packets cost, next to the kernel's bridge and vxlan, the Linux bridge agent's iptables, Open vSwitch, and no overlay at all.
     Datapath,
     /// What a cloud with a real Neutron waits for, with Overlane and with the agent that it replaces.
     Neutron,

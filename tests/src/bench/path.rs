@@ -10,8 +10,9 @@ use overlane_tests::{
 };
 
 use crate::{
+    cpu::{Cpu, take},
     frames::{Conversations, Entrance, Generator, Side, Sink},
-    hosts::{Cpu, Hosts, Ports, ends, take},
+    hosts::{Hosts, Ports, ends},
     turns::Variant,
 };
 
@@ -72,10 +73,19 @@ impl<'a> Path<'a> {
         let generator = |index: usize, frame, side| {
             Generator::new(places[index], &doors[index], load.entrance, frame, conversations(side))
         };
-        let (forth, back) = (generator(0, question, Side::Source)?, generator(1, answer, Side::Destination)?);
+        let (mut forth, mut back) = (generator(0, question, Side::Source)?, generator(1, answer, Side::Destination)?);
+        let known = if hosts.forward_by_program() {
+            hosts.poll(load.entrance == Entrance::Sent)?;
+            (forth, back) = (forth.for_programs(hosts, 0)?, back.for_programs(hosts, 1)?);
+            None
+        } else {
+            Some([forth.know(hosts, 0)?, back.know(hosts, 1)?])
+        };
         let sinks = [Sink::at(&left.namespace, "eth0")?, Sink::at(&right.namespace, "eth0")?];
         let mut path = Self { machines, places, load, forth, back, sinks, lost: 0, sent: 0 };
         path.establish()?;
+        // It is one of few places, which the programs that are measured want as well.
+        drop(known);
         Ok(path)
     }
 

@@ -15,16 +15,27 @@ use crate::{
 };
 
 const SLICE: Duration = Duration::from_millis(250);
+const QUICK_SLICE: Duration = Duration::from_millis(150);
 
 pub(crate) fn measure(figures: &mut Figures, beds: &Beds, effort: Effort) -> Result<()> {
-    measure_kind(figures, beds, ("tcp_1", Kind::Tcp(1)), effort.turns())?;
-    measure_kind(figures, beds, ("tcp_8", Kind::Tcp(8)), effort.short_turns())?;
-    measure_kind(figures, beds, ("udp_gso", Kind::UdpSegments), effort.short_turns())
+    // Receivers share their CPU with programs that forward, as they do with everything that the kernel forwards.
+    beds.each(|hosts, _| hosts.forward_first(false))?;
+    // Others share the machine: a figure that has a goal needs the longer slices.
+    let short = if effort.is_quick { QUICK_SLICE } else { SLICE };
+    measure_kind(figures, beds, ("tcp_1", Kind::Tcp(1)), (effort.turns(), SLICE))?;
+    measure_kind(figures, beds, ("tcp_8", Kind::Tcp(8)), (effort.short_turns(), short))?;
+    measure_kind(figures, beds, ("udp_gso", Kind::UdpSegments), (effort.short_turns(), short))?;
+    beds.each(|hosts, _| hosts.forward_first(true)).map(drop)
 }
 
-fn measure_kind(figures: &mut Figures, beds: &Beds, (prefix, kind): (&str, Kind), turns: Turns) -> Result<()> {
+fn measure_kind(
+    figures: &mut Figures,
+    beds: &Beds,
+    (prefix, kind): (&str, Kind),
+    (turns, slice): (Turns, Duration),
+) -> Result<()> {
     let mut streams = beds.each(|hosts, ports| Streams::new(hosts, ports, kind))?;
-    let rounds = turns::by_turns(turns, &mut streams, |streams| streams.flow(SLICE))?;
+    let rounds = turns::by_turns(turns, &mut streams, |streams| streams.flow(slice))?;
     let rounds: Vec<Vec<Bulk>> =
         rounds.iter().map(|round| round.iter().map(|slices| slices.iter().copied().sum()).collect()).collect();
     let of = |place: usize, value: fn(&Bulk) -> f64| -> Vec<f64> {

@@ -15,6 +15,8 @@ mod scale;
 mod taps;
 mod variants;
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result};
 use overlane_tests::lab::World;
 
@@ -45,9 +47,16 @@ impl Effort {
 pub(crate) fn measure(figures: &mut Figures, parts: &[Part], effort: Effort) -> Result<()> {
     let world = World::private()?;
     let needs_beds = |part: &Part| matches!(part, Part::Packets | Part::Bulk | Part::Latency | Part::Crr);
-    let beds = if parts.iter().any(needs_beds) { Beds::build(&world, Behind::Veth)? } else { Beds::default() };
+    let mut beds = Beds::default();
     for (number, part) in (1..).zip(parts) {
+        let begun = Instant::now();
         eprintln!("{number} of {}: {}", parts.len(), part.name());
+        if !needs_beds(part) {
+            // Hosts that nobody measures any more, and their agents, would only be in the way.
+            beds = Beds::default();
+        } else if beds.is_empty() {
+            beds = Beds::build(&world, Behind::Veth)?;
+        }
         let measured = match part {
             Part::Packets => packets::measure(figures, &beds, effort),
             Part::Bulk => bulk::measure(figures, &beds, effort),
@@ -60,6 +69,7 @@ pub(crate) fn measure(figures: &mut Figures, parts: &[Part], effort: Effort) -> 
             _ => unreachable!("a part of another subject"),
         };
         measured.with_context(|| format!("the part {}", part.name()))?;
+        eprintln!("{} took {:.0} s", part.name(), begun.elapsed().as_secs_f64());
     }
     Ok(())
 }

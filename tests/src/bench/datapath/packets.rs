@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{
     Effort,
-    variants::{Beds, KERNEL, LINUX_BRIDGE, RAW, TC, TC_GROUPS, XDP_BOTH, XDP_BOTH_GROUPS, XDP_GROUPS},
+    variants::{Beds, KERNEL, LINUX_BRIDGE, OPEN_VSWITCH, RAW, TC, TC_GROUPS, XDP_BOTH, XDP_BOTH_GROUPS, XDP_GROUPS},
 };
 use crate::{
     figures::Figures,
@@ -34,6 +34,7 @@ pub(crate) fn measure(figures: &mut Figures, beds: &Beds, effort: Effort) -> Res
         ("tc_vs_raw", TC, RAW),
         ("tc_groups_vs_kernel", TC_GROUPS, KERNEL),
         ("xdp_vs_linuxbridge", XDP_GROUPS, LINUX_BRIDGE),
+        ("tc_vs_ovs", TC, OPEN_VSWITCH),
     ] {
         figures.add(key, "x", rates.ratio(of, to));
     }
@@ -45,6 +46,7 @@ pub(crate) fn measure(figures: &mut Figures, beds: &Beds, effort: Effort) -> Res
     for (key, of, to) in [
         ("xdp_both_vs_linuxbridge", XDP_BOTH_GROUPS, LINUX_BRIDGE),
         ("xdp_both_vs_kernel", XDP_BOTH, KERNEL),
+        ("xdp_both_vs_ovs", XDP_BOTH, OPEN_VSWITCH),
         ("tc_vs_raw_sent", TC, RAW),
         ("tc_vs_kernel_sent", TC, KERNEL),
     ] {

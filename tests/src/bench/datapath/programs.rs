@@ -21,9 +21,10 @@ use overlane_tests::{
 use super::Effort;
 use crate::{
     bpf::{self, attach, load},
+    cpu::{Cpu, stay},
     figures::Figures,
     frames::ending,
-    hosts::{Cpu, Hosts, Ports, ends, stay},
+    hosts::{Hosts, Ports, ends},
     path::{Load, Path},
 };
 

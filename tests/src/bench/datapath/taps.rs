@@ -17,8 +17,9 @@ use super::{
     variants::{Beds, KERNEL, LINUX_BRIDGE, OVERLANE, TC, TC_GROUPS},
 };
 use crate::{
+    cpu::{Cpu, on},
     figures::Figures,
-    hosts::{Behind, Cpu, SERVICE, ends, take},
+    hosts::{Behind, SERVICE, ends},
     path::datagram,
     turns::{self, Variant},
 };
@@ -184,15 +185,16 @@ impl Path {
 
 impl Variant for Path {
     fn slice(&mut self) -> Result<Option<(u64, Duration)>> {
-        take(Cpu::Last)?;
-        self.receive(1)?;
-        let begun = Instant::now();
-        let mut arrived = 0;
-        for _ in 0..BURSTS {
-            self.send(0, BURST)?;
-            arrived += self.receive(1)?;
-        }
-        let time = begun.elapsed();
+        let (arrived, time) = on(Cpu::Last, || {
+            self.receive(1)?;
+            let begun = Instant::now();
+            let mut arrived = 0;
+            for _ in 0..BURSTS {
+                self.send(0, BURST)?;
+                arrived += self.receive(1)?;
+            }
+            Ok((arrived, begun.elapsed()))
+        })?;
         ensure!(arrived > 0, "nothing has arrived");
         Ok((arrived == BURST * BURSTS).then_some((arrived as u64, time)))
     }

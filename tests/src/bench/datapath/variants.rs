@@ -1,7 +1,7 @@
 //! What is compared.
 
-use anyhow::{Context as _, Result};
-use overlane_tests::lab::{Lanes, World};
+use anyhow::{Context as _, Result, ensure};
+use overlane_tests::lab::{Lanes, World, open_vswitch};
 
 use crate::hosts::{Behind, Hosts, Lane, Ports};
 
@@ -22,6 +22,7 @@ enum Bed {
     Raw,
     Kernel,
     LinuxBridge,
+    OpenVSwitch,
     Overlane,
     KernelLane,
     Xdp,
@@ -31,6 +32,7 @@ enum Bed {
 pub(crate) const RAW: &str = "raw";
 pub(crate) const KERNEL: &str = "kernel";
 pub(crate) const LINUX_BRIDGE: &str = "linuxbridge";
+pub(crate) const OPEN_VSWITCH: &str = "ovs";
 pub(crate) const TC: &str = "tc";
 pub(crate) const TC_GROUPS: &str = "tc_groups";
 pub(crate) const XDP_GROUPS: &str = "xdp_groups";
@@ -42,10 +44,10 @@ pub(crate) const OVERLANE: [&str; 4] = [TC, TC_GROUPS, XDP_GROUPS, XDP_BOTH_GROU
 
 /// Whether a variant is Overlane's.
 pub(crate) fn is_overlane(name: &str) -> bool {
-    ![RAW, KERNEL, LINUX_BRIDGE].contains(&name)
+    ![RAW, KERNEL, LINUX_BRIDGE, OPEN_VSWITCH].contains(&name)
 }
 
-pub(crate) const VARIANTS: [Variant; 9] = [
+pub(crate) const VARIANTS: [Variant; 10] = [
     Variant {
         name: RAW,
         about: "no overlay and no lookup: a tc program of four instructions sends what the tap receives out of the NIC, and back",
@@ -62,6 +64,12 @@ pub(crate) const VARIANTS: [Variant; 9] = [
         name: LINUX_BRIDGE,
         about: "the same with the Linux bridge agent's security groups: iptables, conntrack zones, ipset, ebtables; ten rules",
         bed: Bed::LinuxBridge,
+        ports: Ports::Few,
+    },
+    Variant {
+        name: OPEN_VSWITCH,
+        about: "Open vSwitch's userspace datapath: datapath_type=netdev, packet sockets, learning bridges, no filters",
+        bed: Bed::OpenVSwitch,
         ports: Ports::Few,
     },
     Variant {
@@ -105,6 +113,14 @@ impl Bed {
             Self::Raw => Hosts::raw(world, behind),
             Self::Kernel => Hosts::unfiltered(world, behind),
             Self::LinuxBridge => Hosts::with_iptables(world, behind),
+            Self::OpenVSwitch => {
+                ensure!(behind == Behind::Veth, "its machines have no taps: where it forwards, they have vhost-user");
+                let root = open_vswitch::root().context(
+                    "OVERLANE_OPEN_VSWITCH_ROOT does not name a folder with its packages; `cargo xtask bench datapath` \
+                     unpacks them where they can be had",
+                )?;
+                Hosts::with_open_vswitch(world, &root)
+            }
             Self::Overlane => overlane("overlane-", Lane::USUAL),
             Self::KernelLane => overlane("off-", Lane { lanes: Lanes::KernelOnly, ..Lane::USUAL }),
             Self::Xdp => overlane("xdp-", Lane { more_config: XDP, ..Lane::USUAL }),
@@ -130,17 +146,25 @@ impl Beds {
             let built = variant.bed.build(world, behind);
             match built.with_context(|| format!("starting hosts for {}", variant.name)) {
                 Ok(hosts) => {
-                    if behind == Behind::Veth {
-                        hosts.poll()?;
+                    // Open vSwitch can do nothing with segments that were put together.
+                    if behind == Behind::Veth && variant.bed != Bed::OpenVSwitch {
+                        hosts.poll(true)?;
                     }
                     beds.hosts.push((variant.bed, hosts));
                 }
                 // The other variants are worth measuring.
-                Err(error) if behind != Behind::Veth => eprintln!("NOT MEASURED: {}: {error:#}", variant.name),
+                Err(error) if behind != Behind::Veth || variant.bed == Bed::OpenVSwitch => {
+                    eprintln!("NOT MEASURED: {}: {error:#}", variant.name);
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(beds)
+    }
+
+    /// Whether there are no hosts.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
     }
 
     /// Calls `work` with the hosts of each variant, one after the other, by its name.

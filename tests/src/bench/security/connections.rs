@@ -7,9 +7,10 @@ use anyhow::Result;
 use overlane_tests::lab::World;
 
 use crate::{
+    cpu::{Cpu, take},
     figures::Figures,
     frames::{Conversations, Entrance, Generator, Side, Sink},
-    hosts::{Behind, Cpu, Hosts, Ports, SERVICE, ends, take},
+    hosts::{Behind, Hosts, Ports, SERVICE, ends},
     turns::{self, Ratio, Turns, Variant},
 };
 

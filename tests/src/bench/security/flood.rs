@@ -6,9 +6,10 @@ use anyhow::{Result, anyhow, ensure};
 use overlane_tests::lab::World;
 
 use crate::{
+    cpu::{Cpu, take},
     figures::Figures,
     frames::{Conversations, Entrance, Generator, Side, Sink},
-    hosts::{Cpu, Hosts, Ports, SERVICE, ends, take},
+    hosts::{Hosts, Ports, SERVICE, ends},
     path::{Load, Path},
 };
 

@@ -11,7 +11,8 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::{
-    hosts::{Cpu, Hosts, Ports, SERVICE, take},
+    cpu::{Cpu, take},
+    hosts::{Hosts, Ports, SERVICE},
     turns::Variant,
 };
 

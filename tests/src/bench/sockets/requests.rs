@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-use crate::hosts::{Cpu, Hosts, Ports, SERVICE, take};
+use crate::{
+    cpu::{Cpu, take},
+    hosts::{Hosts, Ports, SERVICE},
+};
 
 /// What carries requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

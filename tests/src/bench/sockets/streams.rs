@@ -14,7 +14,10 @@ use anyhow::{Context as _, Result};
 use nix::sys::socket::{setsockopt, sockopt};
 use overlane_tests::wait::let_time_pass;
 
-use crate::hosts::{Cpu, Hosts, Ports, SERVICE, stay};
+use crate::{
+    cpu::{Cpu, stay},
+    hosts::{Hosts, Ports, SERVICE},
+};
 
 /// What flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
