@@ -9,9 +9,11 @@ use overlane_tests::lab::Namespace;
 /// Commands, types and flags of bpf(2), from the kernel's `uapi/linux/bpf.h`.
 const MAP_CREATE: libc::c_long = 0;
 const PROG_LOAD: libc::c_long = 5;
-pub(crate) const PROG_TEST_RUN: libc::c_long = 10;
 const LINK_CREATE: libc::c_long = 28;
 const MAP_TYPE_ARRAY: u32 = 2;
+
+/// The index of `lo`, in every namespace.
+pub(crate) const LOOPBACK: u32 = 1;
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

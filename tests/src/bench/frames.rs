@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -14,12 +14,10 @@ use anyhow::{Context as _, Result};
 use overlane_tests::{lab::Namespace, packet::Frame, wait::wait_for};
 
 use crate::{
-    bpf::{Hook, Instruction, PROG_TEST_RUN, attach, bpf, code, counter, index, instruction, load, redirecting},
+    bpf::{Hook, Instruction, attach, code, counter, index, instruction, load, redirecting},
     hosts::{Hosts, IDLE},
+    test_run::TestRun,
 };
-
-/// `BPF_F_TEST_XDP_LIVE_FRAMES`.
-const LIVE_FRAMES: u32 = 1 << 1;
 
 /// What a program returns.
 const XDP_DROP: i32 = 1;
@@ -201,63 +199,12 @@ impl Generator {
 
     /// Sends `count` frames, and returns how long it took, but for grace periods before and after it. The calling thread must be inside the namespace.
     pub(crate) fn send(&self, count: u32) -> Result<Duration> {
-        /// `struct xdp_md`.
-        #[repr(C)]
-        struct Context {
-            data: u32,
-            data_end: u32,
-            data_meta: u32,
-            ingress_ifindex: u32,
-            rx_queue_index: u32,
-            egress_ifindex: u32,
-        }
-        /// The part of `union bpf_attr` for this command.
-        #[repr(C)]
-        #[derive(Default)]
-        struct Attributes {
-            program: u32,
-            result: u32,
-            frame_len: u32,
-            output_len: u32,
-            frame: u64,
-            output: u64,
-            repeat: u32,
-            nanos_per_frame: u32,
-            context_len: u32,
-            context_output_len: u32,
-            context: u64,
-            context_output: u64,
-            flags: u32,
-            cpu: u32,
-            batch: u32,
-            pad: u32,
-        }
-        let frame_len = self.frame.0.len() as u32;
-        let context = Context {
-            data: 0,
-            data_end: frame_len,
-            data_meta: 0,
-            ingress_ifindex: self.interface,
-            rx_queue_index: 0,
-            egress_ifindex: 0,
-        };
-        let mut attributes = Attributes {
-            program: self.program.as_raw_fd() as u32,
-            frame_len,
-            frame: self.frame.0.as_ptr() as u64,
-            repeat: count,
-            context_len: size_of::<Context>() as u32,
-            context: (&raw const context) as u64,
-            flags: LIVE_FRAMES,
-            batch: if self.known.is_some() { BATCH_FOR_PROGRAMS } else { BATCH },
-            ..Attributes::default()
-        };
+        let batch = if self.known.is_some() { BATCH_FOR_PROGRAMS } else { BATCH };
         let begun = Instant::now();
-        // SAFETY: frame and context outlive the call.
-        unsafe { bpf(PROG_TEST_RUN, &mut attributes) }.context("sending frames")?;
-        // The kernel's own clock stands still while something else has the CPU.
-        let of_kernel = Duration::from_nanos(attributes.nanos_per_frame.into()) * count;
-        Ok(if self.known.is_some() { begun.elapsed() } else { of_kernel })
+        let run =
+            TestRun { hook: Hook::Xdp, program: self.program.as_fd(), frame: &self.frame, interface: self.interface };
+        let time = run.live(count, batch).context("sending frames")?.time * count;
+        Ok(if self.known.is_some() { begun.elapsed() } else { time })
     }
 }
 

@@ -44,7 +44,7 @@ impl Ports {
 }
 
 /// Devices in the fabric that carry nothing, for generators ([`crate::frames::Generator::know`]).
-pub(crate) const IDLE: [&str; 2] = ["idle0", "idle1"];
+pub(crate) const IDLE: [&str; 4] = ["idle0", "idle1", "idle2", "idle3"];
 
 /// What machines are behind their taps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,8 +204,9 @@ impl Hosts {
             Behind::Veth => Lab::back_to_back(world, &HOSTS)?,
             Behind::Tap(_) => Self::across_a_segment(world)?,
         })?;
-        let [one, other] = IDLE;
-        pair.lab.fabric().run(&format!("ip link add {one} type veth peer name {other}"))?;
+        for [one, other] in IDLE.as_chunks().0 {
+            pair.lab.fabric().run(&format!("ip link add {one} type veth peer name {other}"))?;
+        }
         let friends = pair.topology.add_group("friends", []);
         let groups =
             [FEW, MANY].map(|count| pair.topology.add_group(&format!("{count} rules"), rules(count, &friends)));

@@ -16,6 +16,7 @@ mod scale;
 mod security;
 mod services;
 mod sockets;
+mod test_run;
 mod turns;
 
 use std::process::ExitCode;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use overlane_abi::{Flow, FlowEnd, FlowKey4, FlowState, limits, names};
+use overlane_abi::{Flow, FlowEnd, FlowKey4, FlowState, names};
 use overlane_tests::{
     lab::{Host, Machine, Namespace},
     packet::{Ends, Frame},
@@ -73,17 +73,19 @@ impl<'a> Path<'a> {
         let generator = |index: usize, frame, side| {
             Generator::new(places[index], &doors[index], load.entrance, frame, conversations(side))
         };
+        // Who begins a flow goes on after the answer: only then has the flow shown both of its ends.
+        let again = generator(0, question.clone(), Side::Source)?;
         let (mut forth, mut back) = (generator(0, question, Side::Source)?, generator(1, answer, Side::Destination)?);
         let known = if hosts.forward_by_program() {
             hosts.poll(load.entrance == Entrance::Sent)?;
             (forth, back) = (forth.for_programs(hosts, 0)?, back.for_programs(hosts, 1)?);
             None
         } else {
-            Some([forth.know(hosts, 0)?, back.know(hosts, 1)?])
+            Some([forth.know(hosts, 0)?, back.know(hosts, 1)?, again.know(hosts, 2)?])
         };
         let sinks = [Sink::at(&left.namespace, "eth0")?, Sink::at(&right.namespace, "eth0")?];
         let mut path = Self { machines, places, load, forth, back, sinks, lost: 0, sent: 0 };
-        path.establish()?;
+        path.establish(&again)?;
         // It is one of few places, which the programs that are measured want as well.
         drop(known);
         Ok(path)
@@ -109,16 +111,16 @@ impl<'a> Path<'a> {
         (self.lost, self.sent)
     }
 
-    /// Both sides speak, until nothing is lost any more: then every flow is established. A flow leaves the table of new ones when its
-    /// opener speaks again; where there are more than that table holds, some are forgotten before, and begin again.
-    fn establish(&mut self) -> Result<()> {
+    /// Both sides speak, until nothing is lost any more: then every flow is established. Those that speak together fit into the table of
+    /// flows that have not shown both of their ends.
+    fn establish(&mut self, again: &Generator) -> Result<()> {
         const ATTEMPTS: usize = 10;
-        let least = if self.load.flows > limits::CONNTRACK_NEW_MAX as u32 { 4 } else { 2 };
+        let [left, right] = self.places;
         let times = self.load.flows.div_ceil(TOGETHER);
         let sent = u64::from(times * TOGETHER);
-        for attempt in 1..=ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             for _ in 0..times {
-                for (place, generator) in self.places.iter().zip([&self.forth, &self.back]) {
+                for (place, generator) in [(left, &self.forth), (right, &self.back), (left, again)] {
                     place.inside(|| {
                         take(Cpu::Last)?;
                         generator.send(TOGETHER)
@@ -126,10 +128,10 @@ impl<'a> Path<'a> {
                 }
             }
             let mut is_whole = true;
-            for (sink, machine) in self.sinks.iter_mut().zip(self.machines) {
+            for ((sink, machine), sent) in self.sinks.iter_mut().zip(self.machines).zip([sent, 2 * sent]) {
                 is_whole &= sink.take(&machine.namespace)? >= sent;
             }
-            if is_whole && attempt >= least {
+            if is_whole {
                 return Ok(());
             }
         }

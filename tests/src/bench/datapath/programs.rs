@@ -10,32 +10,34 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     maps::MapInfo,
-    programs::{ProgramInfo, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions},
+    programs::{
+        ProgramInfo,
+        links::{FdLink, PinnedLink},
+        loaded_programs,
+    },
 };
 use overlane_abi::Hook;
 use overlane_tests::{
-    lab::{HOSTS, Namespace, UPLINK, World},
+    lab::{HOSTS, UPLINK, World},
     packet::{Ends, Frame, Vxlan},
+    wait::wait_until,
 };
 
-use super::Effort;
+use super::{Effort, variants::XDP};
 use crate::{
-    bpf::{self, attach, load},
+    bpf::{self, load},
     cpu::{Cpu, stay},
     figures::Figures,
     frames::ending,
-    hosts::{Hosts, Ports, ends},
+    hosts::{Behind, Hosts, Lane, Ports, ends},
     path::{Load, Path},
+    test_run::{Ran, TestRun},
 };
 
-/// `TC_ACT_UNSPEC` and `TC_ACT_REDIRECT` of the kernel's `uapi/linux/pkt_cls.h`.
+/// `TC_ACT_UNSPEC` and `TC_ACT_REDIRECT` of the kernel's `uapi/linux/pkt_cls.h`, `XDP_REDIRECT` of its `uapi/linux/bpf.h`.
 const PASSED: i32 = -1;
 const REDIRECTED: i32 = 7;
-/// Length of the kernel's `struct __sk_buff`, and the offset of the interface in it.
-const CONTEXT: usize = 192;
-const IFINDEX: usize = 40;
-/// Room for an outer header.
-const HEADROOM: usize = 256;
+const REDIRECTED_BY_XDP: i32 = 4;
 /// Runs of each program in a round. A program changes its packet, so each run has one of its own.
 const RUNS: usize = 2_000;
 /// Payload of a frame of sixty bytes.
@@ -43,90 +45,100 @@ const PAYLOAD: usize = 18;
 
 /// A program at its place, and what it is to do with a frame.
 struct Place<'a> {
-    name: &'static str,
+    hook: Hook,
     device: &'a str,
-    side: TcAttachType,
     frame: Frame,
     action: i32,
 }
 
 pub(crate) fn measure(figures: &mut Figures, world: &World, effort: Effort) -> Result<()> {
+    let rounds = effort.turns().rounds;
     let hosts = Hosts::with_overlane(world.part("programs-")?, "")?;
+    time(figures, &hosts, bpf::Hook::TcIngress, rounds)?;
+    measure_maps(figures, &hosts)?;
+    drop(hosts);
+    let lane = Lane { more_config: XDP, from_port_xdp: true, ..Lane::USUAL };
+    let hosts = Hosts::of(world.part("xdp-programs-")?, Behind::Veth, lane)?;
+    time(figures, &hosts, bpf::Hook::Xdp, rounds)
+}
+
+/// Times the programs of a kind of hook, in turns, and less what it takes to run one that does nothing.
+fn time(figures: &mut Figures, hosts: &Hosts, kind: bpf::Hook, rounds: usize) -> Result<()> {
     // Both machines have spoken in each of its flows.
-    let path = Path::new(&hosts, Ports::Few, Load::SMALL)?;
-    let [left, right] = hosts.machines(Ports::Few);
+    let _path = Path::new(hosts, Ports::Few, Load::SMALL)?;
     let [namespace, _] = hosts.namespaces();
-    let (tap, [source, service]) = (left.port.tap(), Load::SMALL.ports());
+    let tap = hosts.machines(Ports::Few)[0].port.tap();
+    let mut loaded = Vec::new();
+    for place in places(hosts, kind, &tap) {
+        let interface = bpf::index(namespace, place.device)?;
+        let program = attached(hosts, place.hook, interface)?;
+        let verified = program.verified_instruction_count().context("the kernel counts what it verifies")?;
+        figures.add(format!("program_verified_{}", place.hook.name()), "instructions", vec![verified.into()]);
+        loaded.push((place, program.fd()?, interface, Vec::new()));
+    }
+    let nothing = load(kind, &ending(PASSED))?;
+    namespace.inside(|| {
+        stay(Cpu::Last)?;
+        for _ in 0..rounds {
+            for (place, program, interface, times) in &mut loaded {
+                let run = |program, interface| TestRun { hook: kind, program, frame: &place.frame, interface };
+                let idle = median(&run(nothing.as_fd(), bpf::LOOPBACK), PASSED)?;
+                let busy = median(&run(program.as_fd(), *interface), place.action).context(place.hook.name())?;
+                times.push(busy.saturating_sub(idle).as_nanos() as f64);
+            }
+        }
+        Ok(())
+    })?;
+    for (place, .., times) in loaded {
+        figures.add(format!("program_ns_{}", place.hook.name()), "ns", times);
+    }
+    Ok(())
+}
+
+/// What programs do on the left host. The kernel runs none by itself that is for a map of devices (`bpf_prog_test_run_xdp`), so
+/// `to_port_xdp` is not among them.
+fn places<'a>(hosts: &Hosts, kind: bpf::Hook, tap: &'a str) -> Vec<Place<'a>> {
+    let [left, right] = hosts.machines(Ports::Few);
+    let [source, service] = Load::SMALL.ports();
     let question = ends(left, right).udp_between(source, service, &[0; PAYLOAD]);
     let answer = ends(right, left).udp_between(service, source, &[0; PAYLOAD]);
     let local_ip = |index: usize| hosts.pair.host(HOSTS[index].0).local_ip;
     let outer = Ends { source: local_ip(1), destination: local_ip(0), traffic_class: 0, ..ends(right, left) };
     let tunnel = Vxlan { outer, source_port: 40_000, port: 4789, vni: 10, has_checksum: false };
-    let (ingress, egress) = (TcAttachType::Ingress, TcAttachType::Egress);
-    let of = |hook: Hook, device, side, frame, action| Place { name: hook.name(), device, side, frame, action };
-    let places = [
-        of(Hook::FromPort, &tap, ingress, question, REDIRECTED),
-        of(Hook::ToPort, &tap, egress, answer.clone(), PASSED),
-        of(Hook::FromUplink, UPLINK, ingress, tunnel.wrap(&answer), REDIRECTED),
-        of(Hook::FromOverlay, "vxlan-10", ingress, answer, REDIRECTED),
-    ];
-    namespace.inside(|| time(figures, namespace, &places, effort.turns().rounds))?;
-    drop(path);
-    measure_maps(figures, &hosts)
+    let tunnelled = tunnel.wrap(&answer);
+    let of = |hook, device, frame, action| Place { hook, device, frame, action };
+    match kind {
+        bpf::Hook::TcIngress => vec![
+            of(Hook::FromPort, tap, question, REDIRECTED),
+            of(Hook::ToPort, tap, answer.clone(), PASSED),
+            of(Hook::FromUplink, UPLINK, tunnelled, REDIRECTED),
+            of(Hook::FromOverlay, "vxlan-10", answer, REDIRECTED),
+        ],
+        bpf::Hook::Xdp => vec![
+            of(Hook::FromPortXdp, tap, question, REDIRECTED_BY_XDP),
+            of(Hook::FromUplinkXdp, UPLINK, tunnelled, REDIRECTED_BY_XDP),
+        ],
+    }
 }
 
-/// In turns, and less what it takes to run a program that does nothing.
-fn time(figures: &mut Figures, namespace: &Namespace, places: &[Place<'_>], rounds: usize) -> Result<()> {
-    let nothing = load(bpf::Hook::TcIngress, &ending(PASSED))?;
-    let _link = attach(bpf::Hook::TcIngress, &nothing, namespace, "lo")?;
-    let (nothing, _) = program("lo", TcAttachType::Ingress, None)?;
-    let mut loaded = Vec::new();
-    for place in places {
-        let (program, info) = program(place.device, place.side, Some(place.name))?;
-        let verified = info.verified_instruction_count().context("the kernel counts what it verifies")?;
-        figures.add(format!("program_verified_{}", place.name), "instructions", vec![verified.into()]);
-        loaded.push((place, program, bpf::index(namespace, place.device)?, Vec::new()));
-    }
-    stay(Cpu::Last)?;
-    for _ in 0..rounds {
-        for (place, program, ifindex, times) in &mut loaded {
-            let idle = median(&nothing, 1, &place.frame, PASSED)?;
-            let busy = median(program, *ifindex, &place.frame, place.action).with_context(|| place.name)?;
-            times.push(busy.saturating_sub(idle).as_nanos() as f64);
-        }
-    }
-    for (place, .., times) in loaded {
-        figures.add(format!("program_ns_{}", place.name), "ns", times);
-    }
-    Ok(())
-}
-
-/// The program of a name, or any, at a device of the calling thread's namespace.
-fn program(device: &str, side: TcAttachType, name: Option<&'static str>) -> Result<(SchedClassifier, ProgramInfo)> {
-    let find = || -> Result<ProgramInfo> {
-        let (_, programs) = SchedClassifier::query_tcx(device, side).context("asking for programs")?;
-        let is_meant = |info: &ProgramInfo| name.is_none_or(|name| info.name_as_str() == Some(name));
-        programs.into_iter().find(is_meant).with_context(|| format!("{name:?} is not attached to {device}"))
-    };
-    Ok((SchedClassifier::from_program_info(find()?, name.unwrap_or_default().into())?, find()?))
+/// The program that the left host's agent has attached to an interface.
+fn attached(hosts: &Hosts, hook: Hook, interface: u32) -> Result<ProgramInfo> {
+    let pin = hosts.pair.host(HOSTS[0].0).pins().join(format!("links/{}-{interface}", hook.name()));
+    let link = PinnedLink::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;
+    let id = FdLink::from(link).info()?.program_id();
+    let programs = loaded_programs().filter_map(Result::ok);
+    programs.into_iter().find(|program| program.id() == id).with_context(|| format!("program {id} is gone"))
 }
 
 /// How long a program takes for a frame, in the middle of many runs.
-fn median(program: &SchedClassifier, ifindex: u32, frame: &Frame, action: i32) -> Result<Duration> {
-    let mut output = vec![0; frame.0.len() + HEADROOM];
-    let mut context = [0; CONTEXT];
-    context[IFINDEX..IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
+fn median(run: &TestRun, expected: i32) -> Result<Duration> {
+    // An agent follows what devices can do, a moment later.
+    wait_until("it does what it is to do", || Ok(run.once()?.action == expected))?;
     let mut times = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {
-        let options = TestRunOptions {
-            data_in: Some(&frame.0),
-            data_out: Some(&mut output),
-            ctx_in: Some(&context),
-            ..TestRunOptions::default()
-        };
-        let result = program.test_run(options)?;
-        ensure!(result.return_value as i32 == action, "its action is {}, not {action}", result.return_value as i32);
-        times.push(result.duration);
+        let Ran { action, time } = run.once()?;
+        ensure!(action == expected, "its action is {action}, not {expected}");
+        times.push(time);
     }
     times.sort_unstable();
     Ok(times[RUNS / 2])

@@ -29,6 +29,9 @@ enum Bed {
     XdpBoth,
 }
 
+/// Configuration of hosts whose NICs are XDP's.
+pub(crate) const XDP: &str = "uplink_lane = xdp\n";
+
 pub(crate) const RAW: &str = "raw";
 pub(crate) const KERNEL: &str = "kernel";
 pub(crate) const LINUX_BRIDGE: &str = "linuxbridge";
@@ -107,7 +110,6 @@ pub(crate) const VARIANTS: [Variant; 10] = [
 
 impl Bed {
     fn build(self, world: &World, behind: Behind) -> Result<Hosts> {
-        const XDP: &str = "uplink_lane = xdp\n";
         let overlane = |prefix, lane: Lane| Hosts::of(world.part(prefix)?, behind, lane);
         match self {
             Self::Raw => Hosts::raw(world, behind),
