@@ -74,11 +74,12 @@ impl<'a> Path<'a> {
             Generator::new(places[index], &doors[index], load.entrance, frame, conversations(side))
         };
         // Who begins a flow goes on after the answer: only then has the flow shown both of its ends.
-        let again = generator(0, question.clone(), Side::Source)?;
+        let mut again = generator(0, question.clone(), Side::Source)?;
         let (mut forth, mut back) = (generator(0, question, Side::Source)?, generator(1, answer, Side::Destination)?);
         let known = if hosts.forward_by_program() {
             hosts.poll(load.entrance == Entrance::Sent)?;
             (forth, back) = (forth.for_programs(hosts, 0)?, back.for_programs(hosts, 1)?);
+            again = again.for_programs(hosts, 2)?;
             None
         } else {
             Some([forth.know(hosts, 0)?, back.know(hosts, 1)?, again.know(hosts, 2)?])
