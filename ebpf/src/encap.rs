@@ -12,7 +12,7 @@ use network_types::{
     ip::{Ipv4Hdr, Ipv6Hdr},
     udp::UdpHdr,
 };
-use overlane_abi::{Address, DropReason, HEADER_V4, HEADER_V6, Outcome, Vtep};
+use overlane_abi::{DropReason, HEADER_V4, HEADER_V6, Outcome, Vtep};
 
 use crate::{
     buffer::Buffer as _,
@@ -38,14 +38,14 @@ pub struct TooBig {
     pub mtu: u32,
 }
 
-/// Sends the packet to `address` with network identifier `vni`.
+/// Sends the packet to an endpoint with network identifier `vni`.
 ///
 /// A function of its own, for the stack that other packets do not need.
 #[inline(never)]
-pub fn encapsulate(skb: Skb, frame: &Ethernet, vni: u32, address: &Address) -> Result<Verdict, TooBig> {
-    let Some(vtep) = maps::vtep(address).filter(|vtep| vtep.ifindex != 0) else {
+pub fn encapsulate(skb: Skb, frame: &Ethernet, vni: u32, vtep: &Vtep) -> Result<Verdict, TooBig> {
+    if vtep.ifindex == 0 {
         return Ok(Verdict::Pass(Outcome::UnresolvedVtep));
-    };
+    }
     // The kernel helper handles IP only.
     let Some(ip) = InnerIp::at(skb, frame, EthHdr::LEN) else {
         return Ok(Verdict::Pass(Outcome::OtherEthertype));

@@ -5,7 +5,7 @@ use overlane_abi::{Outcome, Port};
 
 use crate::{
     buffer::Buffer as _,
-    encap, maps,
+    encap, lately, maps,
     parse::{Ethernet, InnerIp},
     qos, respond, security, size,
     skb::Skb,
@@ -50,16 +50,16 @@ pub fn forward(skb: Skb) -> Verdict {
     if let Some(verdict) = refuse_what_the_network_does_not_take(skb, &frame, port) {
         return verdict;
     }
-    let Some(owner) = maps::fdb(port.network, frame.destination) else {
+    let Some(route) = lately::route(port.network, frame.destination) else {
         return Verdict::Pass(Outcome::UnknownDestination);
     };
-    if owner.ifindex == skb.ifindex() {
+    if route.ifindex == skb.ifindex() {
         return Verdict::Pass(Outcome::NotOurs);
     }
-    if owner.ifindex != 0 {
-        return Verdict::Redirect(Outcome::Delivered, owner.ifindex);
+    if route.ifindex != 0 {
+        return Verdict::Redirect(Outcome::Delivered, route.ifindex);
     }
-    encap::encapsulate(skb, &frame, port.vni, &owner.vtep)
+    encap::encapsulate(skb, &frame, port.vni, &route.vtep)
         .unwrap_or_else(|too_big| too_big::answer(skb, &frame, too_big.mtu))
 }
 

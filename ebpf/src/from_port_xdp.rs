@@ -4,7 +4,7 @@ use overlane_abi::{Outcome, Port};
 
 use crate::{
     buffer::Buffer as _,
-    encap, maps,
+    encap, lately, maps,
     parse::{Ethernet, InnerIp},
     security, size,
     verdict::Verdict,
@@ -26,16 +26,16 @@ pub fn forward(buff: XdpBuff) -> Option<Verdict> {
     if !is_usual || port.mtu != 0 && size::of_packet(buff) > port.mtu as usize {
         return None;
     }
-    let owner = maps::fdb(port.network, frame.destination)?;
-    let (target, vtep) = if owner.ifindex != 0 {
-        (owner.ifindex, None)
+    let route = lately::route(port.network, frame.destination)?;
+    let (target, vtep) = if route.ifindex != 0 {
+        (route.ifindex, None)
     } else {
-        let vtep = maps::vtep(&owner.vtep)?;
+        let vtep = &route.vtep;
         let fits = size::of_packet(buff) + usize::from(vtep.header_len) <= vtep.mtu as usize;
         (vtep.ifindex, Some(vtep).filter(|_| fits))
     };
-    // Whoever has no address of a next hop has no interface either, and XDP sends by none.
-    let is_carried = owner.ifindex != 0 || vtep.is_some();
+    // Who is not known, or has no address of a next hop, has no interface either, and XDP sends by none.
+    let is_carried = route.ifindex != 0 || vtep.is_some();
     if !is_carried || target == buff.ifindex() || !maps::sends_by_xdp(target) {
         return None;
     }

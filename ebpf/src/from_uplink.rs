@@ -5,7 +5,7 @@ use overlane_abi::{Address, DropReason, Network, NetworkKey, Outcome};
 
 use crate::{
     buffer::Buffer as _,
-    decap, maps,
+    clock, decap, lately, maps,
     parse::{Ethernet, Overlay},
     skb::Skb,
     switch,
@@ -37,35 +37,59 @@ pub fn forward(skb: Skb) -> Verdict {
 /// Decapsulates what is for a port of this host; leaves the rest to the kernel's own vxlan device.
 #[inline(always)]
 fn from_tunnel(skb: Skb, overlay: &Overlay) -> Verdict {
+    match arrived_lately(skb, overlay).map_or_else(|| look_up(skb, overlay), Ok) {
+        Ok((inner, tap)) => decap::deliver(skb, overlay, &inner, tap),
+        Err(verdict) => verdict,
+    }
+}
+
+/// The inner Ethernet header of a packet like one that has just arrived, and the tap that it is for.
+#[inline(always)]
+fn arrived_lately(skb: Skb, overlay: &Overlay) -> Option<(Ethernet, u32)> {
+    let inner = Ethernet::at(skb, overlay.header_len)?;
+    if skb.gso_size() != 0 {
+        return None;
+    }
+    lately::tap(overlay, &inner).map(|tap| (inner, tap))
+}
+
+/// The same for any packet, or why it has none.
+#[inline(always)]
+fn look_up(skb: Skb, overlay: &Overlay) -> Result<(Ethernet, u32), Verdict> {
+    let tick = clock::tick();
     let Some(network) = maps::network(NetworkKey::vni(overlay.vni)) else {
-        return Verdict::Pass(Outcome::UnknownNetwork);
+        return Err(Verdict::Pass(Outcome::UnknownNetwork));
     };
     let learns = network.flags & Network::LEARNS != 0;
     let has_known_vteps = !learns || network.flags & Network::HAS_KNOWN_VTEPS != 0;
     if has_known_vteps && maps::vtep(&overlay.source).is_none() {
-        return if maps::vteps_are_incomplete() {
+        return Err(if maps::vteps_are_incomplete() {
             Verdict::Pass(Outcome::UnresolvedVtep)
         } else {
             Verdict::Drop(DropReason::UnknownVtep)
-        };
+        });
     }
     if skb.gso_size() != 0 {
-        return Verdict::Pass(Outcome::Gso);
+        return Err(Verdict::Pass(Outcome::Gso));
     }
     let Some(inner) = Ethernet::at(skb, overlay.header_len) else {
-        return Verdict::Pass(Outcome::Malformed);
+        return Err(Verdict::Pass(Outcome::Malformed));
     };
     if learns && !is_known_behind(network, inner.source, &overlay.source) {
         forget_elsewhere(network, inner.source);
-        return Verdict::Pass(Outcome::UnknownSource);
+        return Err(Verdict::Pass(Outcome::UnknownSource));
     }
     if inner.is_group() {
-        return Verdict::Pass(Outcome::Flood);
+        return Err(Verdict::Pass(Outcome::Flood));
     }
-    match maps::fdb(network.index, inner.destination) {
-        Some(owner) if owner.ifindex != 0 => decap::deliver(skb, overlay, &inner, owner.ifindex),
-        _ => Verdict::Pass(Outcome::UnknownDestination),
+    let Some(owner) = maps::fdb(network.index, inner.destination).filter(|owner| owner.ifindex != 0) else {
+        return Err(Verdict::Pass(Outcome::UnknownDestination));
+    };
+    // Where senders are learned they are looked for each time.
+    if !learns {
+        lately::note_tap(overlay, &inner, owner.ifindex, tick);
     }
+    Ok((inner, owner.ifindex))
 }
 
 /// A sender that has moved here is followed at once, also while no agent runs: what is for it is left to the kernel, which learns

@@ -17,6 +17,7 @@ mod from_port;
 mod from_port_xdp;
 mod from_uplink;
 mod from_uplink_xdp;
+mod lately;
 mod maps;
 mod parse;
 mod probe_room;

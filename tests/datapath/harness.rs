@@ -2,8 +2,9 @@
 
 mod counted;
 pub(crate) mod tables;
+mod tick;
 
-use std::{collections::BTreeSet, env, fmt::Debug, fs, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeSet, env, fmt::Debug, fs, mem, net::IpAddr, path::PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
@@ -57,6 +58,8 @@ const COUNTERS_MAX: u32 = 64;
 pub(crate) struct Datapath {
     ebpf: Ebpf,
     loaded: BTreeSet<Hook>,
+    /// Whether maps have changed that programs ask once in a tick.
+    has_changed: bool,
 }
 
 /// What a program is to do with a packet.
@@ -122,11 +125,12 @@ impl Datapath {
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .load(&object)
             .expect("the object loads");
-        Self { ebpf, loaded: BTreeSet::new() }
+        Self { ebpf, loaded: BTreeSet::new(), has_changed: false }
     }
 
     /// Adds a map entry.
     pub(crate) fn put<K: Pod + Debug, V: Pod>(&mut self, map: &str, key: K, value: V) {
+        self.has_changed |= tick::is_kept(map);
         let map = self.ebpf.map_mut(map).expect("the map exists");
         let mut map = HashMap::<&mut MapData, K, V>::try_from(map).expect("the map has these types");
         map.insert(key, value, 0).expect("the map has room");
@@ -148,6 +152,7 @@ impl Datapath {
 
     /// Removes a map entry.
     pub(crate) fn remove<K: Pod, V: Pod>(&mut self, map: &str, key: K) {
+        self.has_changed |= tick::is_kept(map);
         let map = self.ebpf.map_mut(map).expect("the map exists");
         let mut map = HashMap::<&mut MapData, K, V>::try_from(map).expect("the map has these types");
         map.remove(&key).expect("the entry exists");
@@ -293,6 +298,9 @@ impl Datapath {
 
     /// Runs the program of a hook; it is loaded when it is needed, because the verifier takes its time.
     fn test_run(&mut self, hook: Hook, options: TestRunOptions<'_>) -> Result<TestRunResult, ProgramError> {
+        if mem::take(&mut self.has_changed) {
+            tick::wait();
+        }
         let program = self.ebpf.program_mut(hook.name()).expect("there is a program per hook");
         let is_new = self.loaded.insert(hook);
         let loaded = |result: Result<(), ProgramError>| {

@@ -3,6 +3,7 @@
 mod decap;
 mod encap;
 mod harness;
+mod lately;
 mod learning;
 mod network;
 mod port;

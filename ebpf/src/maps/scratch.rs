@@ -6,6 +6,7 @@ use overlane_abi::Flow;
 use super::FlowKey;
 use crate::{
     clock::Clock,
+    lately::Lately,
     security::{Packet, Recents},
 };
 
@@ -22,6 +23,7 @@ pub struct Scratch {
     pub flow: Flow,
     /// What was admitted in this tick.
     pub recents: Recents,
+    pub lately: Lately,
 }
 
 #[btf_map(name = "scratch")]
