@@ -15,6 +15,11 @@ fn pair() -> Result<Pair> {
     Pair::in_lab(Lab::back_to_back(World::private()?, &HOSTS)?)
 }
 
+/// The same over IPv6.
+fn pair_over_v6() -> Result<Pair> {
+    Pair::in_lab(Lab::back_to_back(World::private()?, &[("left", "fd10::11"), ("right", "fd10::12")])?)
+}
+
 /// Agents with more configuration than usual, and machines that complete their own checksums and can be sent to by XDP.
 fn start(pair: &mut Pair, config: &str) -> Result<()> {
     launch(pair, config)?;
@@ -94,6 +99,20 @@ fn what_a_machine_sends_goes_by_xdp_if_its_port_says_so_and_its_checksums_are_co
     }
     let ports = pair.host("left").show("ports")?;
     ensure!(ports[0]["lane"] == "xdp" && ports[0]["sent_fast"].as_u64() > Some(carried), "{ports:?}");
+    Ok(())
+}
+
+#[test]
+fn both_ends_of_a_tunnel_over_ipv6_are_at_xdp_too() -> Result<()> {
+    let mut pair = pair_over_v6()?;
+    opt_in(&mut pair)?;
+    start(&mut pair, XDP)?;
+    let sent = || pair.host("left").counted("from_port_xdp", "tap", "encapsulated");
+    let arrived = || pair.host("right").counted("from_uplink_xdp", UPLINK, "decapsulated");
+    let before = [sent()?, arrived()?];
+    pair.ping_all(PINGS)?;
+    let carried = [sent()? - before[0], arrived()? - before[1]];
+    ensure!(carried.iter().all(|count| *count >= u64::from(4 * PINGS)), "XDP carried {carried:?}");
     Ok(())
 }
 

@@ -104,7 +104,7 @@ impl Lab {
         let [left, right] = &hosts[..] else { unreachable!("there are two") };
         left.run(&format!("ip link add {UPLINK} type veth peer name {UPLINK} netns {}", right.namespace.name()))?;
         for host in [left, right] {
-            host.run(&format!("ip address add {}/24 dev {UPLINK}", host.local_ip))?;
+            host.run(&format!("ip address add {} dev {UPLINK} nodad", prefix(host.local_ip)))?;
             host.run(&format!("ip link set {UPLINK} up"))?;
             host.run(&format!("ethtool --offload {UPLINK} tx off"))?;
         }
@@ -140,10 +140,9 @@ impl Lab {
 
     fn connect(&self, host: &Host) -> Result<()> {
         let port = format!("to-{}", host.name);
-        let prefix_len = if host.local_ip.is_ipv4() { 24 } else { 64 };
         let (underlay, fabric) = (&host.namespace, self.fabric.name());
         underlay.run(&format!("ip link add {UPLINK} type veth peer name {port} netns {fabric}"))?;
-        underlay.run(&format!("ip address add {}/{prefix_len} dev {UPLINK} nodad", host.local_ip))?;
+        underlay.run(&format!("ip address add {} dev {UPLINK} nodad", prefix(host.local_ip)))?;
         underlay.run(&format!("ip link set {UPLINK} up"))?;
         self.fabric.run(&format!("ip link set {port} master segment up"))?;
         underlay.run(&format!("ethtool --offload {UPLINK} tx off"))?;
@@ -181,4 +180,9 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// An address with the length of its network's prefix.
+fn prefix(address: IpAddr) -> String {
+    format!("{address}/{}", if address.is_ipv4() { 24 } else { 64 })
 }
