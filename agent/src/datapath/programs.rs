@@ -36,6 +36,8 @@ impl Programs {
         let pins = names::MAPS.map(|name| (name, directory.join(name)));
         let mut loader = EbpfLoader::new();
         loader
+            // The object depends on none of the kernel's types (it has no CO-RE relocations), so they make room before it is taken apart.
+            .btf(None)
             .override_global(names::LOCAL_VTEP, &local_vtep, true)
             .override_global(names::VXLAN_PORT, &settings.vxlan_port, true)
             .override_global(names::SOURCE_PORT_MIN, &source_port_min, true)

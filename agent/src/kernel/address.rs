@@ -14,9 +14,9 @@ use super::{Kernel, KernelError};
 
 impl Kernel {
     /// The addresses that other hosts can see, by interface.
-    pub(super) async fn list_addresses(&self) -> Result<BTreeMap<u32, BTreeSet<IpAddr>>, KernelError> {
+    pub(super) fn list_addresses(&self) -> Result<BTreeMap<u32, BTreeSet<IpAddr>>, KernelError> {
         let mut addresses: BTreeMap<u32, BTreeSet<IpAddr>> = BTreeMap::new();
-        for message in self.list_address_messages().await? {
+        for message in self.list_address_messages()? {
             if let Some(address) = address(&message) {
                 addresses.entry(message.header.index).or_default().insert(address);
             }
@@ -25,21 +25,20 @@ impl Kernel {
     }
 
     /// As `list_addresses`, with everything that the kernel says about them.
-    pub(super) async fn list_address_messages(&self) -> Result<Vec<AddressMessage>, KernelError> {
-        let mut messages = self.list_all_address_messages().await?;
+    pub(super) fn list_address_messages(&self) -> Result<Vec<AddressMessage>, KernelError> {
+        let mut messages = self.list_all_address_messages()?;
         messages.retain(|message| message.header.scope == AddressScope::Universe);
         Ok(messages)
     }
 
     /// The addresses of every scope.
-    pub(super) async fn list_all_address_messages(&self) -> Result<Vec<AddressMessage>, KernelError> {
+    pub(super) fn list_all_address_messages(&self) -> Result<Vec<AddressMessage>, KernelError> {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let answers = self.dump(request).await.map_err(KernelError::list("addresses"))?;
-        let messages = answers.into_iter().filter_map(|answer| match answer {
+        let messages = self.list(request, |answer| match answer {
             RouteNetlinkMessage::NewAddress(message) => Some(message),
             _ => None,
         });
-        Ok(messages.collect())
+        messages.map_err(KernelError::list("addresses"))
     }
 }
 

@@ -23,16 +23,15 @@ const BATCH: usize = 128;
 
 impl Kernel {
     /// Lists static entries, and what has been learned as far as that is wanted.
-    pub(super) async fn list_fdb(&self, learned: &Learned) -> Result<BTreeSet<FdbEntry>, KernelError> {
+    pub(super) fn list_fdb(&self, learned: &Learned) -> Result<BTreeSet<FdbEntry>, KernelError> {
         let mut request = NeighbourMessage::default();
         request.header.family = AddressFamily::Bridge;
         let request = RouteNetlinkMessage::GetNeighbour(request);
-        let answers = self.dump(request).await.map_err(KernelError::list("forwarding databases"))?;
-        let entries = answers.into_iter().filter_map(|answer| match answer {
+        let entries = self.list(request, |answer| match answer {
             RouteNetlinkMessage::NewNeighbour(message) => parse(&message, learned),
             _ => None,
         });
-        Ok(entries.collect())
+        Ok(entries.map_err(KernelError::list("forwarding databases"))?.into_iter().collect())
     }
 
     /// Makes changes, in order; made-already and gone-already are success.

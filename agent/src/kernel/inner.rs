@@ -47,13 +47,13 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::List`] when a listing fails.
     pub async fn list_inner(&self, owner: &str) -> Result<Inner, KernelError> {
-        let found = self.list_links().await?;
+        let found = self.list_links()?;
         let mut inner = Inner {
             is_ours: self.is_marked_by(LOOPBACK, owner).await.map_err(KernelError::list(LOOPBACK))?,
             ..Inner::default()
         };
         let mut addresses: BTreeMap<u32, BTreeSet<IpNet>> = BTreeMap::new();
-        for message in self.list_all_address_messages().await? {
+        for message in self.list_all_address_messages()? {
             // Those that the kernel has made of MAC addresses (RFC 4862) come and go with the link.
             let is_own = message.header.scope == AddressScope::Link && message.header.family == AddressFamily::Inet6;
             let is_managed = !is_own || !is_made_by_kernel(&message);
@@ -69,7 +69,7 @@ impl Kernel {
                 .links
                 .insert(link.name.clone(), ObservedLink { mac: link.mac, mtu: link.mtu, up: link.up, addresses });
         }
-        inner.routes = self.list_inner_routes(&found).await?;
+        inner.routes = self.list_inner_routes(&found)?;
         Ok(inner)
     }
 
@@ -77,8 +77,8 @@ impl Kernel {
     ///
     /// # Errors
     /// [`KernelError::List`] when the listing fails.
-    pub async fn link_names(&self) -> Result<[BTreeSet<String>; 2], KernelError> {
-        let links = self.list_links().await?;
+    pub fn link_names(&self) -> Result<[BTreeSet<String>; 2], KernelError> {
+        let links = self.list_links()?;
         let connected = links.values().filter(|link| link.master.is_some()).map(|link| link.name.clone()).collect();
         Ok([links.into_values().map(|link| link.name).collect(), connected])
     }
@@ -266,27 +266,26 @@ impl Kernel {
         }))
     }
 
-    async fn list_inner_routes(&self, links: &BTreeMap<u32, Link>) -> Result<BTreeMap<IpNet, RouteSpec>, KernelError> {
+    fn list_inner_routes(&self, links: &BTreeMap<u32, Link>) -> Result<BTreeMap<IpNet, RouteSpec>, KernelError> {
         let mut routes: BTreeMap<IpNet, RouteSpec> = BTreeMap::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let answers =
-                self.dump(RouteNetlinkMessage::GetRoute(request)).await.map_err(KernelError::list("routes"))?;
-            for answer in answers {
-                let RouteNetlinkMessage::NewRoute(message) = answer else { continue };
-                if let Some((destination, hops)) = parse_route(&message, links) {
-                    // IPv6 may list each next hop as a route of its own.
-                    let route = routes.entry(destination).or_insert_with(|| RouteSpec { next_hops: BTreeSet::new() });
-                    route.next_hops.extend(hops);
-                }
+            let found = self.list(RouteNetlinkMessage::GetRoute(request), |answer| match answer {
+                RouteNetlinkMessage::NewRoute(message) => parse_route(&message, links),
+                _ => None,
+            });
+            for (destination, hops) in found.map_err(KernelError::list("routes"))? {
+                // IPv6 may list each next hop as a route of its own.
+                let route = routes.entry(destination).or_insert_with(|| RouteSpec { next_hops: BTreeSet::new() });
+                route.next_hops.extend(hops);
             }
         }
         Ok(routes)
     }
 
     async fn index_of(&self, name: &str) -> io::Result<u32> {
-        let links = self.list_links().await.map_err(io::Error::other)?;
+        let links = self.list_links().map_err(io::Error::other)?;
         let link = links.into_values().find(|link| link.name == name);
         link.map(|link| link.ifindex)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {name}")))

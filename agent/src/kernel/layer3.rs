@@ -94,7 +94,7 @@ impl Kernel {
 
     /// The other hosts know the NIC's MAC address, so the bridge takes it.
     async fn take_mac_of(&self, bridge: u32, nic: u32) -> io::Result<()> {
-        let links = self.list_links().await.map_err(io::Error::other)?;
+        let links = self.list_links().map_err(io::Error::other)?;
         let mac = |ifindex: u32| links.get(&ifindex).and_then(|link| link.mac);
         match (mac(nic), mac(bridge)) {
             (Some(Mac(wanted)), Some(Mac(found))) if wanted != found => {
@@ -118,7 +118,7 @@ impl Kernel {
         to: Interface<'_>,
         undo: &mut Undo,
     ) -> io::Result<Vec<AddressMessage>> {
-        let addresses = self.list_address_messages().await.map_err(io::Error::other)?;
+        let addresses = self.list_address_messages().map_err(io::Error::other)?;
         let addresses: Vec<_> = addresses.into_iter().filter(|address| address.header.index == from.0).collect();
         if addresses.iter().any(|address| address.header.family == AddressFamily::Inet6) && sysctl::enable_ipv6(to.1)? {
             undo.0.push(UndoStep::DisableIpv6(to.1.to_owned()));
@@ -156,7 +156,7 @@ impl Kernel {
     async fn wait_until_local(&self, ifindex: u32, addresses: &[AddressMessage]) -> io::Result<()> {
         let wanted: BTreeSet<IpAddr> = addresses.iter().filter_map(address::address).collect();
         wait_until(async || {
-            let routes = self.list_routes_by(ifindex, |route| route.header.kind == RouteType::Local).await?;
+            let routes = self.list_routes_by(ifindex, |route| route.header.kind == RouteType::Local)?;
             Ok(wanted.is_subset(&routes.iter().filter_map(destination).collect()))
         })
         .await
@@ -165,7 +165,7 @@ impl Kernel {
     /// Has everything that is routed out of one interface leave by another, whose next hops are then known already.
     async fn replace_routes(&self, from: Interface<'_>, to: Interface<'_>, undo: &mut Undo) -> io::Result<()> {
         self.copy_neighbors(from.0, to.0).await?;
-        for route in self.list_routes_by(from.0, is_movable).await? {
+        for route in self.list_routes_by(from.0, is_movable)? {
             let replace = NLM_F_CREATE | NLM_F_REPLACE;
             if route.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::NhId(_))) {
                 // The object is bound to its interface, and others may use it.
@@ -182,7 +182,7 @@ impl Kernel {
     /// Makes the routes that the kernel keeps for the addresses of an interface the last choice, while another has the same
     /// addresses. Answers that must leave by the interface that the question came in on still find them.
     async fn demote_kernel_routes(&self, ifindex: u32, undo: &mut Undo) -> io::Result<()> {
-        for route in self.list_routes_by(ifindex, is_made_by_kernel).await? {
+        for route in self.list_routes_by(ifindex, is_made_by_kernel)? {
             let route = route_by(&route, ifindex, ifindex);
             let last = RouteNetlinkMessage::NewRoute(last_choice(&route));
             self.change(last, NLM_F_CREATE).await?;
@@ -196,12 +196,13 @@ impl Kernel {
     /// Without its neighbours the other interface would have to ask for them, and an answer that arrives on the bridge says
     /// nothing to the NIC.
     async fn copy_neighbors(&self, from: u32, to: u32) -> io::Result<()> {
-        let answers = self.dump(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default())).await?;
-        for answer in answers {
-            let RouteNetlinkMessage::NewNeighbour(neighbor) = answer else { continue };
-            if let Some(copy) = neighbor_on(&neighbor, from, to) {
-                self.change(RouteNetlinkMessage::NewNeighbour(copy), NLM_F_CREATE | NLM_F_REPLACE).await?;
-            }
+        let all = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+        let copies = self.list(all, |answer| match answer {
+            RouteNetlinkMessage::NewNeighbour(neighbor) => neighbor_on(&neighbor, from, to),
+            _ => None,
+        });
+        for copy in copies? {
+            self.change(RouteNetlinkMessage::NewNeighbour(copy), NLM_F_CREATE | NLM_F_REPLACE).await?;
         }
         Ok(())
     }
@@ -227,20 +228,15 @@ impl Kernel {
     }
 
     /// The routes that lead out of an interface and are `wanted`; routes to next hops come before the ones by way of them.
-    async fn list_routes_by(
-        &self,
-        ifindex: u32,
-        wanted: impl Fn(&RouteMessage) -> bool,
-    ) -> io::Result<Vec<RouteMessage>> {
+    fn list_routes_by(&self, ifindex: u32, wanted: impl Fn(&RouteMessage) -> bool) -> io::Result<Vec<RouteMessage>> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
-            let answers = self.dump(RouteNetlinkMessage::GetRoute(request)).await?;
-            routes.extend(answers.into_iter().filter_map(|answer| match answer {
+            routes.extend(self.list(RouteNetlinkMessage::GetRoute(request), |answer| match answer {
                 RouteNetlinkMessage::NewRoute(route) if wanted(&route) && leads_out(&route, ifindex) => Some(route),
                 _ => None,
-            }));
+            })?);
         }
         let has_gateway = |route: &RouteMessage| {
             let is_gateway = |attribute: &RouteAttribute| {

@@ -21,28 +21,26 @@ use rtnetlink::{
 use super::{Kernel, KernelError, error::unless, qdisc, sysctl::disable_ipv6, vlan};
 
 impl Kernel {
-    pub(super) async fn list_links(&self) -> Result<BTreeMap<u32, Link>, KernelError> {
-        self.list_links_and_whether_any_is_limited().await.map(|(links, _)| links)
+    pub(super) fn list_links(&self) -> Result<BTreeMap<u32, Link>, KernelError> {
+        self.list_links_and_whether_any_is_limited().map(|(links, _)| links)
     }
 
     /// Lists links. Whether there is a token bucket filter at one of them they say by themselves; which, another listing does.
-    pub(super) async fn list_links_and_whether_any_is_limited(
-        &self,
-    ) -> Result<(BTreeMap<u32, Link>, bool), KernelError> {
+    pub(super) fn list_links_and_whether_any_is_limited(&self) -> Result<(BTreeMap<u32, Link>, bool), KernelError> {
         let mut request = LinkMessage::default();
         request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let answers = self.dump(RouteNetlinkMessage::GetLink(request)).await.map_err(KernelError::list("links"))?;
-        let messages = || {
-            answers.iter().filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewLink(message) => Some(message),
-                _ => None,
-            })
-        };
         let is_limit =
             |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::Qdisc(kind) if kind == qdisc::TBF);
-        let has_limits = messages().any(|message| message.attributes.iter().any(is_limit));
-        let links = messages().map(parse).map(|link| (link.ifindex, link));
-        Ok((links.collect(), has_limits))
+        let mut has_limits = false;
+        let links = self.list(RouteNetlinkMessage::GetLink(request), |answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => {
+                has_limits |= message.attributes.iter().any(is_limit);
+                Some(parse(&message))
+            }
+            _ => None,
+        });
+        let links = links.map_err(KernelError::list("links"))?;
+        Ok((links.into_iter().map(|link| (link.ifindex, link)).collect(), has_limits))
     }
 
     pub(super) async fn create_bridge(&self, name: &str, network: NetworkId) -> Result<(), KernelError> {

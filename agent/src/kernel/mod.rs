@@ -10,6 +10,7 @@ mod guard;
 mod inner;
 mod layer3;
 mod link;
+mod listing;
 mod monitor;
 mod namespace;
 mod netfilter;
@@ -22,7 +23,10 @@ mod table;
 mod vlan;
 mod xdp;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::AtomicU32,
+};
 
 use futures_util::StreamExt as _;
 use overlane_core::{
@@ -35,7 +39,7 @@ use overlane_core::{
 };
 use rtnetlink::{
     Handle,
-    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::RouteNetlinkMessage,
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
@@ -51,12 +55,17 @@ pub use table::{TableSeen, look_at_table, seal_table, version_chain};
 
 use error::io_error;
 
+/// Listings and changes have the same socket, and numbers of their own there: a batch of changes has fewer than this.
+const FIRST_LISTING: u32 = 1 << 16;
+
 /// A netlink connection.
 pub struct Kernel {
     handle: Handle,
     connection: tokio::task::JoinHandle<()>,
-    /// For changes that are sent by the hundred.
+    /// For listings, and for changes that are sent by the hundred.
     bulk: Socket,
+    /// The number of the next listing.
+    listings: AtomicU32,
 }
 
 impl Drop for Kernel {
@@ -75,7 +84,10 @@ impl Kernel {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(KernelError::Connect)?;
         let mut bulk = Socket::new(NETLINK_ROUTE).map_err(KernelError::Connect)?;
         bulk.bind_auto().and_then(|_| bulk.connect(&SocketAddr::new(0, 0))).map_err(KernelError::Connect)?;
-        Ok((Self { handle, connection: tokio::spawn(connection), bulk }, monitor))
+        Ok((
+            Self { handle, connection: tokio::spawn(connection), bulk, listings: AtomicU32::new(FIRST_LISTING) },
+            monitor,
+        ))
     }
 
     /// Lists devices and static FDB entries, and finds out what else matters for what is desired: how each of its VTEPs is
@@ -84,7 +96,7 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::List`] when a listing fails.
     pub async fn observe(&self, desired: &Desired, config: &Config) -> Result<KernelState, KernelError> {
-        let fdb = self.list_fdb(&desired.learned(config.multicast.is_some())).await?;
+        let fdb = self.list_fdb(&desired.learned(config.multicast.is_some()))?;
         self.observe_devices(desired, config, fdb).await
     }
 
@@ -98,15 +110,15 @@ impl Kernel {
         config: &Config,
         mut fdb: BTreeSet<FdbEntry>,
     ) -> Result<KernelState, KernelError> {
-        let (links, has_limits) = self.list_links_and_whether_any_is_limited().await?;
+        let (links, has_limits) = self.list_links_and_whether_any_is_limited()?;
         fdb.retain(|entry| links.contains_key(&entry.ifindex));
-        let addresses = self.list_addresses().await?;
+        let addresses = self.list_addresses()?;
         // Before it is there, the kernel would refuse to look for routes from it.
         let source = config.local_ip().filter(|address| addresses.values().any(|list| list.contains(address)));
         let released = self.list_released()?;
         let mut state = KernelState { links, fdb, addresses, released, ..KernelState::default() };
         if has_limits || limits_what_machines_receive(desired) {
-            state.qdiscs = self.list_qdiscs().await?;
+            state.qdiscs = self.list_qdiscs()?;
         }
         let vteps = desired.vteps.union(&state.learned_vteps()).copied().collect();
         state.paths = self.find_paths(&vteps, source, &state.links).await?;
@@ -162,11 +174,6 @@ impl Kernel {
     /// Sends a request that changes something and waits for the kernel's word.
     async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> std::io::Result<()> {
         self.request(message, NLM_F_REQUEST | NLM_F_ACK | flags).await.map(drop)
-    }
-
-    /// Lists everything that matches a request.
-    async fn dump(&self, message: RouteNetlinkMessage) -> std::io::Result<Vec<RouteNetlinkMessage>> {
-        self.request(message, NLM_F_REQUEST | NLM_F_DUMP).await
     }
 
     async fn request(&self, message: RouteNetlinkMessage, flags: u16) -> std::io::Result<Vec<RouteNetlinkMessage>> {

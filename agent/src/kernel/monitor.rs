@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::{
     MulticastGroup,
-    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_core::NetlinkPayload,
     packet_route::{AddressFamily, RouteNetlinkMessage, neighbour::NeighbourMessage},
     sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE},
 };
@@ -16,7 +16,9 @@ use overlane_core::observed::Learned;
 
 use super::{
     fdb::{self, FdbChange},
-    guard, nftables, xdp,
+    guard,
+    listing::messages,
+    nftables, xdp,
 };
 
 /// Room for bursts: a thousand taps that appear at once make about two megabytes of messages.
@@ -141,25 +143,18 @@ impl Changes {
     }
 
     /// Reads the messages of a datagram.
-    fn read(&mut self, mut messages: &[u8], learned: &Learned) {
-        while !messages.is_empty() {
-            let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(messages) else {
-                // What this version does not know may matter.
-                self.devices = true;
-                return;
-            };
-            let length = message.header.length as usize;
-            match message.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) if is_fdb(&message) => {
+    fn read(&mut self, datagram: &[u8], learned: &Learned) {
+        for message in messages(datagram) {
+            match message.map(|message| message.payload) {
+                Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message))) if is_fdb(&message) => {
                     self.fdb.extend(fdb::parse(&message, learned).map(FdbChange::Add));
                 }
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(message)) if is_fdb(&message) => {
+                Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(message))) if is_fdb(&message) => {
                     self.fdb.extend(fdb::parse(&message, learned).map(FdbChange::Delete));
                 }
+                // What this version does not know may matter.
                 _ => self.devices = true,
             }
-            // Messages are aligned to four bytes.
-            messages = messages.get(length.max(1).next_multiple_of(4)..).unwrap_or_default();
         }
     }
 }
@@ -176,9 +171,12 @@ mod tests {
         model::Mac,
         observed::{FdbEntry, FdbTable},
     };
-    use rtnetlink::packet_route::{
-        link::LinkMessage,
-        neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState},
+    use rtnetlink::{
+        packet_core::NetlinkMessage,
+        packet_route::{
+            link::LinkMessage,
+            neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState},
+        },
     };
 
     use super::*;

@@ -42,7 +42,7 @@ impl Kernel {
         if vteps.is_empty() {
             return Ok(paths);
         }
-        let next_hops = self.list_next_hops().await?;
+        let next_hops = self.list_next_hops()?;
         for vtep in vteps {
             let Some((uplink, next_hop, route_mtu)) = self.find_route(*vtep, source).await? else { continue };
             let Some(link) = links.get(&uplink) else { continue };
@@ -80,14 +80,13 @@ impl Kernel {
         Ok(route.and_then(|route| parse_route(&route, destination)))
     }
 
-    async fn list_next_hops(&self) -> Result<HashMap<(u32, IpAddr), NextHop>, KernelError> {
+    fn list_next_hops(&self) -> Result<HashMap<(u32, IpAddr), NextHop>, KernelError> {
         let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
-        let answers = self.dump(request).await.map_err(KernelError::list("neighbours"))?;
-        let next_hops = answers.into_iter().filter_map(|answer| match answer {
+        let next_hops = self.list(request, |answer| match answer {
             RouteNetlinkMessage::NewNeighbour(message) => parse_next_hop(&message),
             _ => None,
         });
-        Ok(next_hops.collect())
+        Ok(next_hops.map_err(KernelError::list("neighbours"))?.into_iter().collect())
     }
 
     /// Has the kernel resolve a next hop now and keep it resolved: packets of the fast lane pass the neighbour table

@@ -31,14 +31,13 @@ const PARAMETERS_LEN: usize = 36;
 
 impl Kernel {
     /// What somebody has put at the root of a device, by interface index. What the kernel puts there by itself is left out.
-    pub(super) async fn list_qdiscs(&self) -> Result<BTreeMap<u32, Qdisc>, KernelError> {
+    pub(super) fn list_qdiscs(&self) -> Result<BTreeMap<u32, Qdisc>, KernelError> {
         let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-        let answers = self.dump(request).await.map_err(KernelError::list("queueing disciplines"))?;
-        let qdiscs = answers.iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewQueueDiscipline(message) => parse(message),
+        let qdiscs = self.list(request, |answer| match answer {
+            RouteNetlinkMessage::NewQueueDiscipline(message) => parse(&message),
             _ => None,
         });
-        Ok(qdiscs.collect())
+        Ok(qdiscs.map_err(KernelError::list("queueing disciplines"))?.into_iter().collect())
     }
 
     /// Limits what a device sends, in the place of whatever does so now.

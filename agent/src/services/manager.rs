@@ -176,7 +176,7 @@ impl Manager {
 
     async fn observe(&mut self, wanted: &Services) -> anyhow::Result<ObservedServices> {
         self.enter_namespaces(wanted)?;
-        let [host_links, connected] = self.kernel.link_names().await?;
+        let [host_links, connected] = self.kernel.link_names()?;
         let mut found = ObservedServices {
             host_links,
             connected,
