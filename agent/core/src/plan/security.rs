@@ -36,6 +36,15 @@ pub(super) struct PortPart {
     pub(super) revision: u32,
 }
 
+impl PortPart {
+    /// Of the entry's flags, those that are about security.
+    const FLAGS: u16 = abi::Port::SECURED
+        | abi::Port::FILTERED
+        | abi::Port::ROUTER_ADVERTISEMENTS
+        | abi::Port::TAKE_UP
+        | abi::Port::LOG_DROPS;
+}
+
 /// Numbers that are known stay; new ones are higher than all of them, so that what flows remember of a number is seldom wrong.
 struct Numbers<K> {
     known: BTreeMap<K, u32>,
@@ -232,7 +241,7 @@ pub(super) fn plan_rules(
             let Some(tap) = placement.tap(port.mac) else { continue };
             let Some(before) = current.ports.get(&tap) else { continue };
             let part = security.add_port(tap, port, current, desired.complete, observed.taken_over.as_ref());
-            let flags = before.flags & (abi::Port::RESPONDER | abi::Port::QOS) | part.flags;
+            let flags = before.flags & !PortPart::FLAGS | part.flags;
             ports.insert(tap, abi::Port { flags, policy: part.policy, revision: part.revision, ..*before });
         }
     }

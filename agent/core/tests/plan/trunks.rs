@@ -13,7 +13,7 @@ use overlane_core::{
     topology::Topology,
 };
 
-use crate::simulated::{config, link, local_ip, reconcile};
+use crate::simulated::{apply, config, link, local_ip, reconcile};
 
 const PARENT: &str = "b1eaae00-e504-41f8-93a4-643687155bea";
 const SUB_PORT: &str = "c2eaae00-e504-41f8-93a4-643687155bea";
@@ -230,6 +230,30 @@ fn a_subport_with_security_groups_is_released_by_the_guard_whatever_makes_its_de
         reconcile(&desired_with(group), &mut host);
         let device = host.kernel.link_named(SUB_TAP).expect("made");
         assert!(device.master.is_some() && host.kernel.released.as_ref().expect("a guard").contains(&device.ifindex));
+    }
+}
+
+#[test]
+fn other_rules_of_security_groups_leave_trunks_and_subports_what_they_are() {
+    let group = "[[security_groups]]\nid = \"0c6f2a52-6a1d-4e0b-9a49-6f5f0a7c1d01\"\nname = \"default\"\n";
+    let rule = "[[security_groups.rules]]\nid = \"1d6f2a52-6a1d-4e0b-9a49-6f5f0a7c1d01\"\ndirection = \"ingress\"\nethertype = \"IPv4\"\n";
+    let (before, after) = (desired_with(&format!("{group}{rule}")), desired_with(group));
+    for has_8021q in [true, false] {
+        let mut host = host(has_8021q);
+        reconcile(&before, &mut host);
+        let flags = |host: &Observed| -> Vec<u16> {
+            let ports = &host.datapath.as_ref().expect("a fast lane").ports;
+            ports.values().map(|port| port.flags & (abi::Port::TRUNK | abi::Port::SUBPORT)).collect()
+        };
+        let were = flags(&host);
+        assert_eq!(were.iter().fold(0, |all, flags| all | flags), abi::Port::TRUNK | abi::Port::SUBPORT);
+        let placements = plan::plan(&after, &host, &config()).placements;
+        let actions = plan::plan_rules(&after, &host, &placements);
+        assert!(actions.iter().any(|action| action.to_string().starts_with("set ports")), "{actions:?}");
+        for action in actions {
+            apply(&mut host, &action);
+        }
+        assert_eq!(flags(&host), were);
     }
 }
 
