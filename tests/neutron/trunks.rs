@@ -15,6 +15,7 @@ expect_of_overlane! {
     security_groups_of_a_subport_are_its_own
     a_subport_goes_and_comes_with_the_tap_of_its_trunk
     machines_behind_a_trunk_do_not_notice_that_the_agent_is_killed
+    machines_behind_a_trunk_do_not_notice_that_members_of_their_group_come_and_go
 }
 
 const VID: u16 = 101;
@@ -181,4 +182,23 @@ fn machines_behind_a_trunk_do_not_notice_that_the_agent_is_killed(subject: Agent
     }
     let other = cloud.port(&trunked.network, host, &json!({}))?;
     cloud.boot(&trunked.network, &other).map(drop)
+}
+
+fn machines_behind_a_trunk_do_not_notice_that_members_of_their_group_come_and_go(subject: Agent) -> Result<()> {
+    let cloud = Cloud::alone()?;
+    let trunked = Trunked::new(&cloud, subject)?;
+    trunked.wait_until_connected()?;
+    let node = cloud.node(&trunked.port.host);
+    let stream = Stream::start(cloud.world().folder(), &trunked.peer.namespace, trunked.sub_port.ipv4())?;
+    let member = cloud.port(&trunked.sub_network, PEER, &json!({}))?;
+    for step in ["set", "delete"] {
+        if step == "delete" {
+            cloud.delete_port(&member)?;
+        }
+        wait_at_most(PATIENCE * 3, &format!("{step} {}", member.ipv4()), || {
+            let is_it = |line: &str| line.contains(&format!("{step} members[")) && line.contains(member.ipv4());
+            Ok(node.log(subject)?.lines().any(is_it).then_some(()))
+        })?;
+    }
+    stream.expect_no_loss()
 }
