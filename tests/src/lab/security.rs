@@ -3,10 +3,12 @@
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsFd as _,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use super::{Machine, Namespace, Topology};
@@ -129,6 +131,12 @@ impl Connection {
             Err(error) => Err(error).context("connecting"),
         };
         let Some(client) = client.inside(connect)? else { return Ok(None) };
+        // What acknowledges the server's answer may not come through any more, and then the server waits for it.
+        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(SILENCE).context("a time to wait")?;
+        if poll(&mut ready, timeout).context("waiting for a connection")? == 0 {
+            return Ok(None);
+        }
         let (server, _) = listener.accept().context("accepting")?;
         for stream in [&client, &server] {
             stream.set_read_timeout(Some(SILENCE)).context("setting a time limit")?;
