@@ -311,9 +311,10 @@ fn address<T>(entries: &[T]) -> u64 {
 ///
 /// # Safety
 /// The attributes must be those of the command, and what they point to must be there for the kernel to read or write.
+// SAFETY: whoever calls it promises that, and says why at the call.
 unsafe fn call<A>(command: Command, attributes: &mut A) -> io::Result<()> {
     let (command, attributes) = (command as libc::c_long, &raw mut *attributes);
-    // SAFETY: the caller has seen to it.
+    // SAFETY: as the caller has promised.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<A>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
