@@ -43,7 +43,7 @@ pub(super) fn acceptable_loss(subject: Agent) -> usize {
     if subject == Agent::Overlane { 0 } else { 100 }
 }
 
-/// Disturbs a cloud in which pings flow: none is lost, and the next machine is connected as ever.
+/// Disturbs a cloud in which pings flow: none is lost, and the next machine is connected as ever. All agents find back.
 fn disturb(subject: Agent, disturbance: impl FnOnce(&Cloud, &str) -> Result<()>) -> Result<()> {
     let cloud = Cloud::alone()?;
     // The other host's agent may miss what it is told meanwhile: it must admit the next machine without.
@@ -58,5 +58,6 @@ fn disturb(subject: Agent, disturbance: impl FnOnce(&Cloud, &str) -> Result<()>)
     // The agent of the other host may be waiting for an answer that was lost.
     let ping = format!("ping -c 1 -W 1 {}", bed.ports[1].ipv4());
     wait_at_most(PATIENCE * 3, "the new machine reaches the other host", || machine.run(&ping).map(Some))?;
-    stream.expect_loss_of_at_most(acceptable_loss(subject))
+    stream.expect_loss_of_at_most(acceptable_loss(subject))?;
+    cloud.wait_for_reports()
 }

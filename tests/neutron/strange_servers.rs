@@ -78,9 +78,8 @@ macro_rules! clock {
     };
 }
 
-/// A report is due (`report_interval`, 30 s), and two before it have gone where nobody answers (`rpc_response_timeout`, 15 s, and
-/// its double).
-const REPORTED: Duration = Duration::from_secs(90);
+/// A report is due (`report_interval`, 10 s), and two before it have gone where nobody answers (`rpc_response_timeout`, 15 s).
+const REPORTED: Duration = Duration::from_secs(60);
 
 /// A port of the host with Overlane, under a name.
 fn named(cloud: &Cloud, network: &Network, name: &str) -> Result<Port> {

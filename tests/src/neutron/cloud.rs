@@ -156,10 +156,32 @@ impl Cloud {
         let stopped = self.server.stop(Signal::SIGTERM);
         self.server.start_again()?;
         self.wait_for_server()?;
-        for (name, node) in &self.nodes {
-            node.running().into_iter().try_for_each(|agent| self.wait_until_alive(name, agent))?;
-        }
+        self.wait_for_reports()?;
         stopped.and(result)
+    }
+
+    /// Waits until every agent has reported to a server that was away, or its broker: before, one may still wait for an answer
+    /// that was lost, and the server binds no port to a host that it has not heard of for long.
+    ///
+    /// # Errors
+    /// When one does not in time, with the agent's log.
+    pub fn wait_for_reports(&self) -> Result<()> {
+        let running =
+            || self.nodes.iter().flat_map(|(name, node)| node.running().into_iter().map(move |agent| (name, agent)));
+        let last = running().map(|(name, agent)| self.last_report(name, agent)).collect::<Result<Vec<_>>>()?;
+        running().zip(last).try_for_each(|((name, agent), last)| {
+            wait_at_most(START, &format!("{agent:?} on {name} reports"), || {
+                let report = self.last_report(name, agent)?;
+                let log = || self.node(name).log(agent).unwrap_or_default();
+                ensure!(report != last, "the last one is of {report}; it says:\n{}", log());
+                Ok(Some(()))
+            })
+        })
+    }
+
+    /// When an agent has reported last, by the server's clock.
+    fn last_report(&self, host: &str, agent: Agent) -> Result<Value> {
+        Ok(self.show_agent(host, agent)?["heartbeat_timestamp"].take())
     }
 
     /// Waits until the server believes that an agent is alive.
