@@ -8,9 +8,9 @@ use std::{
 
 use overlane_abi as abi;
 use overlane_core::{
-    desired::{Desired, LocalPort, Neighbor, Network},
+    desired::{Desired, LocalPort, Neighbor, Network, SubPort},
     model::{Mac, NetworkId, PortId, Segment, Vid, Vni, vlan_name, vxlan_name},
-    observed::{DatapathState, FdbEntry, FdbTable, KernelState, LinkKind, Observed, Path, Vlan, Vxlan},
+    observed::{DatapathState, FdbEntry, FdbTable, KernelState, Link, LinkKind, Observed, Path, Vlan, Vxlan},
     plan::unused_devices,
     qos::{Qos, RateLimit},
     security::PortSecurity,
@@ -76,18 +76,28 @@ pub(crate) fn mac(number: u8) -> Mac {
     Mac([0xfa, 0x16, 0x3e, 0, 0, number])
 }
 
-/// Up to three networks with up to three ports here and three elsewhere.
+/// Up to three networks with up to three ports here and three elsewhere, and perhaps a trunk between the ones here.
 pub(crate) fn any_desired() -> impl Strategy<Value = Desired> {
     let ports = prop::collection::btree_set(0..9_u8, 0..3);
     let remote = prop::collection::btree_map(20..29_u8, 0..4_u8, 0..3);
     let mtu = prop::option::of(1000..1450_u16);
     let networks = prop::collection::btree_map(0..4_u8, (ports, remote, mtu), 0..3);
-    (networks, any::<bool>(), any_security()).prop_map(|(networks, complete, security)| {
+    let flags = (any::<bool>(), any::<bool>());
+    (networks, flags, any_security()).prop_map(|(networks, (complete, has_trunk), security)| {
         let networks = networks.into_iter().map(|(number, spec)| (network_id(number), network(number, spec)));
-        let desired =
-            Desired { complete, networks: networks.collect(), vteps: (0..4).map(vtep).collect(), ..Desired::default() };
-        security.apply(desired)
+        let networks: BTreeMap<NetworkId, Network> = networks.collect();
+        let sub_ports = if has_trunk { trunk(&networks) } else { BTreeMap::new() };
+        let vteps = (0..4).map(vtep).collect();
+        security.apply(Desired { complete, networks, sub_ports, vteps, ..Desired::default() })
     })
+}
+
+/// A trunk of a port of the first network, with a subport in each of the others that have ports.
+fn trunk(networks: &BTreeMap<NetworkId, Network>) -> BTreeMap<PortId, SubPort> {
+    let mut ports = networks.values().filter_map(|network| network.local_ports.keys().next().copied());
+    let Some(parent) = ports.next() else { return BTreeMap::new() };
+    let tags = (200..).map(|vid| Vid::try_from(vid).expect("valid"));
+    ports.zip(tags).map(|(port, vid)| (port, SubPort { parent, vid })).collect()
 }
 
 /// Some ports are limited in what they receive, some in what they send.
@@ -253,6 +263,10 @@ proptest! {
                 prop_assert!(host.kernel.fdb.contains(&entry), "{} is missing", entry);
             }
             for (port, details) in &network.local_ports {
+                // What its device is, and where, is a matter of its trunk's: see `trunks`.
+                if desired.sub_ports.contains_key(port) {
+                    continue;
+                }
                 let Some(tap) = host.kernel.link_named(&port.tap_name()) else { continue };
                 let is_released = host.kernel.released.as_ref().is_none_or(|taps| taps.contains(&tap.ifindex));
                 if details.security.has_rules() && host.datapath.is_none() {
@@ -358,11 +372,12 @@ proptest! {
         reconcile(&Desired { complete: true, ..desired }, &mut host);
         let nothing = Desired { complete: true, ..Desired::default() };
         host.retired = unused_devices(&nothing, &host.kernel);
-        let adopted = |host: &Observed| host.kernel.links.values().filter(|link| link.made_for.is_none()).count();
+        let is_made = |link: &Link| link.made_for.is_some() || link.made_for_trunk.is_some();
+        let adopted = |host: &Observed| host.kernel.links.values().filter(|link| !is_made(link)).count();
         let before = adopted(&host);
         reconcile(&nothing, &mut host);
         prop_assert_eq!(adopted(&host), before);
-        for bridge in host.kernel.links.values().filter(|link| link.made_for.is_some()) {
+        for bridge in host.kernel.links.values().filter(|link| is_made(link)) {
             // Only a bridge that something else is still part of.
             let ports: Vec<_> = host.kernel.links.values().filter(|link| link.master == Some(bridge.ifindex)).collect();
             prop_assert!(ports.iter().any(|port| port.ifindex != NIC), "{} is left", bridge.name);
