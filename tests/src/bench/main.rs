@@ -19,7 +19,7 @@ mod sockets;
 mod test_run;
 mod turns;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -46,8 +46,23 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// `datapath`: put figures and plots into docs/performance.md as well.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only")]
     docs: bool,
+}
+
+impl Options {
+    /// What of it makes no sense.
+    fn problem(&self) -> Option<&'static str> {
+        if self.only.is_some_and(|only| !Part::of(self.subject).contains(&only)) {
+            Some("--only names a part of something else; see --help")
+        } else if (self.quick || self.docs) && self.subject != Subject::Datapath {
+            Some("--quick and --docs are for datapath")
+        } else if env::var_os("OVERLANE_BIN").is_none() {
+            Some("start it by cargo xtask bench, which builds what is measured and says where it is")
+        } else {
+            None
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -179,15 +194,12 @@ fn report(figures: &Figures, options: &Options) -> Result<()> {
 fn main() -> ExitCode {
     let options = Options::parse();
     let mut figures = Figures::new(options.json);
-    let parts = Part::of(options.subject);
-    if let Some(only) = options.only
-        && !parts.contains(&only)
-    {
-        eprintln!("error: --only names a part of something else; see --help");
+    if let Some(problem) = options.problem() {
+        eprintln!("error: {problem}");
         return ExitCode::FAILURE;
     }
-    let wanted: Vec<Part> =
-        parts.iter().copied().filter(|part| options.only.is_none_or(|only| only == *part)).collect();
+    let parts = Part::of(options.subject).iter().copied();
+    let wanted: Vec<Part> = parts.filter(|part| options.only.is_none_or(|only| only == *part)).collect();
     let result = if options.subject == Subject::Datapath {
         datapath::measure(&mut figures, &wanted, Effort { is_quick: options.quick })
     } else {
@@ -201,6 +213,32 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(words: &str) -> String {
+        let words = ["bench"].into_iter().chain(words.split_whitespace());
+        match Options::try_parse_from(words) {
+            Ok(options) => options.problem().unwrap_or_default().to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn options_that_make_no_sense_together_are_refused_before_anything_is_measured() {
+        for (words, reason) in [
+            ("datapath --only scale", "a part of something else"),
+            ("control --quick", "are for datapath"),
+            ("neutron --docs", "are for datapath"),
+            ("datapath --docs --only packets", "cannot be used with"),
+            ("memory", "invalid value"),
+        ] {
+            assert!(problem(words).contains(reason), "{words}: {}", problem(words));
         }
     }
 }
