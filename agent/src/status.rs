@@ -1,7 +1,7 @@
 //! What only the running agent knows: asked for by `overlane show` and `overlane verify`, which see everything else for
 //! themselves.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,8 @@ use crate::instance;
 pub struct Status {
     /// Its process id.
     pub pid: u32,
+    /// The configuration files that it has read, by absolute paths.
+    pub config_files: Vec<PathBuf>,
     /// Where it hears what is desired, or why it does not.
     pub control: String,
     /// Taps that the control plane keeps unconnected, and why.

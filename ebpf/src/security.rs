@@ -1,7 +1,7 @@
 //! Port security and security groups: whether a packet may leave or reach a port.
 //!
 //! The packets of an established flow are found in the connection table, or are like one that just was, and need nothing else. All others are judged in the
-//! order of the old agent's chains (Neutron's `iptables_firewall.py`); what differs from them is in `docs/datapath.md`.
+//! order of the old agent's chains (Neutron's `iptables_firewall.py`); what differs from them is in `docs/security.md`.
 
 mod conntrack;
 mod extension_headers;
