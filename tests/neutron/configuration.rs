@@ -30,6 +30,9 @@ fn a_wrong_password_disturbs_nobody_and_is_mended_by_the_environment() -> Result
     let boot = || cloud.boot(&network, &cloud.port(&network, SPARE, &json!({}))?);
     let [one, other] = [boot()?, boot()?];
     one.wait_for(other.port.ipv4())?;
+    let checked = node.overlane("config check")?;
+    ensure!(checked.contains(&format!("by {CONTROLLER}:5672")) && checked.contains("security groups on"), "{checked}");
+    ensure!(!checked.contains("guest"), "{checked}");
     // Where no files are named, commands read those of the running agent.
     wait_until("everything is in order", || {
         Ok(node.overlane_without_files("verify")?.starts_with("Desired state, kernel and maps agree."))
