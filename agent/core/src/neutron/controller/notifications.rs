@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
+use uuid::Uuid;
+
 use super::{Controller, merge};
 use crate::{
-    model::{NetworkId, PortId, SecurityGroupId},
+    model::{NetworkId, PortId},
     neutron::{
         members::{Changes, Members},
         messages::{
-            Entries,
             fdb::{FdbEntries, FdbEntry, FdbUpdate},
             notification::{BindingChanged, FdbMessage, Notification},
             resources::{Push, Resource},
@@ -43,12 +44,11 @@ impl Controller {
                 }
             }
             Notification::SecurityGroupsRuleUpdated(groups) => {
-                let ports = self.cloud.groups.who_has(&all(groups));
+                let ports = self.cloud.groups.who_has(&groups.good.into_iter().collect());
                 self.ask_about_groups(&ports);
             }
             Notification::SecurityGroupsMemberUpdated(groups) => {
-                let ports = self.cloud.groups.who_names(&all(groups));
-                self.ask_about_groups(&ports);
+                self.ask_about_members(&groups.good.into_iter().map(|group| group.0).collect());
             }
             Notification::AddFdb(message) => self.add_members(&message, is_directed, now),
             Notification::RemoveFdb(message) => self.remove_members(&message),
@@ -92,7 +92,13 @@ impl Controller {
         (binding.host == self.settings.host && self.taps.contains_key(&tap)).then_some(tap)
     }
 
-    fn ask_about_groups(&mut self, ports: &BTreeSet<PortId>) {
+    /// Members of these security groups and address groups have changed.
+    fn ask_about_members(&mut self, groups: &BTreeSet<Uuid>) {
+        let ports = self.cloud.groups.who_names(groups);
+        self.ask_about_groups(&ports);
+    }
+
+    pub(super) fn ask_about_groups(&mut self, ports: &BTreeSet<PortId>) {
         if self.settings.has_groups {
             self.due.security.extend(ports.iter().map(PortId::tap_name).filter(|tap| self.taps.contains_key(tap)));
         }
@@ -166,8 +172,4 @@ impl Controller {
             }
         }
     }
-}
-
-fn all(groups: Entries<SecurityGroupId>) -> BTreeSet<SecurityGroupId> {
-    groups.good.into_iter().collect()
 }
