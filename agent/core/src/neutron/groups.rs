@@ -12,7 +12,7 @@ use std::{
 use ipnet::IpNet;
 use uuid::Uuid;
 
-use super::messages::{BadEntry, objects::AddressGroup, security::SecurityGroupInfo};
+use super::messages::{BadEntry, security::SecurityGroupInfo};
 use crate::{
     model::{PortId, SecurityGroupId},
     security::{self, Ethertype, Remote, Rule, Rulebook},
@@ -126,16 +126,6 @@ impl Groups {
         heirs
     }
 
-    /// Takes in the addresses of an address group, if any rule here names it.
-    pub fn learn_addresses(&mut self, group: &AddressGroup) {
-        for family in Ethertype::ALL {
-            if let Some(members) = self.members.get_mut(&(group.id.0, family)) {
-                let nets = group.addresses.iter().map(|object| object.data.address.trunc());
-                *members = nets.filter(|net| Ethertype::of(net) == family).collect();
-            }
-        }
-    }
-
     /// Ports to ask about so that the answers have of `groups`, and of what their rules name, all that matters to ports here.
     fn heirs(&self, groups: &BTreeSet<SecurityGroupId>) -> BTreeSet<PortId> {
         let heir = |groups| self.one_of(&groups).filter(|port| !self.left_out.contains(port));
@@ -192,6 +182,17 @@ impl Groups {
     pub fn who_names(&self, groups: &BTreeSet<Uuid>) -> BTreeSet<PortId> {
         let keys = groups.iter().flat_map(|group| Ethertype::ALL.map(|family| (*group, family)));
         keys.filter_map(|key| self.one_of(&self.naming(key))).collect()
+    }
+
+    /// Those of a port's groups that rules here name and whose allowed address pairs may be others than is known. Whose the pairs
+    /// of a group are is not known, so that they are the same for sure only if the group has no others than the port.
+    pub fn with_other_pairs(&self, groups: &[SecurityGroupId], pairs: &BTreeSet<IpNet>) -> BTreeSet<Uuid> {
+        let is_other = |(id, family): (Uuid, Ethertype)| {
+            let told = pairs.iter().filter(|net| Ethertype::of(net) == family);
+            self.pairs.get(&(id, family)).is_some_and(|known| !known.iter().eq(told))
+        };
+        let ids = groups.iter().map(|group| group.0);
+        ids.filter(|id| Ethertype::ALL.into_iter().any(|family| is_other((*id, family)))).collect()
     }
 
     /// Every group that a port here has.

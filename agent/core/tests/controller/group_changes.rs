@@ -1,7 +1,7 @@
 //! Changes of security groups that are not to be lost, whatever else happens.
 
 use overlane_core::{
-    model::PortId,
+    model::{AddressGroupId, PortId},
     neutron::controller::{Answer, Question},
 };
 use serde_json::{Value, json};
@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use crate::{
     groups::{OTHER_GROUP, group, groups_of, members},
     running,
-    simulated::{GROUP, SimulatedPort, World, port},
+    simulated::{GROUP, SimulatedPort, World, port, wrapped},
 };
+
+const ADDRESS_GROUP: &str = "6f3ee3ec-630c-4271-a596-64c465897b9a";
 
 /// A port that is asked about before all others.
 const FIRST: PortId = PortId(uuid::Uuid::nil());
@@ -164,4 +166,62 @@ fn a_late_answer_does_not_give_a_port_its_former_groups_back() {
     world.controller.answered(late, answer, world.now);
     world.settle();
     assert_eq!(groups_of(&world, 1), [group(OTHER_GROUP)].into());
+}
+
+#[test]
+fn allowed_address_pairs_that_a_port_gets_or_loses_are_members_at_once_wherever_it_is() {
+    let mut world = running();
+    world.ports.insert(port(9), elsewhere());
+    members_updated(&mut world, GROUP);
+    world.settle();
+    for changed in [9, 1] {
+        for (pairs, expected) in [(vec!["10.0.1.250", "10.9.0.0/24"], 5), (vec!["10.0.1.250"], 4), (vec![], 3)] {
+            world.ports.get_mut(&port(changed)).expect("a port").pairs = pairs;
+            world.tell_port(port(changed));
+            let asked = world.settle();
+            let about_groups = asked.iter().filter(|asked| matches!(asked, Question::Security(_)));
+            assert_eq!(about_groups.count(), 1, "{asked:?}");
+            assert_eq!(members(&world.desired.rulebook, GROUP), expected);
+        }
+    }
+}
+
+#[test]
+fn changes_of_ports_elsewhere_that_leave_members_as_they_are_cost_no_question() {
+    let mut world = running();
+    world.ports.insert(port(9), SimulatedPort { pairs: vec!["10.0.1.250"], ..elsewhere() });
+    members_updated(&mut world, GROUP);
+    world.ports.insert(port(8), SimulatedPort { group: OTHER_GROUP, pairs: vec!["10.0.1.249"], ..elsewhere() });
+    world.settle();
+    for number in [8, 9] {
+        world.tell_port(port(number));
+    }
+    assert_eq!(world.settle(), []);
+}
+
+#[test]
+fn addresses_that_were_taken_out_of_an_address_group_stay_out_whatever_late_pushes_say() {
+    let mut world = running();
+    let addresses = |world: &World| {
+        let id = AddressGroupId(ADDRESS_GROUP.parse().expect("an id"));
+        world.desired.rulebook.groups.address[&id].iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let push = |world: &mut World, revision: u64, addresses: &[&str]| {
+        let list: Vec<Value> =
+            addresses.iter().map(|address| wrapped("AddressAssociation", &json!({ "address": address }))).collect();
+        let group =
+            wrapped("AddressGroup", &json!({ "id": ADDRESS_GROUP, "addresses": list, "revision_number": revision }));
+        world.notify("push", json!({ "event_type": "updated", "resource_list": [group] }), false);
+        world.settle()
+    };
+    world.address_groups.insert(ADDRESS_GROUP, vec!["198.51.100.0/24", "203.0.113.7/32"]);
+    assert_eq!(push(&mut world, 1, &["198.51.100.0/24"]), [], "no rule here names it");
+    world.rules.insert(GROUP, vec![rule_from("remote_address_group_id", ADDRESS_GROUP)]);
+    world.notify("security_groups_rule_updated", json!({ "security_groups": [GROUP] }), false);
+    world.settle();
+    assert_eq!(addresses(&world), ["198.51.100.0/24", "203.0.113.7/32"]);
+    world.address_groups.insert(ADDRESS_GROUP, vec!["203.0.113.7/32"]);
+    push(&mut world, 3, &["203.0.113.7/32"]);
+    push(&mut world, 2, &["198.51.100.0/24", "203.0.113.7/32"]);
+    assert_eq!(addresses(&world), ["203.0.113.7/32"]);
 }

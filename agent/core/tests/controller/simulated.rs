@@ -45,6 +45,8 @@ pub(crate) struct SimulatedPort {
     pub(crate) revision: u64,
     pub(crate) address: IpAddr,
     pub(crate) group: &'static str,
+    /// Allowed address pairs, with its own MAC address.
+    pub(crate) pairs: Vec<&'static str>,
     pub(crate) policy: Option<Uuid>,
     pub(crate) owner: &'static str,
 }
@@ -59,6 +61,7 @@ impl SimulatedPort {
             revision: 1,
             address: IpAddr::from([10, 0, in_network, number]),
             group: GROUP,
+            pairs: Vec::new(),
             policy: None,
             owner: "compute:nova",
         }
@@ -82,6 +85,8 @@ pub(crate) struct World {
     pub(crate) can_pull: bool,
     /// Rules of groups, beside those that all have.
     pub(crate) rules: BTreeMap<&'static str, Vec<Value>>,
+    /// Address groups.
+    pub(crate) address_groups: BTreeMap<&'static str, Vec<&'static str>>,
     /// QoS policies.
     pub(crate) policies: BTreeMap<Uuid, Value>,
     /// Trunks, by their own ports.
@@ -130,6 +135,7 @@ impl World {
             is_of_another_age: false,
             can_pull: true,
             rules: BTreeMap::new(),
+            address_groups: BTreeMap::new(),
             policies: BTreeMap::new(),
             trunks: BTreeMap::new(),
             unbindable: BTreeSet::new(),
@@ -304,7 +310,7 @@ impl World {
             "device": tap, "port_id": id, "network_id": port.network, "mac_address": port.mac(),
             "admin_state_up": port.admin_state_up, "network_type": "vxlan", "segmentation_id": vni(port.network),
             "physical_network": null, "mtu": 1450, "fixed_ips": [{ "subnet_id": null, "ip_address": port.address }],
-            "device_owner": port.owner, "allowed_address_pairs": [], "port_security_enabled": true,
+            "device_owner": port.owner, "allowed_address_pairs": port.pairs(), "port_security_enabled": true,
             "qos_policy_id": port.policy, "qos_network_policy_id": null,
         })
     }
@@ -334,7 +340,8 @@ fn api_port(id: PortId, port: &SimulatedPort) -> Value {
     })
 }
 
-fn wrapped(name: &str, data: &Value) -> Value {
+/// A versioned object.
+pub(crate) fn wrapped(name: &str, data: &Value) -> Value {
     json!({ "versioned_object.name": name, "versioned_object.version": "1.0", "versioned_object.data": data })
 }
 
@@ -344,6 +351,7 @@ fn object(id: PortId, port: &SimulatedPort) -> Value {
         &json!({ "network_id": port.network, "network_type": "vxlan", "segmentation_id": vni(port.network) }),
     );
     let level = json!({ "host": port.host, "level": 0, "driver": "linuxbridge", "segment": segment });
+    let pairs = port.pairs();
     let binding = json!({ "host": port.host, "vif_type": "bridge", "status": "ACTIVE" });
     wrapped(
         "Port",
@@ -352,6 +360,7 @@ fn object(id: PortId, port: &SimulatedPort) -> Value {
             "device_owner": port.owner, "status": port.status, "revision_number": port.revision,
             "fixed_ips": [wrapped("IPAllocation", &json!({ "ip_address": port.address }))],
             "security_group_ids": [port.group], "qos_policy_id": port.policy,
+            "allowed_address_pairs": pairs.iter().map(|pair| wrapped("AllowedAddressPair", pair)).collect::<Vec<_>>(),
             "bindings": [wrapped("PortBinding", &binding)],
             "binding_levels": [wrapped("PortBindingLevel", &level)],
         }),
