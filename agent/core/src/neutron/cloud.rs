@@ -72,10 +72,10 @@ impl Cloud {
         self.ports.insert(id, port);
     }
 
-    /// The port has left this host. With its last port, a network leaves as well.
+    /// The port has left this host. With its last port, a network leaves as well. Its groups are known for as long as its tap is
+    /// here, and are forgotten by [`Groups::forget`].
     pub fn remove(&mut self, id: PortId) -> Option<Port> {
         let port = self.ports.remove(&id)?;
-        self.groups.forget(id);
         self.shown.remove(&id);
         if !self.ports.values().any(|other| other.network == port.network) {
             self.networks.remove(&port.network);
@@ -146,7 +146,8 @@ impl Cloud {
     /// Compiles the rules of ports, if any of them is different.
     fn compile(&mut self) {
         let of_ports = self.shown.values().filter_map(|port| port.security.filter()?.groups.clone());
-        let rulebook = self.groups.rulebook(of_ports.collect::<BTreeSet<BTreeSet<SecurityGroupId>>>());
+        let of_ports = of_ports.collect::<BTreeSet<BTreeSet<SecurityGroupId>>>();
+        let rulebook = self.groups.rulebook(of_ports, &self.rulebook);
         if *self.rulebook != rulebook {
             self.rulebook = Arc::new(rulebook);
         }

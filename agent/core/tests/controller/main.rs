@@ -1,5 +1,6 @@
 //! What is asked of a Neutron server, what it is told, and what follows for the host.
 
+mod group_changes;
 mod groups;
 mod members;
 mod policies;

@@ -299,8 +299,11 @@ impl Controller {
                 self.revisions.insert(object.id, object.revision_number);
                 let network = port.network;
                 self.put(&tap, object.id, *port);
-                self.cloud.groups.assign(object.id, object.security_group_ids.iter().copied().collect());
-                if self.cloud.unknown_groups().any(|unknown| unknown == object.id) {
+                let groups = object.security_group_ids.iter().copied().collect();
+                // What is being asked may be answered with those that it had before.
+                let may_revert =
+                    self.cloud.groups.assign(object.id, groups) && self.due.asked.contains(&Kind::Security);
+                if may_revert || self.cloud.unknown_groups().any(|unknown| unknown == object.id) {
                     self.due.security.insert(tap.clone());
                 }
                 if !self.cloud.networks.get(&network).is_some_and(|network| network.is_known) {
@@ -340,8 +343,10 @@ impl Controller {
     }
 
     fn secured(&mut self, taps: &[String], info: &SecurityGroupInfo, now: Instant) {
-        let bad = self.cloud.groups.learn(info);
+        let bad = self.cloud.groups.learn(info, |port| self.taps.contains_key(&port.tap_name()));
         self.not_understood(&bad);
+        let heirs = self.cloud.groups.leave_out(taps, info);
+        self.ask_about_groups(&heirs);
         self.is_dirty = true;
         self.identified(taps, info, now);
     }

@@ -24,7 +24,7 @@ use crate::{
     update::{EntryChange, Update},
 };
 
-use due::{Due, Retry};
+use due::{Due, Kind, Retry};
 pub use news::News;
 pub use questions::{Answer, Failure, Question, Status};
 use trunks::Trunks;
@@ -171,6 +171,7 @@ impl Controller {
 
     fn tap_is_gone(&mut self, name: &str) {
         let Some(KnownTap { port, .. }) = self.taps.remove(name) else { return };
+        self.forget_groups(name);
         self.due.forget_tap(name);
         if let Some(port) = port {
             let network = self.cloud.ports.get(&port).map(|port| port.network);
@@ -178,6 +179,15 @@ impl Controller {
             self.due.downs.insert(port);
             self.left.extend(network.map(|network| (port, network)));
             self.news.push(News::TapGone { tap: name.to_owned(), port, network });
+        }
+    }
+
+    /// The groups of a tap do not matter any more. If it is, or was to be, asked about them, that may have been for others that have
+    /// the same: one of these is asked about then.
+    fn forget_groups(&mut self, tap: &str) {
+        let heirs = self.cloud.groups.forget(tap);
+        if self.due.asked.contains(&Kind::Security) || self.due.security.contains(tap) {
+            self.ask_about_groups(&heirs);
         }
     }
 
@@ -202,6 +212,7 @@ impl Controller {
     /// The port of a tap does not work here: what it was is forgotten.
     fn disown(&mut self, tap: &str, reason: &str) {
         self.mark(tap, reason);
+        self.forget_groups(tap);
         if let Some(port) = self.taps.get_mut(tap).and_then(|known| known.port.take()) {
             self.remove_port(port);
         }
