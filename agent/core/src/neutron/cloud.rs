@@ -13,7 +13,7 @@ use super::{groups::Groups, members::Members, policies::Policies, port::Port};
 use crate::{
     desired::{Desired, LocalPort, Neighbor, Network, SubPort},
     model::{Mac, NetworkId, PortId, SecurityGroupId, Segment},
-    qos::is_under_network_policy,
+    qos::{Qos, is_under_network_policy},
     security::{Filter, PortSecurity, Rulebook, sources},
     update::EntryChange,
 };
@@ -40,7 +40,7 @@ pub struct Cloud {
     pub sub_ports: Option<BTreeMap<PortId, SubPort>>,
     /// Networks that have been deleted, the latest one last.
     deleted: VecDeque<NetworkId>,
-    /// What ports were held to when that was last known. A port whose new groups are yet to be asked for stays as it was.
+    /// What ports were held to when that was last known. A port whose new groups or policy are yet to be asked for stays as it was.
     shown: BTreeMap<PortId, LocalPort>,
     rulebook: Arc<Rulebook>,
 }
@@ -111,10 +111,22 @@ impl Cloud {
         port.qos_policy.or_else(of_network).filter(|_| self.has_qos)
     }
 
-    /// Policies of ports that are not known. Those that no port has any more are forgotten.
-    pub fn unknown_policies(&mut self) -> BTreeSet<Uuid> {
+    /// Policies of ports that are neither known nor given up.
+    pub fn unknown_policies(&self) -> impl Iterator<Item = Uuid> {
+        let used = self.ports.values().filter_map(|port| self.policy(port));
+        used.filter(|policy| self.policies.qos(*policy).is_none())
+    }
+
+    /// The policies of ports; others are forgotten.
+    pub fn used_policies(&mut self) -> BTreeSet<Uuid> {
         let used = self.ports.values().filter_map(|port| self.policy(port)).collect();
-        self.policies.keep(&used)
+        self.policies.keep(&used);
+        used
+    }
+
+    /// What there is to say about the QoS policy of a port.
+    pub fn trouble_with_policy(&self, port: PortId) -> Option<&str> {
+        self.policies.trouble(self.policy(self.ports.get(&port)?)?)
     }
 
     /// Everything that this host should have.
@@ -160,6 +172,7 @@ impl Cloud {
             return None;
         }
         let groups = if self.has_rules(port) { Some(self.groups.of(id)?.clone()) } else { None };
+        let qos = self.policy(port).map_or(Some(Qos::default()), |policy| self.policies.qos(policy))?;
         let security = if port.is_secured() {
             let sources = sources(port.mac, &port.addresses, port.pairs.iter().copied());
             PortSecurity::Enforced(Filter { sources, groups })
@@ -172,7 +185,7 @@ impl Cloud {
             admin_state_up: port.admin_state_up,
             device_owner: port.device_owner.clone(),
             security,
-            qos: self.policy(port).map(|policy| self.policies.qos(policy)).unwrap_or_default(),
+            qos,
             from_port_xdp: port.from_port_xdp,
         })
     }

@@ -31,6 +31,7 @@ fn running() -> World {
 fn restarted(old: World) -> World {
     World {
         ports: old.ports,
+        policies: old.policies,
         trunks: old.trunks,
         taps: old.taps,
         made: old.made,

@@ -81,6 +81,8 @@ pub(crate) struct World {
     pub(crate) can_pull: bool,
     /// QoS policies.
     pub(crate) policies: BTreeMap<Uuid, Value>,
+    /// Those that the server does not tell, and why.
+    pub(crate) untold: BTreeMap<Uuid, Failure>,
     /// Trunks, by their own ports.
     pub(crate) trunks: BTreeMap<PortId, SimulatedTrunk>,
     /// Ports that the server can bind to no host.
@@ -127,6 +129,7 @@ impl World {
             is_of_another_age: false,
             can_pull: true,
             policies: BTreeMap::new(),
+            untold: BTreeMap::new(),
             trunks: BTreeMap::new(),
             unbindable: BTreeSet::new(),
             is_busy: false,
@@ -259,6 +262,7 @@ impl World {
                 let details = taps.iter().map(|tap| self.details(tap)).collect::<Vec<_>>();
                 Ok(Answer::Details(understood(json!({ "devices": details, "failed_devices": [] }))))
             }
+            Question::Policy(id) if self.untold.contains_key(id) => Err(self.untold[id].clone()),
             Question::Policy(id) => Ok(Answer::Policy(self.policies.get(id).cloned().map(understood))),
             Question::Trunks(ids) => {
                 let known = ids.iter().filter_map(|id| Some(self.trunks.get(id)?.object(*id)));

@@ -129,7 +129,7 @@ impl Asker {
             let up = UpdateDeviceUp { device: device.clone(), agent_id, host, refresh_tunnels };
             match self.call_at(&up, OLDEST).await {
                 Ok(()) => updated.devices_up.push(device),
-                Err(Failure::Other(_)) => updated.failed_devices_up.push(device),
+                Err(Failure::Other(_) | Failure::Transient(_)) => updated.failed_devices_up.push(device),
                 Err(failure) => return Err(failure),
             }
         }
@@ -138,7 +138,7 @@ impl Asker {
             let down = UpdateDeviceDown { device: device.clone(), agent_id, host };
             match self.call_at(&down, OLDEST).await {
                 Ok(down) => updated.devices_down.good.push(down),
-                Err(Failure::Other(_)) => updated.failed_devices_down.push(device),
+                Err(Failure::Other(_) | Failure::Transient(_)) => updated.failed_devices_down.push(device),
                 Err(failure) => return Err(failure),
             }
         }
@@ -175,12 +175,13 @@ impl Asker {
     /// As `call`, of a version that older servers have.
     async fn call_at<C: Call>(&self, question: &C, version: &str) -> Result<C::Reply, Failure> {
         self.messaging.ask_at(question, version, self.patience).await.map_err(|error| {
-            let is_unsupported = error.is_unsupported_version() || error.is_no_such_method();
-            let is_lost = matches!(error, CallError::Disconnected { .. });
+            let is_unsupported = error.is_unsupported_version() || error.is_no_such_method() || error.is_not_provided();
+            let (is_lost, is_transient) = (matches!(error, CallError::Disconnected { .. }), error.is_transient());
             let reason = format!("{:#}", anyhow::Error::from(error));
-            match (is_lost, is_unsupported) {
-                (true, _) => Failure::Lost,
-                (_, true) => Failure::Unsupported(reason),
+            match (is_lost, is_unsupported, is_transient) {
+                (true, ..) => Failure::Lost,
+                (_, true, _) => Failure::Unsupported(reason),
+                (.., true) => Failure::Transient(reason),
                 _ => Failure::Other(reason),
             }
         })
