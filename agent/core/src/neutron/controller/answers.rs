@@ -219,6 +219,10 @@ impl Controller {
                 return;
             }
         };
+        if port.is_gateway() && self.can_pull {
+            // To which host it is bound, details do not say.
+            self.due.ports.insert(bound.port_id);
+        }
         self.put(tap, bound.port_id, port);
         self.take_awaited(tap);
         if let Some(network) = self.cloud.networks.get_mut(&bound.network_id) {
