@@ -16,7 +16,7 @@ pub struct Status {
     pub config_files: Vec<PathBuf>,
     /// Where it hears what is desired, or why it does not.
     pub control: String,
-    /// Taps that the control plane keeps unconnected, and why.
+    /// Taps that the control plane keeps unconnected, or cannot tell everything about, and why.
     pub not_here: BTreeMap<String, String>,
     /// `on`, `off`, or why it is unavailable.
     pub fast_path: String,

@@ -30,7 +30,7 @@ pub(super) struct PortRow {
     /// to do), `failing` (that has been tried), `blocked`, `refused` (by the server, for now), or `unknown` (nobody can be asked
     /// what it should be).
     state: &'static str,
-    /// Why the port is not active.
+    /// Why the port is not active, or not as the server wants it.
     reason: Option<String>,
     /// `open`, `addresses` (it is held to its own addresses), `groups` (and to the rules of its security groups),
     /// or `closed` (nothing passes).
@@ -169,6 +169,8 @@ fn port_row(
     let tap = view.observed.kernel.link_named(&port_id.tap_name());
     let ifindex = tap.map_or(0, |tap| tap.ifindex);
     let (state, reason) = state(view, (network_id, network), port_id, tap);
+    // It may work, and yet not as the server wants it.
+    let reason = reason.or_else(|| view.why_not_here(&port_id.tap_name()).map(str::to_owned));
     PortRow {
         port_id: Some(port_id),
         network_id: Some(network_id),

@@ -89,6 +89,8 @@ pub(crate) struct World {
     pub(crate) address_groups: BTreeMap<&'static str, Vec<&'static str>>,
     /// QoS policies.
     pub(crate) policies: BTreeMap<Uuid, Value>,
+    /// Those that the server does not tell, and why.
+    pub(crate) untold: BTreeMap<Uuid, Failure>,
     /// Trunks, by their own ports.
     pub(crate) trunks: BTreeMap<PortId, SimulatedTrunk>,
     /// Ports that the server can bind to no host.
@@ -137,6 +139,7 @@ impl World {
             rules: BTreeMap::new(),
             address_groups: BTreeMap::new(),
             policies: BTreeMap::new(),
+            untold: BTreeMap::new(),
             trunks: BTreeMap::new(),
             unbindable: BTreeSet::new(),
             is_busy: false,
@@ -270,6 +273,7 @@ impl World {
                 let details = taps.iter().map(|tap| self.details(tap)).collect::<Vec<_>>();
                 Ok(Answer::Details(understood(json!({ "devices": details, "failed_devices": [] }))))
             }
+            Question::Policy(id) if self.untold.contains_key(id) => Err(self.untold[id].clone()),
             Question::Policy(id) => Ok(Answer::Policy(self.policies.get(id).cloned().map(understood))),
             Question::Trunks(ids) => {
                 let known = ids.iter().filter_map(|id| Some(self.trunks.get(id)?.object(*id)));

@@ -7,6 +7,7 @@
 mod ask;
 mod events;
 pub mod messaging;
+mod patience;
 mod report;
 
 use std::{future::pending, time::Instant};

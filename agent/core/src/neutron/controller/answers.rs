@@ -49,11 +49,7 @@ impl Controller {
             (Question::Ports(ports), Answer::Objects(objects)) => self.read_ports(&ports, objects, now),
             (Question::Networks(networks), Answer::Objects(objects)) => self.read_networks(&networks, objects),
             (Question::Security(taps), Answer::Security(info)) => self.secured(&taps, &info, now),
-            (Question::Policy(id), Answer::Policy(policy)) => {
-                let left_out = self.cloud.policies.learn(id, policy.as_ref());
-                self.news.extend(left_out.into_iter().map(|what| News::NotUnderstood { what }));
-                self.is_dirty = true;
-            }
+            (Question::Policy(id), Answer::Policy(policy)) => self.read_policy(id, policy.as_ref()),
             (Question::Status(status), Answer::Status(updated)) => self.told(&status, &updated, now),
             (Question::Trunks(ports), Answer::Objects(objects)) => self.read_trunks(&ports, objects, now),
             (Question::SubPorts(asked), Answer::SubPorts(bound)) => self.sub_ports_bound(&asked, bound, now),
@@ -68,6 +64,9 @@ impl Controller {
     pub fn failed(&mut self, question: Question, failure: Failure, now: Instant) {
         let (kind, size) = (question.kind(), question.size());
         self.due.asked.remove(&kind);
+        if let Question::Policy(policy) = question {
+            return self.policy_failed(policy, failure, now);
+        }
         let reason = match failure {
             // Once there is a connection, everything is asked anyway, but for what was to be told.
             Failure::Lost => return self.ask_again(question),
@@ -84,7 +83,7 @@ impl Controller {
                 self.ask_again(question.clone());
                 format!("{STRANGE_SERVER}: {reason}")
             }
-            Failure::Other(reason) => {
+            Failure::Transient(reason) | Failure::Other(reason) => {
                 if let [tap] = &question.taps()[..] {
                     // It waits alone.
                     self.mark(tap, &format!("{STUMBLED}: {reason}"));
@@ -110,7 +109,6 @@ impl Controller {
             Question::Security(taps) => {
                 self.due.security.extend(taps.into_iter().filter(|tap| self.taps.contains_key(tap)));
             }
-            Question::Policy(policy) => _ = self.due.policies.insert(policy),
             Question::Status(Status { up, down, refresh }) => {
                 if refresh {
                     self.due.lists.extend(up.iter().filter_map(|port| Some(self.cloud.ports.get(port)?.network)));
@@ -221,6 +219,10 @@ impl Controller {
                 return;
             }
         };
+        if port.is_gateway() && self.can_pull {
+            // To which host it is bound, details do not say.
+            self.due.ports.insert(bound.port_id);
+        }
         self.put(tap, bound.port_id, port);
         self.take_awaited(tap);
         if let Some(network) = self.cloud.networks.get_mut(&bound.network_id) {

@@ -8,6 +8,7 @@ mod due;
 mod newcomers;
 mod news;
 mod notifications;
+mod policies;
 mod questions;
 mod trunks;
 
@@ -291,6 +292,10 @@ impl Controller {
         if self.cloud.unknown_groups().next().is_some() || !self.trunks.are_read() {
             return false;
         }
+        // While it is not known what limits a port, the port is not asked for, and yet stays.
+        if self.cloud.unknown_policies().next().is_some() {
+            return false;
+        }
         let has_list = |network: &NetworkId| {
             !self.is_populated(*network) || self.cloud.networks.get(network).is_some_and(|n| n.members.are_complete())
         };
@@ -321,9 +326,13 @@ impl Controller {
         std::mem::take(&mut self.news)
     }
 
-    /// Why taps are not connected, as far as the server is the reason.
+    /// Why taps are not connected, or not as they should be, as far as the server is the reason.
     pub fn reasons(&self) -> BTreeMap<&str, &str> {
-        self.taps.iter().filter_map(|(name, known)| Some((name.as_str(), known.reason.as_deref()?))).collect()
+        self.taps.iter().filter_map(|(name, known)| Some((name.as_str(), self.reason(known)?))).collect()
+    }
+
+    fn reason<'a>(&'a self, known: &'a KnownTap) -> Option<&'a str> {
+        known.reason.as_deref().or_else(|| self.cloud.trouble_with_policy(known.port?))
     }
 
     /// Whether a port is one of this host.

@@ -85,6 +85,13 @@ pub enum News {
         /// Which, and why.
         what: String,
     },
+    /// The server cannot tell a QoS policy: its ports work without it until it can.
+    WithoutPolicy {
+        /// The policy.
+        policy: Uuid,
+        /// Why.
+        reason: String,
+    },
     /// A question has failed, and is asked again.
     Failed {
         /// Which.
@@ -98,7 +105,11 @@ impl News {
     /// Whether an operator should do something about it.
     pub const fn is_trouble(&self) -> bool {
         match self {
-            Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. } | Self::NotBound { .. } => true,
+            Self::NotHere { .. }
+            | Self::NotUnderstood { .. }
+            | Self::Failed { .. }
+            | Self::NotBound { .. }
+            | Self::WithoutPolicy { .. } => true,
             // Some of its subports have no device; why, the agent's obstacles say.
             Self::TrunkStatus { status, .. } => !status.eq_ignore_ascii_case("ACTIVE"),
             Self::Known { .. }
@@ -125,7 +136,11 @@ impl News {
             | Self::Changed { port, .. }
             | Self::Trunk { port, .. }
             | Self::NotBound { port, .. } => Some(*port),
-            Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. } | Self::TrunkStatus { .. } => None,
+            Self::NotHere { .. }
+            | Self::NotUnderstood { .. }
+            | Self::Failed { .. }
+            | Self::TrunkStatus { .. }
+            | Self::WithoutPolicy { .. } => None,
         }
     }
 }
@@ -167,6 +182,10 @@ impl fmt::Display for News {
                  openstack port show, and look at binding_vif_type"
             ),
             Self::NotUnderstood { what } => write!(f, "the server says something that is not understood: {what}"),
+            Self::WithoutPolicy { policy, reason } => write!(
+                f,
+                "ports with QoS policy {policy} work without its limits and marks until the server tells what it asks for: {reason}"
+            ),
             Self::Failed { question, reason } => write!(f, "could not {question}, will try again: {reason}"),
         }
     }

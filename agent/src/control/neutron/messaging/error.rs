@@ -83,6 +83,11 @@ impl CallError {
         self.failure().is_some_and(Failure::is_no_such_method)
     }
 
+    /// Whether the server lacks the plugin for the kind of object that was asked for.
+    pub fn is_not_provided(&self) -> bool {
+        self.failure().is_some_and(Failure::is_not_provided)
+    }
+
     /// Whether the same call may well succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
