@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn an_answer_that_does_not_come_is_waited_for_twice_as_long_the_next_time_up_to_a_limit() {
         let patience = Patience::new(FIRST, Duration::from_secs(600));
-        assert_eq!(times(&patience.clone(), 6), [60, 120, 240, 480, 600, 600]);
+        assert_eq!(times(&patience, 6), [60, 120, 240, 480, 600, 600]);
         patience.of(&Question::List).was_enough();
         assert_eq!(patience.of(&Question::List).time(), FIRST);
     }
