@@ -1,6 +1,12 @@
 //! Router advertisements: machines that make their own addresses.
 
-use anyhow::{Result, ensure};
+use std::net::SocketAddrV6;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    net::if_::if_nametoindex,
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, socket},
+};
 use overlane_tests::{
     lab::{Machine, Port, Routed},
     wait::wait_until,
@@ -34,6 +40,39 @@ pub(super) fn boot_by_advertisement(routed: &Routed, name: &str, port: &Port) ->
     ensure!(machine.run("ip -6 route show default")?.contains("via fe80::f816:3eff:fe00:a01"));
     machine.ping(routed.outside_ipv6(), 5)?;
     Ok(machine)
+}
+
+#[test]
+fn a_machine_cannot_fill_a_disk_with_what_the_advertiser_says_of_its_solicitations() -> Result<()> {
+    let mut of_machine = None;
+    let routed = Routed::running_with(|routed| {
+        of_machine = Some(advertise(routed));
+        Ok(())
+    })?;
+    let machine = boot_by_advertisement(&routed, "slaac", &of_machine.expect("prepared"))?;
+    machine.namespace.inside(|| {
+        let raw = socket(AddressFamily::Inet6, SockType::Raw, SockFlag::empty(), SockProtocol::IcmpV6)
+            .context("opening a raw socket")?;
+        let router = "fe80::f816:3eff:fe00:a01".parse().context("an address")?;
+        let router = SockaddrIn6::from(SocketAddrV6::new(router, 0, 0, if_nametoindex("eth0").context("eth0")?));
+        // Router solicitations (RFC 4861 §4.1) with a hop limit of 64: they would have to come with 255.
+        let solicitation = [133, 0, 0, 0, 0, 0, 0, 0];
+        (0..1000)
+            .try_for_each(|_| {
+                sendto(std::os::fd::AsRawFd::as_raw_fd(&raw), &solicitation, &router, MsgFlags::empty()).map(drop)
+            })
+            .context("sending")
+    })?;
+    // Who solicits as one should is answered after them.
+    machine.run("ip link set eth0 down")?;
+    machine.run("ip link set eth0 up")?;
+    wait_until("it has made its address again", || {
+        Ok(machine.run("ip -6 address show dev eth0 scope global")?.contains(ADDRESS))
+    })?;
+    let log = routed.node().folder().join("state/ra").join(&routed.router.id).join("log");
+    let log = std::fs::read_to_string(log).context("reading what radvd has said")?;
+    ensure!(log.lines().count() < 10, "{} lines: {}", log.lines().count(), log.lines().last().unwrap_or_default());
+    Ok(())
 }
 
 #[test]
