@@ -1,6 +1,6 @@
 //! Router advertisements: machines that make their own addresses.
 
-use std::net::SocketAddrV6;
+use std::{net::SocketAddrV6, os::fd::AsRawFd as _};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::{
@@ -29,6 +29,16 @@ pub(super) fn advertise(routed: &mut Routed) -> Port {
     port.clone()
 }
 
+/// A router that advertises, and the port of a machine that makes its own address.
+fn advertising() -> Result<(Routed, Port)> {
+    let mut port = None;
+    let routed = Routed::running_with(|routed| {
+        port = Some(advertise(routed));
+        Ok(())
+    })?;
+    Ok((routed, port.context("a port")?))
+}
+
 /// Starts the machine of that port under a name, and waits until it has made its address of what the router advertises.
 pub(super) fn boot_by_advertisement(routed: &Routed, name: &str, port: &Port) -> Result<Machine> {
     let machine = Machine::off(routed.lab.world(), name, port)?;
@@ -44,12 +54,8 @@ pub(super) fn boot_by_advertisement(routed: &Routed, name: &str, port: &Port) ->
 
 #[test]
 fn a_machine_cannot_fill_a_disk_with_what_the_advertiser_says_of_its_solicitations() -> Result<()> {
-    let mut of_machine = None;
-    let routed = Routed::running_with(|routed| {
-        of_machine = Some(advertise(routed));
-        Ok(())
-    })?;
-    let machine = boot_by_advertisement(&routed, "slaac", &of_machine.expect("prepared"))?;
+    let (routed, port) = advertising()?;
+    let machine = boot_by_advertisement(&routed, "slaac", &port)?;
     machine.namespace.inside(|| {
         let raw = socket(AddressFamily::Inet6, SockType::Raw, SockFlag::empty(), SockProtocol::IcmpV6)
             .context("opening a raw socket")?;
@@ -58,9 +64,7 @@ fn a_machine_cannot_fill_a_disk_with_what_the_advertiser_says_of_its_solicitatio
         // Router solicitations (RFC 4861 §4.1) with a hop limit of 64: they would have to come with 255.
         let solicitation = [133, 0, 0, 0, 0, 0, 0, 0];
         (0..1000)
-            .try_for_each(|_| {
-                sendto(std::os::fd::AsRawFd::as_raw_fd(&raw), &solicitation, &router, MsgFlags::empty()).map(drop)
-            })
+            .try_for_each(|_| sendto(raw.as_raw_fd(), &solicitation, &router, MsgFlags::empty()).map(drop))
             .context("sending")
     })?;
     // Who solicits as one should is answered after them.
@@ -77,12 +81,8 @@ fn a_machine_cannot_fill_a_disk_with_what_the_advertiser_says_of_its_solicitatio
 
 #[test]
 fn a_machine_makes_its_address_of_the_advertised_prefix_and_reaches_the_outside_by_it() -> Result<()> {
-    let mut of_machine = None;
-    let routed = Routed::running_with(|routed| {
-        of_machine = Some(advertise(routed));
-        Ok(())
-    })?;
-    let _machine = boot_by_advertisement(&routed, "slaac", &of_machine.expect("prepared"))?;
+    let (routed, port) = advertising()?;
+    let _machine = boot_by_advertisement(&routed, "slaac", &port)?;
     // The one who advertises is missed when it dies.
     let advertisers = || -> Result<Vec<String>> {
         let pids = routed.node().run(&format!("ip netns pids {}", routed.namespace()))?;
