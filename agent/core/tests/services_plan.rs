@@ -192,6 +192,24 @@ fn apply_all(found: &mut ObservedServices, wanted: &Services) {
     }
 }
 
+/// What each program has read of its files, by its process id.
+type Read = BTreeMap<u32, BTreeMap<PathBuf, String>>;
+
+/// Takes so many steps and no more, as an agent does that is killed.
+fn apply_some(found: &mut ObservedServices, read: &mut Read, wanted: &Services, steps_max: usize) {
+    let steps = plan(wanted, found).steps;
+    let all = steps.iter().flat_map(|(namespace, steps)| steps.iter().map(move |step| (namespace, step)));
+    for (namespace, step) in all.take(steps_max) {
+        apply(found, namespace.as_ref(), step);
+        let pid = match step {
+            Action::Start { name, .. } => found.processes[name].last().expect("just started").pid,
+            Action::Reload { pid, .. } => *pid,
+            _ => continue,
+        };
+        read.insert(pid, found.files.clone());
+    }
+}
+
 fn made(wanted: &Services) -> ObservedServices {
     let mut found = ObservedServices::default();
     apply_all(&mut found, wanted);
@@ -223,6 +241,33 @@ proptest! {
         let running: usize = found.processes.values().map(Vec::len).sum();
         let meant = wanted.namespaces.values().map(|namespace| namespace.processes.len()).sum::<usize>();
         prop_assert_eq!(running, meant + wanted.processes.len());
+    }
+
+    #[test]
+    fn whenever_an_agent_is_killed_the_next_one_leaves_no_program_with_files_that_it_has_not_read(
+        wanted in any_services(),
+        killed_after in 0..8_usize,
+    ) {
+        // The same, but for what programs are to read.
+        let mut before = wanted.clone();
+        let of_namespaces = before.namespaces.values_mut().flat_map(|namespace| namespace.processes.values_mut());
+        for spec in of_namespaces.chain(before.processes.values_mut()) {
+            let told = spec.files.values_mut().filter(|file| file.on_change == OnChange::Reload);
+            told.for_each(|file| "before".clone_into(&mut file.text));
+        }
+        let (mut found, mut read) = (ObservedServices::default(), Read::new());
+        apply_some(&mut found, &mut read, &before, usize::MAX);
+        apply_some(&mut found, &mut read, &wanted, killed_after);
+        apply_some(&mut found, &mut read, &wanted, usize::MAX);
+        let left = plan(&wanted, &found);
+        prop_assert!(left.is_empty(), "left: {:?}", left.steps);
+        let of_namespaces = wanted.namespaces.values().flat_map(|namespace| &namespace.processes);
+        for (name, spec) in of_namespaces.chain(&wanted.processes) {
+            let [process] = &found.processes[name][..] else { panic!("one of each kind") };
+            for (file, meant) in spec.files.iter().filter(|(_, file)| file.on_change == OnChange::Reload) {
+                prop_assert_eq!(read[&process.pid].get(&spec.folder.join(file)), Some(&meant.text), "{} of {}", file, name);
+            }
+        }
     }
 
     #[test]

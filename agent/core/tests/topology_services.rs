@@ -265,3 +265,57 @@ fn a_router_that_goes_leaves_no_ports_and_floating_ips_behind() {
     let ports = found.iter().filter(|problem| problem.contains("is not among the routers")).count();
     assert_eq!(ports, 5, "{found:#?}");
 }
+
+#[test]
+fn a_subnet_of_the_external_network_that_overlaps_with_one_inside_is_refused_although_the_router_has_no_address_there()
+{
+    let text = changed(
+        "cidr = \"10.62.228.0/24\"\n",
+        "cidr = \"10.62.228.0/24\"\n[[networks.subnets]]\ncidr = \"11.0.0.0/16\"\n",
+    );
+    let problems = problems(&text);
+    let line = text[..text.find("cidr = \"11.0.0.0/16\"").expect("just added")].matches('\n').count();
+    let other = line_of(&text, "16d9b0cc-38b4");
+    let message = format!(
+        "t.toml:{line}: 11.0.0.0/16 of the external network extnet overlaps with 11.0.0.0/24 of port \
+         16d9b0cc-38b4-4b3a-8d5f-1d4f7f1c2a3b (line {other}): router router leads to both"
+    );
+    assert_eq!(problems, [message]);
+}
+
+#[test]
+fn addresses_that_stand_for_a_whole_subnet_are_nobodys() {
+    for (last, what) in [("0", "network"), ("255", "broadcast")] {
+        let of_port = changed("fixed_ips = [\"20.0.0.22\"", &format!("fixed_ips = [\"20.0.0.{last}\""));
+        let message = format!("fixed IP 20.0.0.{last} is the {what} address of subnet 20.0.0.0/24");
+        expect(&of_port, "b2b6a1c2-5d00", &message);
+        let floating = format!("floating_ip_address = \"10.62.227.{last}\"\n");
+        let message = format!("floating IP 10.62.227.{last} is the {what} address of subnet 10.62.227.0/24");
+        expect(&changed(FIRST_FLOATING_IP, &floating), "f1000000-0000-4000-8000-000000000001", &message);
+    }
+    // Where there are only two of them (RFC 3021), and in IPv6, they are like any other.
+    let of_two = changed("cidr = \"12.0.0.0/24\"", "cidr = \"12.0.0.0/31\"");
+    let of_two = of_two.replacen("fixed_ips = [\"10.0.0.21\"]", "fixed_ips = [\"10.0.0.21\", \"12.0.0.1\"]", 1);
+    assert_eq!(problems(&of_two), Vec::<String>::new());
+}
+
+#[test]
+fn user_data_is_a_text_or_any_bytes_in_base64_but_not_both() {
+    let with = |lines: &str| format!("{GOOD}\n[[instances]]\nid = \"1a000000-0000-4000-8000-000000000021\"\n{lines}");
+    let user_data = |lines: &str| {
+        let topology = Topology::parse(Path::new("t.toml"), &with(lines)).expect("valid");
+        topology.instances[0].user_data.clone()
+    };
+    assert_eq!(user_data(""), None);
+    assert_eq!(user_data("user_data = \"#!/bin/sh\\n\"\n"), Some(b"#!/bin/sh\n".to_vec()));
+    assert_eq!(user_data("user_data_base64 = \"\"\"\nH4sI\nAP8=\n\"\"\"\n"), Some(vec![0x1f, 0x8b, 0x08, 0x00, 0xff]));
+    let both = with("user_data = \"x\"\nuser_data_base64 = \"eA==\"\n");
+    let line = both.matches('\n').count();
+    assert_eq!(
+        problems(&both),
+        [format!("t.toml:{line}: user_data and user_data_base64 are both given: leave one of them out")]
+    );
+    let found = problems(&with("user_data_base64 = \"H4sI!\"\n"));
+    let prefix = format!("t.toml:{}: user_data_base64: expected base64: ", line - 1);
+    assert!(found.len() == 1 && found[0].starts_with(&prefix), "{found:?}");
+}

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
     thread,
 };
@@ -11,6 +11,7 @@ use std::{
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
+    sys::statfs::{NSFS_MAGIC, statfs},
 };
 
 /// Where they are.
@@ -35,26 +36,39 @@ impl Namespace {
         Ok(Self { name: name.to_owned(), file: File::open(path(name))?, home: File::open(OWN)? })
     }
 
-    /// Makes a namespace.
+    /// Makes a namespace that nobody else can find until it is [published](Self::publish): it goes with whoever holds it.
     ///
     /// # Errors
-    /// When there is one of that name, or the kernel refuses.
+    /// When the kernel refuses.
     pub fn create(name: &str) -> io::Result<Self> {
-        share_folder()?;
-        let path = path(name);
-        File::options().write(true).create_new(true).open(&path)?;
+        let home = File::open(OWN)?;
         // A thread of its own: this one stays where it is.
-        let make = || -> io::Result<()> {
+        let make = || -> io::Result<File> {
             unshare(CloneFlags::CLONE_NEWNET)?;
-            Ok(mount(Some(OWN), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+            File::open(OWN)
         };
         let made =
             thread::scope(|scope| scope.spawn(make).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        if let Err(error) = made {
-            let _ = fs::remove_file(&path);
-            return Err(error);
+        Ok(Self { name: name.to_owned(), file: made?, home })
+    }
+
+    /// Puts a new namespace where others find it by its name. A file there that is no namespace is what is left of one that somebody
+    /// was kept from making, and makes room.
+    ///
+    /// # Errors
+    /// When there is a namespace of that name, or the kernel refuses.
+    pub fn publish(&self) -> io::Result<()> {
+        share_folder()?;
+        let path = path(&self.name);
+        match File::options().write(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_plain_file(&path)? => (),
+            result => drop(result?),
         }
-        Self::open(name)
+        let itself = format!("/proc/thread-self/fd/{}", self.file.as_raw_fd());
+        mount(Some(itself.as_str()), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|error| {
+            let _ = fs::remove_file(&path);
+            error.into()
+        })
     }
 
     /// Deletes a namespace; gone-already is success. What holds on to it keeps it alive without a name.
@@ -117,6 +131,11 @@ impl Namespace {
         setns(&self.home, CloneFlags::CLONE_NEWNET).expect("a thread can return to the namespace that it came from");
         Ok(result)
     }
+}
+
+/// Whether a file is just that, and no namespace.
+fn is_plain_file(path: &Path) -> io::Result<bool> {
+    Ok(path.is_file() && statfs(path)?.filesystem_type() != NSFS_MAGIC)
 }
 
 fn path(name: &str) -> PathBuf {

@@ -2,27 +2,28 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, Permissions},
-    io::Write as _,
-    os::unix::fs::PermissionsExt as _,
+    fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::Context as _;
 use nix::sys::inotify::AddWatchFlags;
 use overlane_core::{
     config::Config,
-    services::{ObservedServices, ServiceAction as Action, Services, plan},
+    services::{ObservedServices, ProcessName, ProcessSpec, ServiceAction as Action, Services, plan},
 };
 use tokio::sync::mpsc;
 
 use super::{
     announce::{Announcement, announce},
     dnsmasq,
-    process::{self, Processes},
+    file::replace_file,
+    process::Processes,
+    program_log,
     room::Room,
     ruleset,
+    waits::{FIRST_WAIT, Waits},
 };
 use crate::{
     folder_watch::FolderWatch,
@@ -38,9 +39,6 @@ const FOLDERS: [&str; 4] = ["dhcp", "ha_confs", "metadata", "ra"];
 /// A namespace is a file in a folder.
 const COMES_OR_GOES: AddWatchFlags =
     AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_DELETE).union(AddWatchFlags::IN_MOVE);
-/// The first wait of a namespace where a step has failed, and the longest.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How the services are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,17 +66,13 @@ pub(super) struct Manager {
     processes: Processes,
     files: BTreeMap<PathBuf, String>,
     /// Namespaces in which a step has failed; `None` stands for the host's own.
-    failed: BTreeMap<Option<String>, Failed>,
+    failed: Waits<Option<String>>,
+    /// Programs that do not start, or not stay.
+    unstarted: Waits<ProcessName>,
     /// Addresses that have come in the namespace where steps are being taken.
     announcements: Vec<Announcement>,
     said: BTreeSet<String>,
     was_settled: bool,
-}
-
-struct Failed {
-    in_a_row: u32,
-    next_try: Instant,
-    message: String,
 }
 
 impl Manager {
@@ -96,7 +90,8 @@ impl Manager {
             is_watching: false,
             processes,
             files: BTreeMap::new(),
-            failed: BTreeMap::new(),
+            failed: Waits::new(),
+            unstarted: Waits::new(),
             announcements: Vec::new(),
             said: BTreeSet::new(),
             was_settled: false,
@@ -128,6 +123,14 @@ impl Manager {
         self.observe(wanted).await
     }
 
+    /// Has everything that has failed tried again at once: something else is wanted.
+    pub(super) fn begin_anew(&mut self) {
+        let now = Instant::now();
+        self.failed.begin_anew(now);
+        self.unstarted.begin_anew(now);
+        self.processes.begin_anew();
+    }
+
     /// Brings the services to what is wanted, as far as they can be.
     pub(super) async fn reconcile(&mut self, wanted: &Services, is_full: bool) -> Report {
         if is_full {
@@ -145,7 +148,10 @@ impl Manager {
             };
             let plan = plan::plan(wanted, &found);
             report.obstacles = plan.obstacles.values().cloned().collect();
-            self.failed.retain(|namespace, _| plan.steps.contains_key(namespace));
+            self.failed.retain(|namespace| plan.steps.contains_key(namespace));
+            let starts =
+                |step: &Action, program: &ProcessName| matches!(step, Action::Start { name, .. } if name == program);
+            self.unstarted.retain(|program| plan.steps.values().flatten().any(|step| starts(step, program)));
             let mut has_applied = false;
             for (namespace, steps) in &plan.steps {
                 has_applied |= self.take(namespace.as_deref(), steps).await;
@@ -155,9 +161,9 @@ impl Manager {
                 break;
             }
         }
-        report.failures.extend(self.failed.values().map(|failed| failed.message.clone()));
-        let failed = self.failed.values().map(|failed| failed.next_try).min();
-        report.next_try = report.next_try.into_iter().chain(failed).min();
+        report.failures.extend(self.failed.messages().chain(self.unstarted.messages()).cloned());
+        let tries = [report.next_try, self.failed.next_try(), self.unstarted.next_try()];
+        report.next_try = tries.into_iter().flatten().min();
         self.say(&report);
         report
     }
@@ -166,6 +172,7 @@ impl Manager {
     fn look_closer(&mut self, wanted: &Services) {
         self.processes.adopt();
         self.rooms.values_mut().for_each(Room::has_changed);
+        wanted.programs().for_each(|program| program_log::bound(&program.folder));
         let files = plan::files(wanted);
         self.files = files
             .into_keys()
@@ -233,12 +240,10 @@ impl Manager {
     /// Folders of programs that are wanted no more: `<state path>/<kind>/<id>`, where one of ours has been running. Whatever else
     /// somebody keeps there is not ours to remove.
     fn stray_folders(&self, wanted: &Services) -> BTreeSet<PathBuf> {
-        let namespaces = wanted.namespaces.values().flat_map(|namespace| namespace.processes.values());
-        let used: BTreeSet<&Path> =
-            namespaces.chain(wanted.processes.values()).map(|process| process.folder.as_path()).collect();
+        let used: BTreeSet<&Path> = wanted.programs().map(|program| program.folder.as_path()).collect();
         let entries = |kind: &str| fs::read_dir(self.state_path.join(kind)).into_iter().flatten();
         let folders = FOLDERS.iter().flat_map(|kind| entries(kind)).filter_map(|entry| Some(entry.ok()?.path()));
-        folders.filter(|folder| !used.contains(folder.as_path()) && process::has_run_in(folder)).collect()
+        folders.filter(|folder| !used.contains(folder.as_path()) && program_log::is_in(folder)).collect()
     }
 
     /// Takes the steps in one namespace until one fails, and says whether any was taken.
@@ -259,33 +264,47 @@ impl Manager {
 
     async fn take_all(&mut self, namespace: Option<&str>, steps: &[Action]) -> bool {
         let (key, now) = (namespace.map(str::to_owned), Instant::now());
-        if self.failed.get(&key).is_some_and(|failed| failed.next_try > now) {
+        if self.failed.holds_back(&key, now) {
             return false;
         }
         let mut taken = 0;
         for step in steps {
-            if let Action::Start { name, .. } = step
-                && let Some((next_try, message)) = self.processes.waits(name, now)
-            {
-                self.failed.insert(key, Failed { in_a_row: 0, next_try, message });
-                return taken > 0;
-            }
-            if let Err(error) = self.apply(namespace, step).await {
-                let place = namespace.unwrap_or("this host");
-                let in_a_row = self.failed.get(&key).map_or(0, |failed| failed.in_a_row) + 1;
-                let wait = (FIRST_WAIT * 2_u32.saturating_pow(in_a_row - 1)).min(LONGEST_WAIT);
-                let message = format!("{place}: could not {step}: {error:#}");
-                self.failed.insert(key, Failed { in_a_row, next_try: Instant::now() + wait, message });
+            let why = |error| format!("{}: could not {step}: {error:#}", namespace.unwrap_or("this host"));
+            // Nothing else that is to be done in its namespace waits for a program that does not start.
+            if let Action::Start { name, spec } = step {
+                match self.start(namespace, name, spec) {
+                    Ok(false) => continue,
+                    Ok(true) => self.unstarted.has_succeeded(name),
+                    Err(error) => {
+                        self.unstarted.has_failed(name.clone(), why(error), Instant::now());
+                        continue;
+                    }
+                }
+            } else if let Err(error) = self.apply(namespace, step).await {
+                self.failed.has_failed(key, why(error), Instant::now());
                 return taken > 0;
             }
             tracing::debug!(namespace, "{step}");
             taken += 1;
         }
-        self.failed.remove(&key);
+        self.failed.has_succeeded(&key);
         if let Some(room) = namespace.and_then(|name| self.rooms.get_mut(name)) {
             room.has_changed();
         }
         taken > 0
+    }
+
+    /// Starts a program, unless it is too early to try that again, and says whether it has.
+    fn start(&mut self, namespace: Option<&str>, name: &ProcessName, spec: &ProcessSpec) -> anyhow::Result<bool> {
+        let now = Instant::now();
+        if let Some((next_try, message)) = self.processes.waits(name, now) {
+            self.unstarted.must_wait(name.clone(), message, next_try);
+        }
+        if self.unstarted.holds_back(name, now) {
+            return Ok(false);
+        }
+        let room = namespace.map(|name| self.rooms.get(name).context("the namespace is gone")).transpose()?;
+        self.processes.start(room.map(|room| &room.namespace), name, spec).map(|()| true)
     }
 
     async fn apply(&mut self, namespace: Option<&str>, step: &Action) -> anyhow::Result<()> {
@@ -301,10 +320,12 @@ impl Manager {
                 self.files.retain(|file, _| !file.starts_with(folder));
                 return fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()));
             }
-            Action::Start { name, spec } => {
-                let room = namespace.map(|name| self.rooms.get(name).context("the namespace is gone")).transpose()?;
-                return self.processes.start(room.map(|room| &room.namespace), name, spec);
+            Action::DropLeases { from } => {
+                let found = fs::read_to_string(&from.leases).unwrap_or_default();
+                let rest = from.without_nobodys(&found);
+                return rest.map_or(Ok(()), |rest| self.write(&from.leases, &rest, false));
             }
+            Action::Start { name, spec } => return self.start(namespace, name, spec).map(drop),
             Action::Reload { pid, .. } => return self.processes.reload(*pid),
             Action::Stop { pid, .. } => return self.processes.stop(*pid).await,
             _ => (),
@@ -347,23 +368,15 @@ impl Manager {
 
     async fn create_namespace(&mut self, name: &str) -> anyhow::Result<()> {
         let room = Room::enter(Namespace::create(name)?, &self.changes.0)?;
+        // Only one that is marked gets a name: whoever finds another takes it for somebody else's, for ever.
         room.kernel.mark_namespace(&self.state_path.to_string_lossy()).await?;
+        room.namespace.publish().context("giving it its name")?;
         self.rooms.insert(name.to_owned(), room);
         Ok(())
     }
 
-    /// Writes a file in one step, so that its reader never sees half of it.
     fn write(&mut self, path: &Path, text: &str, is_secret: bool) -> anyhow::Result<()> {
-        let folder = path.parent().context("a file without a folder")?;
-        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        let partial = path.with_extension("partial");
-        // Programs give their privileges up, and must be able to read what is no secret whatever the umask is.
-        let mode = if is_secret { 0o600 } else { 0o644 };
-        let mut file = File::create(&partial).with_context(|| format!("creating {}", partial.display()))?;
-        file.set_permissions(Permissions::from_mode(mode))
-            .and_then(|()| file.write_all(text.as_bytes()))
-            .with_context(|| format!("writing {}", partial.display()))?;
-        fs::rename(&partial, path).with_context(|| format!("replacing {}", path.display()))?;
+        replace_file(path, text, is_secret)?;
         self.files.insert(path.to_owned(), text.to_owned());
         Ok(())
     }

@@ -6,11 +6,15 @@
 
 mod announce;
 mod dnsmasq;
+mod file;
 mod manager;
 pub mod metadata;
 mod process;
+mod program_log;
 mod room;
 mod ruleset;
+mod supervisor;
+mod waits;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -25,14 +29,18 @@ use overlane_core::{
     services::{ObservedServices, Services},
 };
 use tokio::{
+    runtime::Runtime,
     sync::{Notify, watch},
     time::Instant,
 };
 
 use manager::{Manager, Report};
+use supervisor::supervise;
 
 /// Events drive the services; this is the safety net under them.
 const FULL_PASS_INTERVAL: Duration = Duration::from_secs(30);
+/// A pass that takes longer than this waits for something that does not happen.
+const PASS_MAX: Duration = Duration::from_secs(120);
 
 /// The running services thread. Dropping it leaves namespaces and programs as they are.
 pub struct ServiceThread {
@@ -44,6 +52,8 @@ pub struct ServiceThread {
 #[derive(Default)]
 struct Shared {
     report: Mutex<Report>,
+    /// Since when a pass has been going on.
+    busy_since: Mutex<Option<Instant>>,
     has_changed: Notify,
 }
 
@@ -56,20 +66,25 @@ impl ServiceThread {
         raise_descriptor_limit();
         let (report, stop) = (Arc::<Shared>::default(), Arc::<Notify>::default());
         let (shared, stopping, config) = (Arc::clone(&report), Arc::clone(&stop), config.clone());
+        let runtime = runtime()?;
         let run = move || {
-            if let Err(error) = serve(wanted, &config, &shared, &stopping) {
-                tracing::error!(error = format!("{error:#}"), "DHCP servers and routers are not looked after");
-                shared.publish(Report { failures: vec![format!("services: {error:#}")], ..Report::default() });
-            }
+            let work = || serve(wanted.clone(), &config, &shared, &stopping);
+            let wait = |reason: &str, wait: Duration| {
+                tracing::error!(reason, "DHCP servers and routers are not looked after; it is begun anew in {wait:?}");
+                shared.is_busy(None);
+                shared.publish(Report { failures: vec![format!("services: {reason}")], ..Report::default() });
+                // Nobody has told it to stop.
+                runtime.block_on(tokio::time::timeout(wait, stopping.notified())).is_err()
+            };
+            supervise(work, wait);
         };
-        let thread = thread::Builder::new().name("services".to_owned()).spawn(run).context("starting a thread")?;
+        let thread = thread::Builder::new().name("supervisor".to_owned()).spawn(run).context("starting a thread")?;
         Ok(Self { report, stop, thread: Some(thread) })
     }
 
     /// What is wrong with the services.
     pub fn complaints(&self) -> Vec<String> {
-        let report = self.report.report.lock().unwrap_or_else(PoisonError::into_inner);
-        report.failures.iter().chain(&report.obstacles).cloned().collect()
+        self.report.complaints(Instant::now())
     }
 
     /// Waits until that is something else. Cancelling loses nothing.
@@ -88,6 +103,20 @@ impl Drop for ServiceThread {
 }
 
 impl Shared {
+    fn complaints(&self, now: Instant) -> Vec<String> {
+        let report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy_since = *self.busy_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_stuck = busy_since.is_some_and(|since| now > since + PASS_MAX);
+        let stuck = is_stuck.then(|| {
+            format!("services: a pass has not ended for {PASS_MAX:?}; restarting the agent disturbs no traffic")
+        });
+        report.failures.iter().chain(&report.obstacles).cloned().chain(stuck).collect()
+    }
+
+    fn is_busy(&self, since: Option<Instant>) {
+        *self.busy_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
     fn publish(&self, report: Report) {
         let mut current = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         if *current != report {
@@ -124,14 +153,19 @@ fn serve(
     shared: &Shared,
     stop: &Notify,
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let mut manager = Manager::new(config)?;
         let mut next_full_pass = Instant::now();
+        let mut now = Arc::clone(&wanted.borrow());
         loop {
-            let now = Arc::clone(&wanted.borrow_and_update());
+            let before = std::mem::replace(&mut now, Arc::clone(&wanted.borrow_and_update()));
+            if !Arc::ptr_eq(&before, &now) {
+                manager.begin_anew();
+            }
             let is_full = Instant::now() >= next_full_pass;
+            shared.is_busy(Some(Instant::now()));
             let report = manager.reconcile(&now, is_full).await;
+            shared.is_busy(None);
             if is_full {
                 next_full_pass = Instant::now() + FULL_PASS_INTERVAL;
             }
@@ -149,11 +183,32 @@ fn serve(
     })
 }
 
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")
+}
+
 /// Each namespace takes a few descriptors, and a service manager's default has room for a hundred namespaces at most.
 fn raise_descriptor_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
         tracing::warn!(error = %error, "could not raise the limit of open files: there may be too few for many routers");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_that_does_not_end_is_complained_about() {
+        let (shared, now) = (Shared::default(), Instant::now());
+        shared.publish(Report { failures: vec!["broken".to_owned()], ..Report::default() });
+        shared.is_busy(Some(now));
+        assert_eq!(shared.complaints(now + PASS_MAX), ["broken"]);
+        let complaints = shared.complaints(now + PASS_MAX + Duration::from_secs(1));
+        assert!(complaints.len() == 2 && complaints[1].contains("a pass has not ended for 120s"), "{complaints:?}");
+        shared.is_busy(None);
+        assert_eq!(shared.complaints(now + PASS_MAX * 2), ["broken"]);
     }
 }

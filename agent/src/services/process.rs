@@ -2,9 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    env,
-    fs::{self, File},
-    io,
+    env, fs, io,
     os::fd::{AsFd as _, OwnedFd},
     os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -21,13 +19,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::dnsmasq;
+use super::{dnsmasq, program_log};
 use crate::kernel::Namespace;
 
 /// The mark: the name, the fingerprint and whose it is, separated by line ends.
 const MARK: &str = "OVERLANE_SERVICE";
-/// What a program prints.
-const LOG: &str = "log";
+/// The program that the calling thread runs, whatever has become of its file.
+const ITSELF: &str = "/proc/self/exe";
 /// Where programs write their ids.
 const PID_FILES: [&str; 2] = ["pid", "vrrp_pid"];
 /// How long a program may take to end when it is asked to.
@@ -115,6 +113,11 @@ impl Processes {
         Some((death.next_try, format!("{name} ends at once ({}): it is tried again", death.how)))
     }
 
+    /// Has programs that end at once started again without a wait: something else is wanted of them.
+    pub(super) fn begin_anew(&mut self) {
+        self.deaths.clear();
+    }
+
     /// Starts a program, in `namespace` or where the agent is.
     pub(super) fn start(
         &mut self,
@@ -128,15 +131,15 @@ impl Processes {
         for file in PID_FILES {
             let _ = fs::remove_file(spec.folder.join(file));
         }
-        let log = spec.folder.join(LOG);
-        let log = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+        let log = program_log::begin(&spec.folder)?;
         let errors = log.try_clone().context("sharing a log")?;
         let mark = format!("{}\n{}\n{fingerprint}\n{}", name.program, name.of, self.owner);
         let program = match spec.program.as_str() {
-            OWN_PROGRAM => env::current_exe().context("finding this program")?,
+            OWN_PROGRAM => own_program(),
             other => other.into(),
         };
         let mut command = Command::new(program);
+        command.arg0(&spec.program);
         // Away from the terminal's Ctrl-C.
         command.args(&spec.args).env(MARK, mark).current_dir(&spec.folder).process_group(0);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
@@ -198,7 +201,7 @@ impl Processes {
         let now = Instant::now();
         let status = running.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
         let status = status.map_or_else(|| "ended".to_owned(), |status| status.to_string());
-        let last = running.folder.as_ref().and_then(|folder| last_line(&folder.join(LOG)));
+        let last = running.folder.as_ref().and_then(|folder| program_log::last_words(folder));
         let how = last.map_or_else(|| status.clone(), |last| format!("{status}: {last}"));
         tracing::warn!(pid, how, "{} has ended by itself", running.name);
         let earlier = self.deaths.get(&running.name).map_or(0, |death| death.in_a_row);
@@ -257,16 +260,9 @@ async fn ended(descriptor: &OwnedFd) {
     }
 }
 
-/// Whether a program of ours has been running in a folder.
-pub(super) fn has_run_in(folder: &Path) -> bool {
-    folder.join(LOG).exists()
-}
-
-/// What a program has said last, which is why it ended.
-fn last_line(log: &Path) -> Option<String> {
-    let text = fs::read(log).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+/// This program, of this version: a package that is upgraded puts another one in the place of its file, or none.
+fn own_program() -> PathBuf {
+    env::current_exe().ok().filter(|file| file.exists()).unwrap_or_else(|| ITSELF.into())
 }
 
 /// Where Debian has it.

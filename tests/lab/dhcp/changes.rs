@@ -68,6 +68,26 @@ fn another_subnet_is_another_start_and_leases_survive_it() -> Result<()> {
 }
 
 #[test]
+fn a_subnet_that_is_served_no_longer_takes_its_leases_with_it_however_many_there_are() -> Result<()> {
+    let mut cloud = Cloud::with(Lanes::Both, |topology, _| {
+        // With room for four, and the other one has had five.
+        topology.networks[0].subnets[1].enable_dhcp = Some(false);
+        topology.networks[0].subnets.push(Subnet::of("11.0.0.0/30"));
+        topology.ports[1].fixed_ips.push("11.0.0.2".to_owned());
+        topology.ports.last_mut().expect("the server's port").fixed_ips.push("11.0.0.1".to_owned());
+    })?;
+    let machine = cloud.boot(&cloud.pair.ports[1])?;
+    let given = cloud.lease(&machine)?;
+    ensure!(cloud.read("leases")?.contains(&format!(" {} ", said(&given, "ip"))));
+    ensure!(cloud.read("leases")?.lines().filter(|line| !line.starts_with("duid")).count() > 4);
+    cloud.pair.change(|topology| topology.networks[0].subnets[0].enable_dhcp = Some(false))?;
+    same("ip", said(&cloud.lease(&machine)?, "ip"), "11.0.0.2")?;
+    let leases = cloud.read("leases")?;
+    ensure!(!leases.contains(" 10.0.10."), "{leases}");
+    Ok(())
+}
+
+#[test]
 fn what_is_no_longer_wanted_goes_and_what_somebody_else_keeps_there_stays() -> Result<()> {
     let mut cloud = Cloud::running(Lanes::Both)?;
     let pid = cloud.pid()?;

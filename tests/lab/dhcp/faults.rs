@@ -131,6 +131,31 @@ fn expect_complaint(script: &str, complaint: &str) -> Result<()> {
 }
 
 #[test]
+fn nothing_else_in_a_namespace_waits_for_a_program_that_does_not_start() -> Result<()> {
+    const SOON: Duration = Duration::from_secs(3);
+    let mut cloud = Cloud::running(Lanes::Both)?;
+    let pid = cloud.pid()?;
+    let tries = cloud.pair.folder().join("tries");
+    replace_dnsmasq(&cloud, &format!("#!/bin/sh\necho again >>{}\necho 'Dnsmasq version 2.72'\n", tries.display()))?;
+    kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL).context("killing dnsmasq")?;
+    let n_tries = || fs::read_to_string(&tries).unwrap_or_default().lines().count();
+    wait_until("the next try is more than six seconds away", || Ok(n_tries() >= 6))?;
+    let n_before = n_tries();
+    cloud.inside(&format!("ip address delete 10.0.10.3/24 dev {}", cloud.link()))?;
+    wait_at_most(SOON, "the address is back", || {
+        Ok(cloud.inside("ip -o address show")?.contains("10.0.10.3/24").then_some(()))
+    })?;
+    same("tries", n_tries(), n_before)?;
+    // Whoever changes what is wanted may have mended it.
+    cloud.pair.topology.networks[0].mtu = Some(1400);
+    cloud.pair.topology.write(&cloud.pair.topology_file)?;
+    wait_at_most(SOON, "it is tried at once", || Ok((n_tries() > n_before).then_some(())))?;
+    ensure!(cloud.inside("ip -o link show")?.contains("mtu 1400"));
+    umount(DNSMASQ).context("uncovering dnsmasq")?;
+    wait_until("it runs", || Ok(cloud.node().show("dhcp")?[0]["pid"].is_u64()))
+}
+
+#[test]
 fn a_dnsmasq_that_is_too_old_is_named_and_everything_else_works() -> Result<()> {
     let script = "#!/bin/sh\necho 'Dnsmasq version 2.72  Copyright (c) 2000-2014 Simon Kelley'\n";
     expect_complaint(script, "dnsmasq 2.72 is too old: 2.81 or newer is needed")

@@ -4,6 +4,7 @@ mod changes;
 mod clients;
 mod faults;
 mod hostile;
+mod interrupted;
 mod ipv6;
 
 use std::{fs, path::PathBuf};

@@ -117,3 +117,42 @@ fn forwarded_ports_lead_to_the_ports_of_machines_by_both_protocols() -> Result<(
     ensure!(call(&routed.internet, first, "10.0.50.170:2223", 22).is_err());
     Ok(())
 }
+
+#[test]
+fn where_floating_ips_lead_is_shown_and_whether_the_kernel_has_them() -> Result<()> {
+    let mut routed = Routed::running_with(|routed| {
+        routed.topology.add_floating_ip(&routed.external, 160, Some(&routed.ports[0]));
+        routed.topology.add_floating_ip(&routed.external, 161, None);
+        routed.topology.floating_ips[1].port_forwardings = vec![overlane_tests::lab::PortForwarding {
+            protocol: "tcp".to_owned(),
+            external_port: 2222,
+            internal_port_id: routed.ports[1].id.clone(),
+            internal_port: 22,
+        }];
+        Ok(())
+    })?;
+    let row = |floating: &str, protocol: Option<&str>, ports: [Option<u16>; 2], fixed: &str, state: &str| {
+        let [external_port, internal_port] = ports;
+        serde_json::json!({
+            "floating_ip_address": floating, "protocol": protocol, "external_port": external_port,
+            "fixed_ip_address": fixed, "internal_port": internal_port, "router_id": routed.router.id, "state": state,
+        })
+    };
+    let expected = |state: &str| {
+        let forwarded = row("10.0.50.161", Some("tcp"), [Some(2222), Some(22)], routed.ports[1].ipv4(), state);
+        vec![row("10.0.50.160", None, [None, None], routed.ports[0].ipv4(), state), forwarded]
+    };
+    ensure!(routed.node().show("floating-ips")? == expected("active"));
+    let table = routed.node().overlane("show floating-ips")?;
+    ensure!(
+        table.contains("10.0.50.161 tcp 2222") && table.contains(&format!("{}:22", routed.ports[1].ipv4())),
+        "{table}"
+    );
+    // They are the business of the host that the router is on.
+    ensure!(routed.lab.host("compute").show("floating-ips")?.is_empty());
+    // Nobody puts it back.
+    routed.agents.remove(0).stop(nix::sys::signal::Signal::SIGTERM)?;
+    routed.in_router("nft flush map inet overlane floating")?;
+    ensure!(routed.node().show("floating-ips")? == expected("waiting"));
+    Ok(())
+}

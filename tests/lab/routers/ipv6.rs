@@ -1,6 +1,12 @@
 //! Router advertisements: machines that make their own addresses.
 
-use anyhow::{Result, ensure};
+use std::{net::SocketAddrV6, os::fd::AsRawFd as _};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    net::if_::if_nametoindex,
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, socket},
+};
 use overlane_tests::{
     lab::{Machine, Port, Routed},
     wait::wait_until,
@@ -23,6 +29,16 @@ pub(super) fn advertise(routed: &mut Routed) -> Port {
     port.clone()
 }
 
+/// A router that advertises, and the port of a machine that makes its own address.
+fn advertising() -> Result<(Routed, Port)> {
+    let mut port = None;
+    let routed = Routed::running_with(|routed| {
+        port = Some(advertise(routed));
+        Ok(())
+    })?;
+    Ok((routed, port.context("a port")?))
+}
+
 /// Starts the machine of that port under a name, and waits until it has made its address of what the router advertises.
 pub(super) fn boot_by_advertisement(routed: &Routed, name: &str, port: &Port) -> Result<Machine> {
     let machine = Machine::off(routed.lab.world(), name, port)?;
@@ -37,13 +53,36 @@ pub(super) fn boot_by_advertisement(routed: &Routed, name: &str, port: &Port) ->
 }
 
 #[test]
-fn a_machine_makes_its_address_of_the_advertised_prefix_and_reaches_the_outside_by_it() -> Result<()> {
-    let mut of_machine = None;
-    let routed = Routed::running_with(|routed| {
-        of_machine = Some(advertise(routed));
-        Ok(())
+fn a_machine_cannot_fill_a_disk_with_what_the_advertiser_says_of_its_solicitations() -> Result<()> {
+    let (routed, port) = advertising()?;
+    let machine = boot_by_advertisement(&routed, "slaac", &port)?;
+    machine.namespace.inside(|| {
+        let raw = socket(AddressFamily::Inet6, SockType::Raw, SockFlag::empty(), SockProtocol::IcmpV6)
+            .context("opening a raw socket")?;
+        let router = "fe80::f816:3eff:fe00:a01".parse().context("an address")?;
+        let router = SockaddrIn6::from(SocketAddrV6::new(router, 0, 0, if_nametoindex("eth0").context("eth0")?));
+        // Router solicitations (RFC 4861 §4.1) with a hop limit of 64: they would have to come with 255.
+        let solicitation = [133, 0, 0, 0, 0, 0, 0, 0];
+        (0..1000)
+            .try_for_each(|_| sendto(raw.as_raw_fd(), &solicitation, &router, MsgFlags::empty()).map(drop))
+            .context("sending")
     })?;
-    let _machine = boot_by_advertisement(&routed, "slaac", &of_machine.expect("prepared"))?;
+    // Who solicits as one should is answered after them.
+    machine.run("ip link set eth0 down")?;
+    machine.run("ip link set eth0 up")?;
+    wait_until("it has made its address again", || {
+        Ok(machine.run("ip -6 address show dev eth0 scope global")?.contains(ADDRESS))
+    })?;
+    let log = routed.node().folder().join("state/ra").join(&routed.router.id).join("log");
+    let log = std::fs::read_to_string(log).context("reading what radvd has said")?;
+    ensure!(log.lines().count() < 10, "{} lines: {}", log.lines().count(), log.lines().last().unwrap_or_default());
+    Ok(())
+}
+
+#[test]
+fn a_machine_makes_its_address_of_the_advertised_prefix_and_reaches_the_outside_by_it() -> Result<()> {
+    let (routed, port) = advertising()?;
+    let _machine = boot_by_advertisement(&routed, "slaac", &port)?;
     // The one who advertises is missed when it dies.
     let advertisers = || -> Result<Vec<String>> {
         let pids = routed.node().run(&format!("ip netns pids {}", routed.namespace()))?;

@@ -2,6 +2,7 @@
 
 mod floating_ips;
 mod ipv6;
+mod metadata;
 mod refusals;
 mod repair;
 mod replicated;

@@ -74,7 +74,15 @@ impl Agent {
     /// # Errors
     /// When it cannot be started.
     pub fn launch(host: &Host) -> Result<Self> {
-        let mut command = host.command(overlane_binary());
+        Self::launch_from(host, &overlane_binary())
+    }
+
+    /// As `launch`, from another file than the one under test.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch_from(host: &Host, program: &Path) -> Result<Self> {
+        let mut command = host.command(program);
         command.arg("agent").arg("--config-file").arg(host.config_file());
         let process = Process::start(&mut command, &host.folder().join("agent.log"), host.lasts())?;
         Ok(Self { process })

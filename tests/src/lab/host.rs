@@ -158,6 +158,14 @@ impl Host {
         Agent::start(self)
     }
 
+    /// The end of what its agent has logged, for messages.
+    pub(super) fn last_words_of_agent(&self) -> String {
+        const LINES: usize = 20;
+        let log = fs::read_to_string(self.folder.join("agent.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
     /// Runs `overlane` with `words`, and the configuration file of this host, and returns what it prints.
     ///
     /// # Errors

@@ -276,11 +276,12 @@ pub fn expect_blocked(host: &Host, port: &Port, why: &str) -> Result<()> {
 /// Waits until an agent has done everything.
 ///
 /// # Errors
-/// When it has not in time, with what is still to do.
+/// When it has not in time, with what is still to do and what the agent says.
 pub fn nothing_to_do(host: &Host) -> Result<()> {
-    wait_until(&format!("{} has nothing left to do", host.name), || {
+    let settled = wait_until(&format!("{} has nothing left to do", host.name), || {
         let plan = host.overlane("plan")?;
         anyhow::ensure!(plan.starts_with("Nothing to do."), "still to do:\n{plan}");
         Ok(true)
-    })
+    });
+    settled.with_context(|| format!("what its agent has said last:\n{}", host.last_words_of_agent()))
 }

@@ -208,7 +208,8 @@ impl Topology {
             network.subnets.push(Subnet::of(CROWD));
         }
         self.ports.extend((0..count).map(|number| {
-            let [_, high, middle, low] = number.to_be_bytes();
+            // The first address stands for the subnet.
+            let [_, high, middle, low] = (number + 1).to_be_bytes();
             Port {
                 id: format!("{:08x}-2222-4000-8000-000000000000", CROWD_IDS + number),
                 network_id: network.id.clone(),

@@ -118,6 +118,11 @@ pub enum ServiceAction {
         /// Which.
         leases: Vec<Lease>,
     },
+    /// Write the leases file of a DHCP server that does not run without what is nobody's.
+    DropLeases {
+        /// Where it is, and who may have what.
+        from: Reservations,
+    },
     /// Remove what a program has left.
     RemoveFolder {
         /// Where.
@@ -149,6 +154,7 @@ impl fmt::Display for ServiceAction {
                 let addresses: Vec<String> = leases.iter().map(|lease| lease.address().to_string()).collect();
                 write!(f, "release the leases of {}", addresses.join(", "))
             }
+            Self::DropLeases { from } => write!(f, "drop leases that are nobody's from {}", from.leases.display()),
             Self::RemoveFolder { folder } => write!(f, "remove {}", folder.display()),
         }
     }

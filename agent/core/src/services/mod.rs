@@ -43,4 +43,10 @@ impl Services {
         }
         services
     }
+
+    /// The programs of all namespaces, and those of the host.
+    pub fn programs(&self) -> impl Iterator<Item = &ProcessSpec> {
+        let of_namespaces = self.namespaces.values().flat_map(|namespace| namespace.processes.values());
+        of_namespaces.chain(self.processes.values())
+    }
 }

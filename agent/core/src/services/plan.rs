@@ -59,7 +59,7 @@ pub fn plan(wanted: &Services, found: &ObservedServices) -> ServicePlan {
         }
     }
     let mut steps = Vec::new();
-    processes(&wanted.processes, found, &mut steps);
+    processes(&wanted.processes, None, found, &mut steps);
     steps.extend(found.stray_folders.iter().map(|folder| Action::RemoveFolder { folder: folder.clone() }));
     plan.add(None, steps);
     plan
@@ -133,9 +133,9 @@ fn namespace(name: &str, spec: &NamespaceSpec, found: &ObservedServices, plan: &
     }
     if is_new {
         let without = ObservedServices { processes: BTreeMap::new(), ..found.clone() };
-        processes(&wanted, &without, &mut steps);
+        processes(&wanted, spec.reservations.as_ref(), &without, &mut steps);
     } else {
-        processes(&wanted, found, &mut steps);
+        processes(&wanted, spec.reservations.as_ref(), found, &mut steps);
         // A server that is only about to be started does not listen yet.
         let will_listen = !steps.iter().any(|step| matches!(step, Action::Start { .. }));
         steps.extend(spec.reservations.as_ref().filter(|_| will_listen).and_then(|from| stale_leases(from, found)));
@@ -215,9 +215,16 @@ fn routes(
     }
 }
 
-fn processes(wanted: &BTreeMap<ProcessName, ProcessSpec>, found: &ObservedServices, steps: &mut Vec<Action>) {
+fn processes(
+    wanted: &BTreeMap<ProcessName, ProcessSpec>,
+    reservations: Option<&Reservations>,
+    found: &ObservedServices,
+    steps: &mut Vec<Action>,
+) {
     for (name, spec) in wanted {
-        let mut must_reload = false;
+        let (files_read, meant) = (spec.files_read(), spec.files_fingerprint());
+        let has_read_them = meant.is_none() || found.files.get(&files_read) == meant.as_ref();
+        let mut must_reload = !has_read_them;
         for (file, wanted) in &spec.files {
             let path = spec.folder.join(file);
             let text = found.files.get(&path);
@@ -233,15 +240,30 @@ fn processes(wanted: &BTreeMap<ProcessName, ProcessSpec>, found: &ObservedServic
         let others = running.iter().filter(|process| current.is_none_or(|current| current.pid != process.pid));
         steps.extend(others.map(|process| stop(name, process)));
         match current {
-            None => steps.push(Action::Start { name: name.clone(), spec: spec.clone() }),
+            None => {
+                let leases = reservations.filter(|from| from.leases.parent() == Some(spec.folder.as_path()));
+                steps.extend(leases.and_then(|from| nobodys_leases(from, found)));
+                steps.push(Action::Start { name: name.clone(), spec: spec.clone() });
+            }
             Some(process) if must_reload => steps.push(Action::Reload { name: name.clone(), pid: process.pid }),
             Some(_) => (),
+        }
+        // Last, so that whoever is interrupted tells it again.
+        if let Some(meant) = meant.filter(|_| !has_read_them) {
+            steps.push(Action::WriteFile { path: files_read, text: meant, is_secret: false });
         }
     }
 }
 
+/// A server that is about to be started would refuse to with more leases than addresses, and hears nothing of those in subnets that are
+/// not its own any more.
+fn nobodys_leases(from: &Reservations, found: &ObservedServices) -> Option<Action> {
+    from.without_nobodys(found.files.get(&from.leases)?)?;
+    Some(Action::DropLeases { from: from.clone() })
+}
+
 fn stale_leases(from: &Reservations, found: &ObservedServices) -> Option<Action> {
-    let leases = from.stale(found.files.get(&from.leases)?);
+    let leases = from.releasable(found.files.get(&from.leases)?);
     (!leases.is_empty()).then(|| Action::ReleaseLeases { from: from.clone(), leases })
 }
 
@@ -251,11 +273,10 @@ fn stop(name: &ProcessName, process: &ObservedProcess) -> Action {
 
 /// The files that are wanted, and whether each is its program's own to change: what has to be looked at.
 pub fn files(wanted: &Services) -> BTreeMap<PathBuf, bool> {
-    let namespaces = wanted.namespaces.values().flat_map(|namespace| namespace.processes.values());
-    let all = namespaces.chain(wanted.processes.values());
     let of = |process: &ProcessSpec| {
         let file = |(name, file): (&String, &FileSpec)| (process.folder.join(name), file.on_change == OnChange::Keep);
-        process.files.iter().map(file).collect::<Vec<_>>()
+        let files_read = process.files_fingerprint().map(|_| (process.files_read(), false));
+        process.files.iter().map(file).chain(files_read).collect::<Vec<_>>()
     };
-    all.flat_map(of).collect()
+    wanted.programs().flat_map(of).collect()
 }

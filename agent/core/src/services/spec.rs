@@ -51,6 +51,10 @@ pub struct Reservations {
     pub leases: PathBuf,
     /// Who may have which address.
     pub addresses: BTreeSet<(Mac, IpAddr)>,
+    /// The subnets in which it gives out addresses: it hears nothing about any other.
+    pub subnets: Vec<IpNet>,
+    /// With more leases than so many it does not start.
+    pub leases_max: u32,
 }
 
 /// What somebody else adds and removes together with all that moves: keepalived, on the active one of several hosts.
@@ -177,6 +181,19 @@ impl ProcessSpec {
             add(&file.text);
         }
         short(&sha)
+    }
+
+    /// What a program must have read of the files of which it is told, short; `None` where there are none.
+    pub fn files_fingerprint(&self) -> Option<String> {
+        let told = self.files.iter().filter(|(_, file)| file.on_change == OnChange::Reload);
+        let pieces: Vec<&[u8]> = told.flat_map(|(name, file)| [name.as_bytes(), file.text.as_bytes()]).collect();
+        (!pieces.is_empty()).then(|| fingerprint_of(pieces))
+    }
+
+    /// Where is written what the program has read: an agent that is killed before it tells a program of its files is followed
+    /// by one that sees that nobody has.
+    pub fn files_read(&self) -> PathBuf {
+        self.folder.join("files-read")
     }
 }
 

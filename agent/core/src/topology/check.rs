@@ -157,6 +157,11 @@ impl<'a> Checker<'a> {
         for address in port.fixed_ips.iter().filter(|address| !network.subnets.is_empty() && !is_inside(address)) {
             self.problem(port.line, format_args!("fixed IP {address} is in no subnet of network {}", network.name));
         }
+        for address in &port.fixed_ips {
+            if let Some(what) = network.whole_subnet(*address) {
+                self.problem(port.line, format_args!("fixed IP {address} is {what}"));
+            }
+        }
     }
 
     fn port_groups(&mut self, port: &'a Port) {

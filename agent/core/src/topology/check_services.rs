@@ -16,6 +16,9 @@ use super::{
 };
 use crate::model::{PortId, RouterId};
 
+/// Subnets of IPv4 with longer prefixes have no address that stands for all of them.
+const LONGEST_PREFIX_WITH_BROADCAST: u8 = 30;
+
 pub(super) fn check(checker: &mut Checker<'_>) {
     let topology = checker.topology;
     checker.distinct("router id", topology.routers.iter().map(|router| (router.line, router.id)));
@@ -66,12 +69,25 @@ fn subnets(checker: &mut Checker<'_>) {
 /// A host has one DHCP server for a network.
 fn dhcp_ports(checker: &mut Checker<'_>) {
     let topology = checker.topology;
-    let ports = topology.ports.iter().filter(|port| topology.role(port) == Role::Dhcp);
-    let places = ports.filter_map(|port| {
+    let ports = || topology.ports.iter().filter(|port| topology.role(port) == Role::Dhcp);
+    let places = ports().filter_map(|port| {
         let host = port.host.as_ref()?;
         Some((port.line, format!("on {host} for network {}", topology.network_name(port.network_id))))
     });
     checker.distinct("the DHCP server", places.collect::<Vec<_>>().into_iter());
+    // It is by an address of its own that dnsmasq hears clients of IPv4, in whichever of the subnets.
+    for port in ports().filter(|port| topology.network_nodes().any(|host| port.is_on(host))) {
+        let Some(network) = topology.network_of(port) else { continue };
+        let served = network.subnets.iter().find(|subnet| subnet.enable_dhcp && subnet.cidr.addr().is_ipv4());
+        if let Some(subnet) = served.filter(|_| port.fixed_ips.iter().all(|address| address.is_ipv6())) {
+            let message = format!(
+                "a {} port without an IPv4 address, but subnet {} (line {}) of network {} has enable_dhcp: give the port an \
+                 address in a subnet of IPv4",
+                port.device_owner, subnet.cidr, subnet.line, network.name
+            );
+            checker.problem(port.line, message);
+        }
+    }
 }
 
 fn router(checker: &mut Checker<'_>, router: &Router) {
@@ -130,6 +146,20 @@ fn overlapping_subnets(checker: &mut Checker<'_>, router: &Router, ports: &[&Por
                 checker.problem(port.line, message);
             }
             seen.push((cidr, port));
+        }
+    }
+    // All of the external network is on the gateway's link, also what the router has no address in.
+    let Some(gateway) = ports.iter().find(|port| topology.role(port) == Role::Gateway) else { return };
+    let Some(network) = topology.network_of(gateway) else { return };
+    let is_known = |cidr: &IpNet| seen.iter().any(|(known, port)| port.id == gateway.id && known == cidr);
+    for subnet in network.subnets.iter().filter(|subnet| !is_known(&subnet.cidr)) {
+        let other = seen.iter().find(|(other, of)| of.network_id != network.id && overlap(other, &subnet.cidr));
+        if let Some((other, of)) = other {
+            let message = format!(
+                "{} of the external network {} overlaps with {other} of port {} (line {}): router {} leads to both",
+                subnet.cidr, network.name, of.id, of.line, router.name
+            );
+            checker.problem(subnet.line, message);
         }
     }
 }
@@ -218,6 +248,9 @@ fn floating_ip(checker: &mut Checker<'_>, joins: &Joins<'_>, floating: &Floating
         let message = format!("floating_ip_address {address} is the gateway_ip of the subnet in line {}", subnet.line);
         checker.problem(line, message);
     }
+    if let Some(what) = network.whole_subnet(address) {
+        checker.problem(line, format!("floating IP {address} is {what}"));
+    }
     if !network.has_address(address) {
         checker.problem(line, format!("floating IP {address} is in no subnet of network {}", network.name));
     }
@@ -276,5 +309,21 @@ impl Network {
     /// Whether an address is in one of the subnets.
     pub(crate) fn has_address(&self, address: IpAddr) -> bool {
         self.subnets.iter().any(|subnet| subnet.cidr.contains(&address))
+    }
+
+    /// What an address stands for when it is that of a subnet as a whole, or of everybody in it (RFC 1122 §3.2.1.3): IPv4 keeps the first
+    /// and the last one for that, unless there are only two (RFC 3021).
+    pub(super) fn whole_subnet(&self, address: IpAddr) -> Option<String> {
+        let IpAddr::V4(address) = address else { return None };
+        self.subnets.iter().find_map(|subnet| {
+            let IpNet::V4(cidr) = subnet.cidr else { return None };
+            let what = match address {
+                _ if cidr.prefix_len() > LONGEST_PREFIX_WITH_BROADCAST => return None,
+                _ if address == cidr.network() => "network",
+                _ if address == cidr.broadcast() => "broadcast",
+                _ => return None,
+            };
+            Some(format!("the {what} address of subnet {} (line {})", cidr.trunc(), subnet.line))
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, num::NonZeroU16, str::FromStr};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
 use uuid::Uuid;
 
@@ -98,7 +99,7 @@ pub struct Instance {
     /// SSH keys that may log in, by name.
     pub public_keys: BTreeMap<String, String>,
     /// What its first boot should do, for cloud-init and the like.
-    pub user_data: Option<String>,
+    pub user_data: Option<Vec<u8>>,
     /// Anything else that it should know, by name.
     pub meta: BTreeMap<String, String>,
 }
@@ -114,7 +115,7 @@ pub(super) const FLOATING_IP: &[&str] = &[
     "port_forwardings",
 ];
 pub(super) const INSTANCE: &[&str] =
-    &["id", "name", "project_id", "availability_zone", "public_keys", "user_data", "meta"];
+    &["id", "name", "project_id", "availability_zone", "public_keys", "user_data", "user_data_base64", "meta"];
 const ROUTE: &[&str] = &["destination", "nexthop"];
 const PORT_FORWARDING: &[&str] =
     &["id", "protocol", "external_port", "internal_port_id", "internal_ip_address", "internal_port"];
@@ -216,9 +217,23 @@ pub(super) fn instance(table: Table) -> Option<Instance> {
         project_id: table.optional("project_id").unwrap_or_default(),
         availability_zone: table.optional("availability_zone").unwrap_or_else(|| DEFAULT_ZONE.to_owned()),
         public_keys: table.texts("public_keys"),
-        user_data: table.optional("user_data"),
+        user_data: user_data(table),
         meta: table.texts("meta"),
     })
+}
+
+/// A text, or any bytes in base64 (RFC 4648 §4), in as many lines as one likes.
+fn user_data(table: Table) -> Option<Vec<u8>> {
+    const BASE64: &str = "user_data_base64";
+    let (text, encoded) = (table.optional::<String>("user_data"), table.optional::<String>(BASE64));
+    if text.is_some() && encoded.is_some() {
+        table.problem(BASE64, format_args!("user_data and {BASE64} are both given: leave one of them out"));
+    }
+    let Some(encoded) = encoded else { return text.map(String::into_bytes) };
+    let encoded: String = encoded.split_ascii_whitespace().collect();
+    // Without the text itself, which may be long.
+    let decoded = STANDARD.decode(encoded).map_err(|error| format!("{BASE64}: expected base64: {error}"));
+    decoded.map_err(|message| table.problem(BASE64, message)).ok()
 }
 
 impl FromStr for ForwardedProtocol {

@@ -8,7 +8,7 @@ use overlane_core::services::{
     plan,
 };
 
-use crate::{FOLDER, NAMESPACE, cloud, dhcp_port, file, namespace, port, process, subnet};
+use crate::{FOLDER, NAMESPACE, cloud, dhcp_port, file, namespace, namespace_with, port, process, subnet};
 
 const SERVER_ID: &str = "00:01:00:01:2f";
 
@@ -61,6 +61,53 @@ fn a_running_server_is_told_to_forget_stale_leases_and_one_that_is_about_to_star
     assert!(released(&found).is_empty());
     found.processes.insert(name.clone(), vec![ObservedProcess { pid: 7, fingerprint: program.fingerprint() }]);
     assert_eq!(released(&found), ["release the leases of 10.0.0.22"]);
+}
+
+/// What is planned for the DHCP server of a network with two subnets of which one is served, with these leases in its file.
+fn planned(leases: &str, is_running: bool) -> Vec<String> {
+    let subnets = subnet("10.0.0.0/24", "") + &subnet("10.0.1.0/24", "enable_dhcp = false");
+    let ports = [dhcp_port(&["10.0.0.10", "10.0.1.10"]), port(21, &["10.0.0.21"], ""), port(22, &["10.0.1.22"], "")];
+    let spec = namespace(&cloud(&subnets, &ports));
+    let wanted = Services { namespaces: [(NAMESPACE.to_owned(), spec.clone())].into(), ..Services::default() };
+    let (name, program) = spec.processes.first_key_value().expect("dnsmasq");
+    let files = program.files.iter().map(|(file, spec)| (program.folder.join(file), spec.text.clone()));
+    let mut found = ObservedServices { files: files.collect(), ..ObservedServices::default() };
+    found.files.insert(format!("{FOLDER}/leases").into(), leases.to_owned());
+    found.namespaces.insert(NAMESPACE.to_owned(), ObservedNamespace { is_ours: true, ..ObservedNamespace::default() });
+    if is_running {
+        found.processes.insert(name.clone(), vec![ObservedProcess { pid: 7, fingerprint: program.fingerprint() }]);
+    }
+    let steps = plan::plan(&wanted, &found).steps.remove(&Some(NAMESPACE.to_owned())).unwrap_or_default();
+    steps.iter().map(ToString::to_string).filter(|step| step.contains("lease") || step.contains("start")).collect()
+}
+
+#[test]
+fn a_lease_in_a_subnet_that_is_not_served_is_not_released_because_its_server_would_not_hear_it() {
+    let leases = "1795 fa:16:3e:00:00:22 10.0.1.22 * *\n1795 fa:16:3e:00:00:23 10.0.0.23 * *\n";
+    assert_eq!(planned(leases, true), ["release the leases of 10.0.0.23"]);
+}
+
+#[test]
+fn a_server_is_started_without_leases_that_are_nobodys() {
+    let start = format!("start dnsmasq of {}", &NAMESPACE["qdhcp-".len()..]);
+    let of_machines = "1795 fa:16:3e:00:00:21 10.0.0.21 * *\n";
+    assert_eq!(planned(of_machines, false), [start.as_str()]);
+    let drop = format!("drop leases that are nobody's from {FOLDER}/leases");
+    for nobodys in ["1795 fa:16:3e:00:00:22 10.0.1.22 * *\n", "1795 fa:16:3e:00:00:23 10.0.0.23 * *\n"] {
+        assert_eq!(planned(&format!("{of_machines}{nobodys}"), false), [drop.as_str(), start.as_str()]);
+    }
+}
+
+#[test]
+fn a_server_is_started_with_no_more_leases_than_it_reads() {
+    let text = cloud(&subnet("10.0.0.0/24", ""), &[dhcp_port(&["10.0.0.10"]), port(21, &["10.0.0.21"], "")]);
+    let few = namespace_with(&text, "dnsmasq_lease_max = 1");
+    assert_eq!(file(&few, "leases").lines().count(), 1);
+    let reservations = few.reservations.expect("it has some");
+    let of_two = "duid 00:01\n0 fa:16:3e:00:00:10 10.0.0.10 * *\n0 fa:16:3e:00:00:21 10.0.0.21 * *\n";
+    let of_one = "duid 00:01\n0 fa:16:3e:00:00:10 10.0.0.10 * *\n";
+    assert_eq!(reservations.without_nobodys(of_two).as_deref(), Some(of_one));
+    assert_eq!(reservations.without_nobodys(of_one), None);
 }
 
 #[test]

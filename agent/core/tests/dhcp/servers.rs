@@ -4,7 +4,7 @@ use overlane_core::services::{OnChange, Services};
 
 use crate::{
     FOLDER, NAMESPACE, NETWORK, SUBNET, arguments, cloud, config, dhcp_port, file, namespace, namespace_with, parse,
-    port, process, router_port, subnet,
+    port, problems, process, router_port, subnet,
 };
 
 fn of_router() -> String {
@@ -130,4 +130,23 @@ fn a_subnet_in_which_the_server_has_no_address_is_served_all_the_same() {
     let routes: Vec<String> = namespace.routes.iter().map(|(to, route)| format!("{to} {route}")).collect();
     assert_eq!(routes, ["11.0.0.0/24 on ns-00000010-00"]);
     assert!(file(&namespace, "host").contains("11.0.0.21\n"));
+}
+
+#[test]
+fn a_server_without_an_address_of_ipv4_cannot_serve_a_subnet_of_it() {
+    let subnets = subnet("10.0.0.0/24", "") + &subnet("fd00:7::/64", "");
+    for addresses in [&["fd00:7::10"][..], &[]] {
+        let text = cloud(&subnets, &[dhcp_port(addresses)]);
+        let line = text[..text.find("[[ports]]").expect("a port")].matches('\n').count() + 1;
+        let message = format!(
+            "t.toml:{line}: a network:dhcp port without an IPv4 address, but subnet 10.0.0.0/24 (line 13) of network n has \
+             enable_dhcp: give the port an address in a subnet of IPv4"
+        );
+        assert_eq!(problems(&text), [message]);
+    }
+    // Elsewhere, somebody else makes the servers.
+    let text = cloud(&subnets, &[dhcp_port(&[]).replace("\"a\"", "\"b\"")]);
+    assert_eq!(parse(&text).ports.len(), 1);
+    let text = cloud(&subnets.replacen("\n", "\nenable_dhcp = false\n", 1), &[dhcp_port(&["fd00:7::10"])]);
+    assert_eq!(parse(&text).ports.len(), 1);
 }

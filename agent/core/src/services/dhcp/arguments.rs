@@ -35,16 +35,9 @@ impl Server<'_> {
             "--local-service".to_owned(),
             "--bind-dynamic".to_owned(),
         ]);
-        let mut leases: u128 = 0;
-        for subnet in self.served() {
-            let range = self.range(subnet);
-            if !range.is_empty() {
-                leases = leases.saturating_add(size(&subnet.cidr));
-            }
-            args.extend(range);
-        }
+        args.extend(self.served().flat_map(|subnet| self.range(subnet)));
         args.push(format!("--dhcp-option-force=option:mtu,{}", self.topology.mtu_of(self.network)));
-        args.push(format!("--dhcp-lease-max={}", leases.min(dhcp.leases_max.into())));
+        args.push(format!("--dhcp-lease-max={}", self.leases_max()));
         let mut seconds = |name: &str, seconds: u32| {
             if seconds > 0 {
                 args.push(format!("--dhcp-option-force=option:{name},{seconds}s"));
@@ -64,6 +57,19 @@ impl Server<'_> {
         }
         args.extend(self.advertisements());
         args
+    }
+
+    /// How many leases it keeps at most.
+    pub(super) fn leases_max(&self) -> u32 {
+        let sizes = self.served().filter(|subnet| !self.range(subnet).is_empty()).map(|subnet| size(&subnet.cidr));
+        let all = sizes.fold(0, u128::saturating_add);
+        u32::try_from(all).unwrap_or(u32::MAX).min(self.config.services.dhcp.leases_max)
+    }
+
+    /// Whether machines of a subnet get their addresses of it.
+    pub(super) fn gives_out_addresses(&self, subnet: &Subnet) -> bool {
+        let is_by_dhcp = subnet.cidr.addr().is_ipv4() || dhcpv6_mode(subnet) == Some(Ipv6Mode::DhcpStateful);
+        is_by_dhcp && !self.range(subnet).is_empty()
     }
 
     /// What makes it serve a subnet; nothing where machines need nothing of it.

@@ -29,7 +29,8 @@ impl Server<'_> {
     /// it renews. For ever, until the machine renews: who is deleted before is forgotten by [`super::super::Reservations`].
     fn first_leases(&self) -> String {
         let mut text = String::new();
-        for (mac, address) in self.leases().filter(|(_, address)| address.is_ipv4()) {
+        let leases = self.leases().filter(|(_, address)| address.is_ipv4());
+        for (mac, address) in leases.take(usize::try_from(self.leases_max()).unwrap_or(usize::MAX)) {
             let _ = writeln!(text, "0 {mac} {address} * *");
         }
         text

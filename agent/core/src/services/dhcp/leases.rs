@@ -75,16 +75,39 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 impl Reservations {
     /// The leases in a leases file that are nobody's reservation.
     pub fn stale(&self, text: &str) -> Vec<Lease> {
+        let is_reserved = self.is_reserved();
+        Leases::parse(text).leases.into_iter().filter(|lease| !is_reserved(lease)).collect()
+    }
+
+    /// Those of them that the running server can be told to forget: it ignores what is said of an address in none of its ranges.
+    pub fn releasable(&self, text: &str) -> Vec<Lease> {
+        let is_heard = |lease: &Lease| self.subnets.iter().any(|subnet| subnet.contains(&lease.address()));
+        self.stale(text).into_iter().filter(is_heard).collect()
+    }
+
+    /// A leases file without what is nobody's reservation, and without more leases than the server reads; `None` when it has neither.
+    pub fn without_nobodys(&self, text: &str) -> Option<String> {
+        let is_reserved = self.is_reserved();
+        let mut n_leases = 0_u32;
+        let is_kept = |line: &&str| {
+            let leases = Leases::parse(line).leases;
+            n_leases = n_leases.saturating_add(u32::from(leases.iter().any(&is_reserved)));
+            leases.iter().all(|lease| is_reserved(lease) && n_leases <= self.leases_max)
+        };
+        let (lines, kept): (_, Vec<&str>) = (text.lines().count(), text.lines().filter(is_kept).collect());
+        (kept.len() < lines).then(|| kept.into_iter().flat_map(|line| [line, "\n"]).collect())
+    }
+
+    fn is_reserved(&self) -> impl Fn(&Lease) -> bool {
         let mut owners: BTreeMap<IpAddr, Vec<Mac>> = BTreeMap::new();
         for (mac, address) in &self.addresses {
             owners.entry(*address).or_default().push(*mac);
         }
-        let is_reserved = |lease: &Lease| match lease {
+        move |lease| match lease {
             Lease::V4 { mac, address, .. } => owners.get(&IpAddr::V4(*address)).is_some_and(|macs| macs.contains(mac)),
             // Who has it cannot be told: a client calls itself after any of its interfaces.
             Lease::V6 { address, .. } => owners.contains_key(&IpAddr::V6(*address)),
-        };
-        Leases::parse(text).leases.into_iter().filter(|lease| !is_reserved(lease)).collect()
+        }
     }
 }
 

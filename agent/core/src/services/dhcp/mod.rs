@@ -200,6 +200,12 @@ impl<'a> Server<'a> {
             servers: servers.collect(),
             leases: self.folder().join(files::LEASES),
             addresses: self.leases().collect(),
+            subnets: self
+                .served()
+                .filter(|subnet| self.gives_out_addresses(subnet))
+                .map(|subnet| subnet.cidr)
+                .collect(),
+            leases_max: self.leases_max(),
         }
     }
 

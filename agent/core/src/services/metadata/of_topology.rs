@@ -102,7 +102,7 @@ fn instances(topology: &Topology, served: &BTreeSet<NetworkId>) -> Vec<Instance>
             project_id: known.and_then(|known| text(&known.project_id)),
             availability_zone: known.map(|known| known.availability_zone.clone()),
             keys: known.map(|known| known.public_keys.clone()).unwrap_or_default(),
-            user_data: known.and_then(|known| Some(known.user_data.clone()?.into_bytes())),
+            user_data: known.and_then(|known| known.user_data.clone()),
             meta: known.map(|known| known.meta.clone()).unwrap_or_default(),
             vendor_data: None,
             security_groups: names.into_iter().collect(),

@@ -35,7 +35,8 @@ pub(super) fn process(
     }
     let folder = config.services.state_path.join("ra").join(router.id.to_string());
     let path = |file: &str| folder.join(file).display().to_string();
-    let arguments = ["--nodaemon", "--config", &path(FILE), "--pidfile", &path("pid"), "--logmethod", "stderr"];
+    // Machines can have it say something for every packet of theirs, and the system's log has limits.
+    let arguments = ["--nodaemon", "--config", &path(FILE), "--pidfile", &path("pid"), "--logmethod", "syslog"];
     let file = FileSpec { text: texts.concat(), on_change: OnChange::Reload, is_secret: false };
     let spec = ProcessSpec {
         program: PROGRAM.to_owned(),
