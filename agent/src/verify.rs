@@ -28,7 +28,8 @@ pub fn verify(view: &View, format: Format, out: &mut impl Write) -> anyhow::Resu
     let differences = obstacles.chain(plan.actions.iter().map(|action| explain(view, action)));
     let differences: Vec<String> = differences.chain(view.service_differences()).collect();
     let taps = view.taps_without_port().map(|tap| explain_tap(view, tap));
-    let notes: Vec<String> = plan.detours.iter().map(ToString::to_string).chain(taps).collect();
+    let untold = view.ports_in_trouble().map(|(tap, reason)| format!("{tap} is connected, but {reason}"));
+    let notes: Vec<String> = plan.detours.iter().map(ToString::to_string).chain(taps).chain(untold).collect();
     let count = differences.len();
     if format == Format::Json {
         serde_json::to_writer_pretty(&mut *out, &Document { differences, notes })?;

@@ -29,7 +29,7 @@ pub(super) struct PortRow {
     /// `active`, `waiting` (for its tap, or for somebody to connect it), `pending` (there is something
     /// to do), `failing` (that has been tried), `blocked`, or `refused` (by the server, for now).
     state: &'static str,
-    /// Why the port is not active.
+    /// Why the port is not active, or why the server does not know that it is, or does not tell how it should be.
     reason: Option<String>,
     /// `open`, `addresses` (it is held to its own addresses), `groups` (and to the rules of its security groups),
     /// or `closed` (nothing passes).
@@ -209,7 +209,7 @@ fn state(
     let steps: Vec<&Action> = view.plan.actions.iter().filter(is_about_port).collect();
     let failed = steps.iter().find_map(|step| Some((step, view.failure(step)?)));
     match (failed, steps.first(), &view.agent) {
-        (_, None, _) => ("active", None),
+        (_, None, _) => ("active", view.why_not_here(&tap.name).map(str::to_owned)),
         (Some((step, error)), ..) => {
             let step = view.name_interfaces(&step.to_string());
             ("failing", Some(format!("could not {step}: {error}; it is tried again")))

@@ -165,7 +165,7 @@ impl View {
         obstacles.chain(self.services.steps()).chain(complaints.cloned()).collect()
     }
 
-    /// Why the control plane keeps a tap unconnected, if it does.
+    /// What trouble the control plane has with a tap, if it has any.
     pub(crate) fn why_not_here(&self, tap: &str) -> Option<&str> {
         self.agent.why_not_here(tap)
     }
@@ -183,6 +183,12 @@ impl View {
         let known: BTreeSet<String> = ports.map(PortId::tap_name).collect();
         let names = self.observed.kernel.links.values().map(|link| link.name.as_str());
         names.filter(move |name| PortId::is_tap_name(name) && !known.contains(*name))
+    }
+
+    /// Taps of ports of this host that the control plane has trouble with all the same, and why.
+    pub(crate) fn ports_in_trouble(&self) -> impl Iterator<Item = (&str, &str)> {
+        let without_port: BTreeSet<&str> = self.taps_without_port().collect();
+        self.agent.refused().filter(move |(tap, _)| self.has_link(tap) && !without_port.contains(tap))
     }
 
     /// A network that is desired on this host.

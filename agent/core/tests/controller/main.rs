@@ -4,6 +4,7 @@ mod groups;
 mod members;
 mod policies;
 mod simulated;
+mod status;
 mod trunks;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! A Neutron server and a host, as far as the controller can tell: answers have the form that real ones have.
 
+mod status;
 mod trunks;
 
 use std::{
@@ -75,6 +76,10 @@ pub(crate) struct World {
     pub(crate) ports: BTreeMap<PortId, SimulatedPort>,
     /// Ports that the server fails on whenever it is asked about them.
     pub(crate) broken: BTreeSet<PortId>,
+    /// Ports whose status the server fails to note, as it says.
+    pub(crate) refused: BTreeSet<PortId>,
+    /// Ports whose status the server takes too long to note, so that there is no answer at all.
+    pub(crate) hung: BTreeSet<PortId>,
     /// Whether the server knows none of the questions.
     pub(crate) is_of_another_age: bool,
     /// Whether the server knows how to be asked without side effects.
@@ -124,6 +129,8 @@ impl World {
         Self {
             ports: BTreeMap::new(),
             broken: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            hung: BTreeSet::new(),
             is_of_another_age: false,
             can_pull: true,
             policies: BTreeMap::new(),
@@ -268,23 +275,7 @@ impl World {
             Question::SubPorts(sub_ports) => Ok(self.bind(sub_ports)),
             Question::TrunkStatus { trunk, status } => Ok(self.take_status(*trunk, status)),
             Question::Security(taps) => Ok(Answer::Security(understood(self.security(taps)))),
-            Question::Status(status) => {
-                for id in &status.up {
-                    self.ports.get_mut(id).expect("known ports only").status = "ACTIVE";
-                    let network = self.ports[id].network;
-                    if status.refresh
-                        && let Some(ports) = self.elsewhere.get(&network).cloned()
-                    {
-                        self.notify("add_fdb_entries", fdb(network, &ports), true);
-                    }
-                }
-                for id in &status.down {
-                    if let Some(port) = self.ports.get_mut(id) {
-                        port.status = "DOWN";
-                    }
-                }
-                Ok(Answer::Status(understood(json!({ "devices_up": [], "devices_down": [] }))))
-            }
+            Question::Status(status) => self.note(status),
         }
     }
 

@@ -77,10 +77,11 @@ pub(super) struct Retry {
     taps: BTreeMap<String, Attempt>,
 }
 
+/// Something that has failed, and when it may be tried again.
 #[derive(Clone, Copy, Debug)]
-struct Attempt {
+pub(super) struct Attempt {
     failures: u32,
-    next: Instant,
+    pub(super) next: Instant,
     /// Whether nothing has been made of it yet that the time has come.
     waits: bool,
     /// How many things a question may be about; `None` as many as usual.
@@ -88,7 +89,8 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn after(previous: Option<&Self>, now: Instant) -> Self {
+    /// Later each time.
+    pub(super) fn after(previous: Option<&Self>, now: Instant) -> Self {
         let failures = previous.map_or(0, |attempt| attempt.failures);
         let delay = FIRST_RETRY.saturating_mul(1 << failures.min(10)).min(LAST_RETRY);
         let size = previous.and_then(|attempt| attempt.size);

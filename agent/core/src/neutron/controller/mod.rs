@@ -9,6 +9,7 @@ mod newcomers;
 mod news;
 mod notifications;
 mod questions;
+mod status;
 mod trunks;
 
 use std::{
@@ -27,6 +28,7 @@ use crate::{
 use due::{Due, Retry};
 pub use news::News;
 pub use questions::{Answer, Failure, Question, Status};
+use status::Untold;
 use trunks::Trunks;
 
 /// A server that does not know a tap yet may know it a moment later.
@@ -109,6 +111,7 @@ pub struct Controller {
     due: Due,
     trunks: Trunks,
     retry: Retry,
+    untold: Untold,
     /// What was asked for last; `None` before anything was.
     published: Option<Desired>,
     is_dirty: bool,
@@ -134,6 +137,7 @@ impl Controller {
             due: Due::default(),
             trunks: Trunks::default(),
             retry: Retry::default(),
+            untold: Untold::default(),
             published: None,
             is_dirty: true,
             entries: BTreeMap::new(),
@@ -185,6 +189,7 @@ impl Controller {
         self.revisions.remove(&port);
         self.due.ports.remove(&port);
         self.due.ups.remove(&port);
+        self.untold.forget(port);
         self.trunks.forget_port(port);
         self.is_dirty |= self.cloud.remove(port).is_some();
     }
@@ -211,6 +216,7 @@ impl Controller {
     pub fn connected(&mut self, now: Instant) {
         self.connected = Some(now);
         self.retry = Retry::default();
+        self.untold = Untold::default();
         self.resync();
     }
 
@@ -301,7 +307,8 @@ impl Controller {
     pub fn next_wake(&self, now: Instant) -> Option<Instant> {
         let ticks = self.cloud.networks.values().filter_map(|network| network.members.next_tick());
         let settling = self.connected.filter(|_| !self.is_complete).map(|connected| connected + SETTLING);
-        let retries = self.connected.and_then(|_| self.retry.next(now));
+        let retries =
+            self.retry.next(now).into_iter().chain(self.untold.next(now)).filter(|_| self.connected.is_some());
         ticks.chain(settling).chain(retries).chain(self.trunks.wakes()).filter(|wake| *wake > now).min()
     }
 
@@ -310,9 +317,13 @@ impl Controller {
         std::mem::take(&mut self.news)
     }
 
-    /// Why taps are not connected, as far as the server is the reason.
+    /// Why taps are not connected, or are and the server does not know, as far as the server is the reason.
     pub fn reasons(&self) -> BTreeMap<&str, &str> {
-        self.taps.iter().filter_map(|(name, known)| Some((name.as_str(), known.reason.as_deref()?))).collect()
+        let reasons = self.taps.iter().filter_map(|(name, known)| {
+            let untold = || self.untold.reason(known.port?);
+            Some((name.as_str(), known.reason.as_deref().or_else(untold)?))
+        });
+        reasons.collect()
     }
 
     /// Whether a port is one of this host.

@@ -34,6 +34,15 @@ pub enum News {
         /// Its network, as far as it is known.
         network: Option<NetworkId>,
     },
+    /// The server has not taken note of how a port is, and is told again.
+    Untold {
+        /// The port.
+        port: PortId,
+        /// Whether it works.
+        is_up: bool,
+        /// Why not.
+        reason: String,
+    },
     /// A tap has gone.
     TapGone {
         /// The tap.
@@ -98,7 +107,11 @@ impl News {
     /// Whether an operator should do something about it.
     pub const fn is_trouble(&self) -> bool {
         match self {
-            Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. } | Self::NotBound { .. } => true,
+            Self::NotHere { .. }
+            | Self::Untold { .. }
+            | Self::NotUnderstood { .. }
+            | Self::Failed { .. }
+            | Self::NotBound { .. } => true,
             // Some of its subports have no device; why, the agent's obstacles say.
             Self::TrunkStatus { status, .. } => !status.eq_ignore_ascii_case("ACTIVE"),
             Self::Known { .. }
@@ -121,6 +134,7 @@ impl News {
             Self::Known { port, .. }
             | Self::Up { port, .. }
             | Self::Down { port, .. }
+            | Self::Untold { port, .. }
             | Self::TapGone { port, .. }
             | Self::Changed { port, .. }
             | Self::Trunk { port, .. }
@@ -151,6 +165,10 @@ impl fmt::Display for News {
                 }
             }
             Self::Down { port, network } => write!(f, "port {port} is down{}", InNetwork(*network)),
+            Self::Untold { port, is_up, reason } => {
+                let status = if *is_up { "up" } else { "down" };
+                write!(f, "the server could not be told that port {port} is {status}, and is told again: {reason}")
+            }
             Self::TapGone { tap, port, network } => {
                 write!(f, "{tap} has gone, and with it port {port}{}", InNetwork(*network))
             }

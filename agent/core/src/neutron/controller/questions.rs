@@ -235,39 +235,6 @@ impl Controller {
         }
         questions
     }
-
-    /// What to tell: ports that are in place, those that are not any more, and, where it is not known who else is in a network,
-    /// one port of it, up or told to be up once more.
-    fn statuses(&mut self, now: Instant) -> Option<Question> {
-        let size = self.room(Kind::Status, self.settings.slice, now)?;
-        let is_ready = |port: &PortId| self.in_place.contains(port) && self.cloud.ports.contains_key(port);
-        let network_of = |port: &PortId| self.cloud.ports.get(port).map(|port| port.network);
-        let mut refreshed = BTreeSet::new();
-        let mut up = Vec::new();
-        // Those that are to be told anyway come first; then one of each network that none of them is in.
-        for port in self.due.ups.iter().chain(self.cloud.ports.keys()).filter(|port| is_ready(port)) {
-            let Some(network) = network_of(port).filter(|network| self.due.lists.contains(network)) else { continue };
-            if up.len() < size && self.is_populated(network) && refreshed.insert(network) {
-                up.push(*port);
-            }
-        }
-        if !up.is_empty() {
-            for network in refreshed {
-                self.due.lists.remove(&network);
-                if let Some(network) = self.cloud.networks.get_mut(&network) {
-                    network.members.ask();
-                }
-            }
-            for port in &up {
-                self.due.ups.remove(port);
-            }
-            return Some(Question::Status(Status { up, down: Vec::new(), refresh: true }));
-        }
-        let (in_place, ports) = (&self.in_place, &self.cloud.ports);
-        let up = take(&mut self.due.ups, size, |port| in_place.contains(port) && ports.contains_key(port));
-        let down = take(&mut self.due.downs, size, |_| true);
-        (!up.is_empty() || !down.is_empty()).then_some(Question::Status(Status { up, down, refresh: false }))
-    }
 }
 
 pub(super) fn take<T: Ord + Clone>(due: &mut BTreeSet<T>, at_most: usize, may: impl Fn(&T) -> bool) -> Vec<T> {
