@@ -28,6 +28,8 @@ pub struct Cloud {
     has_groups: bool,
     /// Whether QoS policies are carried out (`qos` in `[agent] extensions`).
     has_qos: bool,
+    /// Whether the server tells who is in a network on other hosts (`l2_population`).
+    pub has_members: bool,
     /// Ports that work here and whose taps are here.
     pub ports: BTreeMap<PortId, Port>,
     /// Networks of these ports.
@@ -192,6 +194,7 @@ impl Cloud {
             local_ports: BTreeMap::new(),
             remote_macs: members.map(|members| members.macs().clone()).unwrap_or_default(),
             moving_macs: BTreeSet::new(),
+            has_unknown_members: self.has_members && members.is_some_and(|members| !members.are_known()),
             flood: members.map(|members| members.flood().clone()).unwrap_or_default(),
             neighbors: addresses.into_iter().filter_map(neighbor).collect(),
         }

@@ -30,6 +30,7 @@ pub struct Members {
     /// What was not in the last full list, and until when that may be a mistake.
     suspects: BTreeMap<(IpAddr, FdbEntry), Instant>,
     list: List,
+    were_listed: bool,
 }
 
 /// Whether it is known who all the members are.
@@ -83,9 +84,9 @@ impl Members {
         &self.flood
     }
 
-    /// Whether all members are known.
-    pub fn are_complete(&self) -> bool {
-        self.list == List::Known
+    /// Whether the server has said who all the members are. What it has changed later, it has told, or is asked again.
+    pub const fn are_known(&self) -> bool {
+        self.were_listed
     }
 
     /// Takes in members behind an endpoint.
@@ -167,6 +168,7 @@ impl Members {
 
     /// What has come for this host alone is the full list, if one was asked for. Called after [`Self::add`].
     pub fn was_list(&mut self, now: Instant) {
+        self.were_listed = true;
         let List::Asked { told, .. } = std::mem::replace(&mut self.list, List::Known) else {
             self.list = List::Known;
             return;

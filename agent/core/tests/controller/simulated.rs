@@ -99,6 +99,8 @@ pub(crate) struct World {
     pub(crate) made: BTreeSet<PortId>,
     /// Subports whose devices it cannot make.
     pub(crate) blocked: BTreeSet<PortId>,
+    /// Ports that it cannot have work as they should.
+    pub(crate) out_of_place: BTreeSet<PortId>,
     pub(crate) controller: Controller,
     pub(crate) desired: Desired,
     pub(crate) asked: Vec<Question>,
@@ -141,6 +143,7 @@ impl World {
             taps: BTreeMap::new(),
             made: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            out_of_place: BTreeSet::new(),
             controller: Controller::new(settings),
             desired: Desired::default(),
             asked: Vec::new(),
@@ -207,8 +210,8 @@ impl World {
     pub(crate) fn host_follows(&mut self) {
         let desired: BTreeSet<PortId> =
             self.desired.networks.values().flat_map(|network| network.local_ports.keys().copied()).collect();
-        let in_place: BTreeSet<PortId> =
-            desired.into_iter().filter(|port| self.taps.contains_key(&port.tap_name())).collect();
+        let is_possible = |port: &PortId| self.taps.contains_key(&port.tap_name()) && !self.out_of_place.contains(port);
+        let in_place: BTreeSet<PortId> = desired.into_iter().filter(is_possible).collect();
         let made = self.make_sub_ports();
         for port in &in_place {
             if let Some(tap) = self.taps.get_mut(&port.tap_name()) {

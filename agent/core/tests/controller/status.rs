@@ -6,7 +6,7 @@ use overlane_core::neutron::controller::{Failure, News, Question, Status};
 use serde_json::json;
 
 use crate::{
-    running,
+    restarted, running,
     simulated::{SimulatedPort, World, network, port},
 };
 
@@ -114,4 +114,33 @@ fn a_port_that_is_back_is_not_taken_for_down_by_a_word_that_had_no_answer() {
     let asked = world.pass(Duration::from_secs(40));
     assert!(statuses(&asked).iter().all(|status| status.down.is_empty()), "{asked:?}");
     assert_eq!(world.ports[&port(2)].status, "ACTIVE");
+}
+
+#[test]
+fn nothing_of_a_network_is_stale_before_a_slow_server_has_said_who_is_elsewhere() {
+    let mut world = restarted(running());
+    world.hung = [port(1), port(2)].into();
+    world.connect();
+    world.settle();
+    world.pass(Duration::from_secs(90));
+    assert!(world.desired.networks[&network(1)].has_unknown_members);
+    world.hung.clear();
+    world.pass(Duration::from_secs(40));
+    assert!(world.desired.complete && !world.desired.networks[&network(1)].has_unknown_members);
+}
+
+#[test]
+fn a_network_that_no_port_works_in_keeps_what_it_has_and_holds_back_no_other() {
+    let mut world = restarted(running());
+    world.ports.insert(port(3), SimulatedPort { status: "ACTIVE", ..SimulatedPort::new(3, 2) });
+    world.plug(port(3));
+    world.out_of_place.insert(port(3));
+    world.connect();
+    world.settle();
+    world.pass(Duration::from_secs(20));
+    assert!(!world.desired.complete, "the port may yet come into place");
+    world.pass(Duration::from_secs(20));
+    assert!(world.desired.complete);
+    let has_unknown_members = |number| world.desired.networks[&network(number)].has_unknown_members;
+    assert_eq!((has_unknown_members(1), has_unknown_members(2)), (false, true));
 }

@@ -34,7 +34,8 @@ use trunks::Trunks;
 /// A server that does not know a tap yet may know it a moment later.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// As long as this, ports that do not come into place keep the agent from taking all that it does not know of for stale.
+/// As long as this, ports that do not come into place keep the agent from taking all that it does not know of for stale. Nothing that
+/// the server has yet to answer is excused by time.
 const SETTLING: Duration = Duration::from_secs(30);
 
 /// What of the configuration matters here.
@@ -123,7 +124,8 @@ pub struct Controller {
 impl Controller {
     /// One that knows nothing.
     pub fn new(settings: Settings) -> Self {
-        let cloud = Cloud::new(settings.has_groups, settings.has_qos);
+        let mut cloud = Cloud::new(settings.has_groups, settings.has_qos);
+        cloud.has_members = settings.l2_population;
         Self {
             settings,
             cloud,
@@ -248,7 +250,7 @@ impl Controller {
     pub fn update(&mut self, now: Instant) -> Option<Update> {
         self.tick(now);
         let is_complete = self.is_complete || self.knows_everything(now);
-        self.is_dirty |= is_complete != self.is_complete;
+        self.is_dirty |= is_complete != self.is_complete || self.has_new_list();
         self.is_complete = is_complete;
         let entries = std::mem::take(&mut self.entries);
         let is_dirty = std::mem::take(&mut self.is_dirty);
@@ -280,19 +282,24 @@ impl Controller {
         }
     }
 
-    /// Whether all that is not asked for is stale: until then, it is only unknown.
+    /// Whether it is known of a network since a moment ago who else is in it.
+    fn has_new_list(&self) -> bool {
+        let is_known = |id| self.cloud.networks.get(id).is_some_and(|network| network.members.are_known());
+        let mut networks = self.published.iter().flat_map(|published| &published.networks);
+        networks.any(|(id, network)| network.has_unknown_members && is_known(id))
+    }
+
+    /// Whether all that is not asked for is stale: until then, it is only unknown. Of who is on other hosts, every network knows for
+    /// itself.
     fn knows_everything(&self, now: Instant) -> bool {
         let Some(connected) = self.connected.filter(|_| self.is_listed && self.due.is_answered()) else { return false };
         if self.cloud.unknown_groups().next().is_some() || !self.trunks.are_read() {
             return false;
         }
-        let has_list = |network: &NetworkId| {
-            !self.is_populated(*network) || self.cloud.networks.get(network).is_some_and(|n| n.members.are_complete())
-        };
         let is_settled = |(id, port): (&PortId, &super::port::Port)| {
             // What no trunk has any more will not come into place.
             let is_left = || self.settings.has_trunks && port.is_sub_port() && !self.trunks.has_sub_port(*id);
-            if self.in_place.contains(id) { has_list(&port.network) } else { !port.admin_state_up || is_left() }
+            self.in_place.contains(id) || !port.admin_state_up || is_left()
         };
         self.cloud.ports.iter().all(is_settled) || now >= connected + SETTLING
     }
