@@ -84,6 +84,8 @@ pub(crate) struct World {
     pub(crate) is_of_another_age: bool,
     /// Whether the server knows how to be asked without side effects.
     pub(crate) can_pull: bool,
+    /// Whether the server knows trunks.
+    pub(crate) has_trunks: bool,
     /// QoS policies.
     pub(crate) policies: BTreeMap<Uuid, Value>,
     /// Trunks, by their own ports.
@@ -135,6 +137,7 @@ impl World {
             hung: BTreeSet::new(),
             is_of_another_age: false,
             can_pull: true,
+            has_trunks: true,
             policies: BTreeMap::new(),
             trunks: BTreeMap::new(),
             unbindable: BTreeSet::new(),
@@ -270,9 +273,15 @@ impl World {
                 Ok(Answer::Details(understood(json!({ "devices": details, "failed_devices": [] }))))
             }
             Question::Policy(id) => Ok(Answer::Policy(self.policies.get(id).cloned().map(understood))),
+            Question::Trunks(_) if !self.has_trunks || !self.can_pull => Err(unsupported()),
             Question::Trunks(ids) => {
                 let known = ids.iter().filter_map(|id| Some(self.trunks.get(id)?.object(*id)));
                 Ok(Answer::Objects(understood(known.collect())))
+            }
+            Question::Trunk(_) if !self.has_trunks => Err(unsupported()),
+            Question::Trunk(id) => {
+                let known = self.trunks.get(id).map(|trunk| trunk.object(*id));
+                Ok(Answer::Objects(understood(known.into_iter().collect())))
             }
             Question::SubPorts(_) if self.is_busy => Err(Failure::Other("no answer".to_owned())),
             Question::SubPorts(sub_ports) => Ok(self.bind(sub_ports)),

@@ -8,7 +8,7 @@ use overlane_core::{
     neutron::{
         controller::{Answer, Failure, Question, Status},
         messages::{
-            Call,
+            Call, Entries,
             devices::{
                 DetailsAndFailures, DeviceListUpdated, GetDevicesDetailsList, GetDevicesDetailsListAndFailedDevices,
                 UpdateDeviceDown, UpdateDeviceList, UpdateDeviceUp,
@@ -38,6 +38,9 @@ const TRUNK: &str = "Trunk";
 /// The oldest version of the plugin's interface that has the calls which older servers are asked with, in the form that they have
 /// here.
 const OLDEST: &str = "1.3";
+
+/// The version of the interface for objects, and of trunks, that the first servers with trunks have.
+const FIRST: &str = "1.0";
 
 /// The version of a kind of objects that this agent understands.
 fn version_of(kind: &str) -> &'static str {
@@ -94,6 +97,7 @@ impl Asker {
                 let pull = BulkPull::by("port_id", TRUNK, version_of(TRUNK), ports);
                 self.call(&pull).await.map(Answer::Objects)
             }
+            Question::Trunk(port) => self.trunk(*port).await,
             Question::SubPorts(sub_ports) => {
                 self.call(&UpdateSubportBindings { subports: sub_ports.clone() }).await.map(Answer::SubPorts)
             }
@@ -164,6 +168,16 @@ impl Asker {
         Ok(details)
     }
 
+    /// Of servers that do not know [`BulkPull`] yet. Those that have no trunks do not know the kind.
+    async fn trunk(&self, port: PortId) -> Result<Answer, Failure> {
+        let pull = Pull { resource_type: TRUNK.to_owned(), version: FIRST.to_owned(), resource_id: port.0 };
+        match self.messaging.ask_at(&pull, FIRST, self.patience).await {
+            Ok(trunk) => Ok(Answer::Objects(Entries { good: trunk.into_iter().collect(), bad: Vec::new() })),
+            Err(error) if error.is_not_provided() => Err(Failure::Unsupported(reason(error))),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
     async fn pull<T: Serialize>(&self, kind: &str, ids: &[T]) -> Result<Answer, Failure> {
         self.call(&BulkPull::by_ids(kind, version_of(kind), ids)).await.map(Answer::Objects)
     }
@@ -174,15 +188,19 @@ impl Asker {
 
     /// As `call`, of a version that older servers have.
     async fn call_at<C: Call>(&self, question: &C, version: &str) -> Result<C::Reply, Failure> {
-        self.messaging.ask_at(question, version, self.patience).await.map_err(|error| {
-            let is_unsupported = error.is_unsupported_version() || error.is_no_such_method();
-            let is_lost = matches!(error, CallError::Disconnected { .. });
-            let reason = format!("{:#}", anyhow::Error::from(error));
-            match (is_lost, is_unsupported) {
-                (true, _) => Failure::Lost,
-                (_, true) => Failure::Unsupported(reason),
-                _ => Failure::Other(reason),
-            }
-        })
+        self.messaging.ask_at(question, version, self.patience).await.map_err(failure)
     }
+}
+
+fn failure(error: CallError) -> Failure {
+    let is_unsupported = error.is_unsupported_version() || error.is_no_such_method();
+    match (matches!(error, CallError::Disconnected { .. }), is_unsupported) {
+        (true, _) => Failure::Lost,
+        (_, true) => Failure::Unsupported(reason(error)),
+        _ => Failure::Other(reason(error)),
+    }
+}
+
+fn reason(error: CallError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }

@@ -55,6 +55,7 @@ impl Controller {
             }
             (Question::Status(status), Answer::Status(updated)) => self.told(&status, &updated, now),
             (Question::Trunks(ports), Answer::Objects(objects)) => self.read_trunks(&ports, objects, now),
+            (Question::Trunk(port), Answer::Objects(objects)) => self.read_trunks(&[port], objects, now),
             (Question::SubPorts(asked), Answer::SubPorts(bound)) => self.sub_ports_bound(&asked, bound, now),
             (Question::TrunkStatus { trunk, status }, Answer::TrunkStatus) => {
                 self.news.push(News::TrunkStatus { trunk, status });
@@ -77,6 +78,9 @@ impl Controller {
                     self.could_not_tell(status, &reason, now);
                 }
                 return;
+            }
+            Failure::Unsupported(reason) if matches!(question, Question::Trunk(_)) => {
+                return self.cannot_read_trunks(reason);
             }
             Failure::Unsupported(reason) if question.has_substitute() => {
                 self.cannot_pull(&question);
@@ -125,8 +129,8 @@ impl Controller {
 
     /// An old server answers only questions that have side effects.
     fn cannot_pull(&mut self, question: &Question) {
-        if let Question::Trunks(_) | Question::SubPorts(_) | Question::TrunkStatus { .. } = question {
-            return self.cannot_read_trunks();
+        if let Question::Trunks(ports) = question {
+            return self.read_trunks_one_by_one(ports);
         }
         self.can_pull = false;
         match question {

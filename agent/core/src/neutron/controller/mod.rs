@@ -25,7 +25,7 @@ use crate::{
     update::{EntryChange, Update},
 };
 
-use due::{Due, Retry};
+use due::{Due, Kind, Retry};
 pub use news::News;
 pub use questions::{Answer, Failure, Question, Status};
 use status::Untold;
@@ -243,7 +243,10 @@ impl Controller {
         }
         self.due.networks = self.cloud.networks.keys().copied().collect();
         self.due.policies = self.cloud.policies.all();
-        self.trunks.ask_again();
+        if self.settings.has_trunks {
+            let ports = self.cloud.ports.iter().filter(|(_, port)| !port.is_sub_port());
+            self.trunks.ask_again(ports.map(|(id, _)| *id).collect());
+        }
     }
 
     /// What is different from what was asked for before; at first, everything.
@@ -293,7 +296,9 @@ impl Controller {
     /// itself.
     fn knows_everything(&self, now: Instant) -> bool {
         let Some(connected) = self.connected.filter(|_| self.is_listed && self.due.is_answered()) else { return false };
-        if self.cloud.unknown_groups().next().is_some() || !self.trunks.are_read() {
+        // Without a list of this host's ports, only that question tells which subports are bound here already.
+        let is_binding = || self.trunks.has_unbound() || self.due.asked.contains(&Kind::SubPorts);
+        if self.cloud.unknown_groups().next().is_some() || !self.trunks.are_read() || !self.can_pull && is_binding() {
             return false;
         }
         let is_settled = |(id, port): (&PortId, &super::port::Port)| {

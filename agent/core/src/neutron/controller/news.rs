@@ -89,6 +89,11 @@ pub enum News {
         /// Its trunk.
         trunk: Uuid,
     },
+    /// The server cannot say which trunks there are.
+    NoTrunks {
+        /// Why.
+        reason: String,
+    },
     /// A part of what the server says is not understood, and left out.
     NotUnderstood {
         /// Which, and why.
@@ -111,6 +116,7 @@ impl News {
             | Self::Untold { .. }
             | Self::NotUnderstood { .. }
             | Self::Failed { .. }
+            | Self::NoTrunks { .. }
             | Self::NotBound { .. } => true,
             // Some of its subports have no device; why, the agent's obstacles say.
             Self::TrunkStatus { status, .. } => !status.eq_ignore_ascii_case("ACTIVE"),
@@ -139,7 +145,11 @@ impl News {
             | Self::Changed { port, .. }
             | Self::Trunk { port, .. }
             | Self::NotBound { port, .. } => Some(*port),
-            Self::NotHere { .. } | Self::NotUnderstood { .. } | Self::Failed { .. } | Self::TrunkStatus { .. } => None,
+            Self::NotHere { .. }
+            | Self::NotUnderstood { .. }
+            | Self::Failed { .. }
+            | Self::NoTrunks { .. }
+            | Self::TrunkStatus { .. } => None,
         }
     }
 }
@@ -183,6 +193,11 @@ impl fmt::Display for News {
                 f,
                 "the server cannot bind subport {port} of trunk {trunk} to this host, and its log says why; if it should: \
                  openstack port show, and look at binding_vif_type"
+            ),
+            Self::NoTrunks { reason } => write!(
+                f,
+                "the server cannot say which trunks there are, so ports get no new subports until it is another one; if it should: \
+                 it needs trunk among its service_plugins: {reason}"
             ),
             Self::NotUnderstood { what } => write!(f, "the server says something that is not understood: {what}"),
             Self::Failed { question, reason } => write!(f, "could not {question}, will try again: {reason}"),

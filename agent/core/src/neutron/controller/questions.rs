@@ -43,6 +43,8 @@ pub enum Question {
     Status(Status),
     /// Which trunks do these ports have?
     Trunks(Vec<PortId>),
+    /// Which trunk does this port have? For servers that answer no question about many.
+    Trunk(PortId),
     /// Subports that are to be bound to this host. (The server takes their trunk for being built from now on.)
     SubPorts(Vec<SubPort>),
     /// How a trunk is now.
@@ -72,7 +74,7 @@ pub enum Answer {
     List(Entries<ApiPort>),
     /// To [`Question::Details`].
     Details(DetailsAndFailures),
-    /// To [`Question::Ports`], [`Question::Networks`] and [`Question::Trunks`].
+    /// To [`Question::Ports`], [`Question::Networks`], [`Question::Trunks`] and [`Question::Trunk`].
     Objects(Entries<Resource>),
     /// To [`Question::Security`].
     Security(SecurityGroupInfo),
@@ -107,7 +109,7 @@ impl Question {
             Self::Security(_) => Kind::Security,
             Self::Policy(_) => Kind::Policy,
             Self::Status(_) => Kind::Status,
-            Self::Trunks(_) => Kind::Trunks,
+            Self::Trunks(_) | Self::Trunk(_) => Kind::Trunks,
             Self::SubPorts(_) => Kind::SubPorts,
             Self::TrunkStatus { .. } => Kind::TrunkStatus,
         }
@@ -116,7 +118,7 @@ impl Question {
     /// How many things it is about.
     pub(super) fn size(&self) -> usize {
         match self {
-            Self::List | Self::Policy(_) | Self::TrunkStatus { .. } => 1,
+            Self::List | Self::Policy(_) | Self::Trunk(_) | Self::TrunkStatus { .. } => 1,
             Self::SubPorts(sub_ports) => sub_ports.len(),
             Self::Details(taps) | Self::Security(taps) => taps.len(),
             Self::Ports(ports) | Self::Trunks(ports) => ports.len(),
@@ -137,6 +139,7 @@ impl Question {
             | Self::Policy(_)
             | Self::Status(_)
             | Self::Trunks(_)
+            | Self::Trunk(_)
             | Self::SubPorts(_)
             | Self::TrunkStatus { .. } => Vec::new(),
         }
@@ -144,7 +147,7 @@ impl Question {
 
     /// Whether there is another question, of older servers, for the same.
     pub(super) const fn has_substitute(&self) -> bool {
-        matches!(self, Self::List | Self::Ports(_) | Self::Networks(_))
+        matches!(self, Self::List | Self::Ports(_) | Self::Networks(_) | Self::Trunks(_))
     }
 }
 
@@ -162,6 +165,7 @@ impl fmt::Display for Question {
             Self::Security(taps) => write!(f, "ask about the security groups of {}", names(taps)),
             Self::Policy(policy) => write!(f, "read QoS policy {policy}"),
             Self::Trunks(ports) => write!(f, "read the trunks of {} ports", ports.len()),
+            Self::Trunk(port) => write!(f, "read the trunk of port {port}"),
             Self::SubPorts(sub_ports) => write!(f, "have {} subports bound", sub_ports.len()),
             Self::TrunkStatus { trunk, status } => write!(f, "tell that trunk {trunk} is {status}"),
             Self::Status(status) => {

@@ -72,6 +72,11 @@ impl CallError {
         self.failure().is_some_and(Failure::is_no_such_method)
     }
 
+    /// Whether the server has nobody who provides objects of the kind that was pulled.
+    pub fn is_not_provided(&self) -> bool {
+        self.failure().is_some_and(Failure::is_not_provided)
+    }
+
     /// Whether the same call may well succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
