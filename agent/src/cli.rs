@@ -6,11 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use overlane_core::{config::LogConfig, problem::Problems};
 
 use crate::{
-    config_check, detach,
+    config_check,
+    detach::{self, Extent},
     files::{self, Loaded},
     run,
     services::metadata,
-    show, verify,
+    show, status, verify,
 };
 
 /// Something was done, but failed.
@@ -72,14 +73,20 @@ enum Command {
     /// and new taps closed. Where the kernel has no 8021q module, the programs that carry VLANs stay as well. The agent must not
     /// be running.
     Detach {
-        /// Switch all filters off, which opens every port, and delete the bridges, vxlan and VLAN devices that Overlane has made. NICs get their addresses and routes back; taps
-        /// and what Overlane has only adopted stay.
+        /// Also end all filters, the guard of closed taps, and limits: EVERY PORT IS OPEN until another agent filters. No packet is
+        /// lost. This is how a host is given to the Linux bridge agent.
+        #[arg(long, conflicts_with = "purge")]
+        open: bool,
+        /// As --open, and delete what Overlane has made, in use or not: bridges, vxlan and VLAN devices, and, with a topology file, the
+        /// namespaces of DHCP servers and routers, and the metadata service. Their networks end. NICs get their
+        /// addresses and routes back; taps and what Overlane has only adopted stay.
         #[arg(long)]
         purge: bool,
         #[command(flatten)]
         files: ConfigFiles,
     },
-    /// Show what is on this host. Works with the agent running, stopped or dead.
+    /// Show what is on this host. Works with the agent running, stopped or dead; but what a Neutron server asks for, only a running
+    /// agent knows.
     Show {
         /// What to show.
         #[arg(value_enum)]
@@ -118,7 +125,7 @@ enum ConfigCommand {
 #[derive(Args)]
 struct ConfigFiles {
     /// Configuration file in oslo.config's INI format, such as Neutron's; may be given several times, later files win. Without
-    /// any: /etc/overlane/overlane.conf.
+    /// any: those of the running agent, or else /etc/overlane/overlane.conf.
     #[arg(long = "config-file", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Directory whose *.conf files are read after those, in the order of their names; may be given several times.
@@ -141,11 +148,29 @@ struct Log {
 }
 
 impl ConfigFiles {
+    /// As they are named, for the agent itself.
     fn load(&self) -> Result<Loaded, Problems> {
+        self.load_or(|| None)
+    }
+
+    /// As the running agent has read them, unless some are named.
+    fn load_as_agent(&self) -> Result<Loaded, Problems> {
+        self.load_or(|| match status::Agent::ask() {
+            status::Agent::Running(status) if !status.config_files.is_empty() => Some(status.config_files),
+            _ => None,
+        })
+    }
+
+    fn load_or(&self, default: impl FnOnce() -> Option<Vec<PathBuf>>) -> Result<Loaded, Problems> {
+        let files = if self.files.is_empty() && self.directories.is_empty() {
+            default().unwrap_or_else(files::default)
+        } else {
+            files::named(&self.files, &self.directories)?
+        };
         // What is no text stands for no option that is known.
         let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         let environment: Vec<_> = env::vars_os().filter_map(text).collect();
-        files::load(&files::all(&self.files, &self.directories)?, &environment)
+        files::load(&files, &environment)
     }
 }
 
@@ -208,18 +233,25 @@ fn execute(command: Command) -> anyhow::Result<()> {
             run::agent(&loaded)
         }
         Command::Plan { files, output } => {
-            let view = show::View::observe(&files.load()?)?;
+            let view = show::View::observe(&files.load_as_agent()?)?;
             show::plan(&view, output.output, &mut io::stdout().lock())
         }
         Command::Verify { files, output } => {
-            let view = show::View::observe(&files.load()?)?;
+            let view = show::View::observe(&files.load_as_agent()?)?;
             let differences = verify::verify(&view, output.output, &mut io::stdout().lock())?;
             anyhow::ensure!(differences == 0, "{differences} differences");
             Ok(())
         }
-        Command::Detach { purge, files } => detach::detach(&files.load()?, purge, &mut io::stdout().lock()),
+        Command::Detach { open, purge, files } => {
+            let extent = match (open, purge) {
+                (_, true) => Extent::Everything,
+                (true, false) => Extent::Filters,
+                (false, false) => Extent::Forwarding,
+            };
+            detach::detach(&files.load_as_agent()?, extent, &mut io::stdout().lock())
+        }
         Command::Show { subject, port, address, files, output } => {
-            let view = show::View::observe_anyway(&files.load()?)?;
+            let view = show::View::observe_anyway(&files.load_as_agent()?)?;
             show::show(subject, &show::Selection { port, address }, &view, output.output, &mut io::stdout().lock())
         }
         Command::Metadata { state } => metadata::serve(&state),

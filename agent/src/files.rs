@@ -24,6 +24,8 @@ pub struct Loaded {
     pub config: Config,
     /// Options that are ignored, and the like.
     pub notes: Vec<Note>,
+    /// Where the configuration was read from, by absolute paths.
+    pub files: Vec<PathBuf>,
 }
 
 impl Loaded {
@@ -51,15 +53,17 @@ pub struct Asked {
 /// Read when no file is named.
 const DEFAULT_CONFIG_FILE: &str = "/etc/overlane/overlane.conf";
 
-/// The configuration files to read: those that are named, and those in directories, by name (`--config-file` and `--config-dir`
-/// of oslo.config).
+/// The configuration files that are read when none are named.
+pub fn default() -> Vec<PathBuf> {
+    vec![DEFAULT_CONFIG_FILE.into()]
+}
+
+/// The configuration files that are named, and those in directories, by name (`--config-file` and `--config-dir` of
+/// oslo.config).
 ///
 /// # Errors
 /// [`Problems`]: directories that cannot be read.
-pub fn all(files: &[PathBuf], directories: &[PathBuf]) -> Result<Vec<PathBuf>, Problems> {
-    if files.is_empty() && directories.is_empty() {
-        return Ok(vec![DEFAULT_CONFIG_FILE.into()]);
-    }
+pub fn named(files: &[PathBuf], directories: &[PathBuf]) -> Result<Vec<PathBuf>, Problems> {
     let (mut all, mut problems) = (files.to_vec(), Vec::new());
     for directory in directories {
         match conf_files(directory) {
@@ -96,7 +100,8 @@ pub fn load(files: &[PathBuf], environment: &[(String, String)]) -> Result<Loade
     }
     settings.add_environment(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let (config, notes) = Config::from_settings(&settings, &system_defaults())?;
-    Ok(Loaded { config, notes })
+    let absolute = |file: &PathBuf| std::path::absolute(file).unwrap_or_else(|_| file.clone());
+    Ok(Loaded { config, notes, files: files.iter().map(absolute).collect() })
 }
 
 fn told_by_agent() -> anyhow::Result<Desired> {
@@ -128,6 +133,9 @@ fn read(file: &Path) -> Result<String, Problem> {
 
 fn problem(file: &Path, error: &io::Error) -> Problem {
     let message = match error.kind() {
+        io::ErrorKind::NotFound if file == Path::new(DEFAULT_CONFIG_FILE) => {
+            "no such file; if the agent reads others, name them with --config-file, as its service does".to_owned()
+        }
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),
         io::ErrorKind::InvalidData => "not UTF-8 text".to_owned(),

@@ -24,7 +24,7 @@ use crate::{
     flow_log::FlowLog,
     kernel::{self, Changes, FdbChange, Kernel, Monitor},
     reconcile::{Host, Look},
-    takeover,
+    takeover::{self, Leftover},
 };
 
 /// For how long connections are taken up in mid-stream after a host has come from another filter.
@@ -43,10 +43,10 @@ pub struct LinuxHost {
     flow_log: Option<FlowLog>,
     /// Who carries the superpackets of each uplink, as the log says.
     uplinks: BTreeMap<u32, (Choice, Superpackets)>,
-    /// Taps whose filters are in force, until the Linux bridge agent's rules for them have been removed.
-    leftovers_of: Option<BTreeSet<String>>,
-    /// Taps whose packets are ours to limit and mark, until that agent's limits and marks of them have been removed.
-    policies_of: Option<BTreeSet<String>>,
+    /// The Linux bridge agent's rules for taps whose filters are in force.
+    rules: Leftover,
+    /// That agent's limits and marks of taps whose packets are ours to limit and mark.
+    policies: Leftover,
 }
 
 /// What decides about lanes.
@@ -80,8 +80,8 @@ impl LinuxHost {
             taken_over: None,
             flow_log: None,
             uplinks: BTreeMap::new(),
-            leftovers_of: Some(BTreeSet::new()),
-            policies_of: Some(BTreeSet::new()),
+            rules: Leftover::of("iptables, ebtables and ipset rules"),
+            policies: Leftover::of("limits and marks"),
         }
     }
 
@@ -115,12 +115,8 @@ impl LinuxHost {
             log.learn(desired, observed);
         }
         self.say_who_carries(observed);
-        if let Some(taps) = &mut self.leftovers_of {
-            *taps = filtered_taps(desired, observed);
-        }
-        if let Some(taps) = &mut self.policies_of {
-            *taps = sending_taps(observed);
-        }
+        self.rules.note(|| filtered_taps(desired, observed));
+        self.policies.note(|| sending_taps(observed));
     }
 
     /// Logs it for every uplink, and again when it changes: NICs come and go, and what they do is switched on and off.
@@ -143,16 +139,6 @@ impl LinuxHost {
             }
         }
         self.uplinks = now;
-    }
-
-    /// Once ours are in force, and once only: the old agent has ended.
-    fn remove_leftovers(&mut self) {
-        if let Some(taps) = self.policies_of.take_if(|taps| !taps.is_empty()) {
-            report("limits and marks", takeover::remove_policies(&taps));
-        }
-        if let Some(taps) = self.leftovers_of.take_if(|taps| !taps.is_empty()) {
-            report("iptables, ebtables and ipset rules", takeover::remove_leftovers(&taps));
-        }
     }
 }
 
@@ -225,7 +211,9 @@ impl Host for LinuxHost {
     }
 
     fn settled(&mut self) -> anyhow::Result<()> {
-        self.remove_leftovers();
+        let now = Instant::now();
+        self.policies.remove(now, takeover::remove_policies);
+        self.rules.remove(now, takeover::remove_leftovers);
         match &mut self.fast_lane {
             FastLane::On(datapath) => datapath.settle().context("completing the datapath"),
             FastLane::Off | FastLane::Unavailable { .. } => Ok(()),
@@ -322,18 +310,6 @@ fn sending_taps(observed: &Observed) -> BTreeSet<String> {
     taps.filter_map(|(_, ifindex)| Some(observed.kernel.links.get(ifindex)?.name.clone())).collect()
 }
 
-/// Says what has become of the Linux bridge agent's rules for our ports.
-fn report(what: &str, removed: anyhow::Result<usize>) {
-    match removed {
-        Ok(0) => (),
-        Ok(_) => tracing::info!("the Linux bridge agent's {what} for our ports are removed"),
-        Err(error) => {
-            let error = format!("{error:#}");
-            tracing::warn!(error, "{what} of the Linux bridge agent are left; they do no harm");
-        }
-    }
-}
-
 impl FastLane {
     fn open(config: &Config, is_closed: bool) -> Self {
         match Datapath::open(&config.bpffs, &load_settings(config, is_closed)) {
@@ -349,7 +325,12 @@ impl FastLane {
             }
             Err(error) => {
                 let reason = describe(error);
-                tracing::error!(error = reason, "fast path unavailable: the kernel lane carries everything");
+                let consequence = if is_closed {
+                    "the kernel lane carries everything, but PORTS WITH SECURITY GROUPS STAY CLOSED"
+                } else {
+                    "the kernel lane carries everything"
+                };
+                tracing::error!(error = reason, "fast path unavailable: {consequence}");
                 Self::Unavailable { reason }
             }
         }

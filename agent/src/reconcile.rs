@@ -87,6 +87,8 @@ pub struct Reconciler<H> {
     config: Config,
     desired: Desired,
     observed: Observed,
+    /// Whether the last look at the host has succeeded.
+    is_observed: bool,
     look: Look,
     /// Whether all entries of the big tables were in place since anything else than entries was asked for.
     has_settled: bool,
@@ -117,6 +119,7 @@ impl<H: Host> Reconciler<H> {
             config,
             desired: Desired::default(),
             observed: Observed::default(),
+            is_observed: false,
             look: Look::Everything,
             has_settled: false,
             settled: BTreeMap::new(),
@@ -277,7 +280,9 @@ impl<H: Host> Reconciler<H> {
             }
             return Ok((actions, None));
         }
-        if let Err(error) = self.host.observe(&self.desired, look, &mut self.observed).await {
+        let result = self.host.observe(&self.desired, look, &mut self.observed).await;
+        self.is_observed = result.is_ok();
+        if let Err(error) = result {
             self.look_at_least(Look::Everything);
             return Err(error);
         }
@@ -358,9 +363,10 @@ impl<H: Host> Reconciler<H> {
         serde_json::to_string(&self.desired).unwrap_or_default()
     }
 
-    /// Taps, and ports that work, for control planes that want to know.
-    pub fn host_view(&self) -> HostView {
-        host_view::of(&self.desired, &self.observed, &self.config)
+    /// Taps, and ports that work, for control planes that want to know. `None` when the host could not be looked at: what is not
+    /// seen is not gone.
+    pub fn host_view(&self) -> Option<HostView> {
+        self.is_observed.then(|| host_view::of(&self.desired, &self.observed, &self.config))
     }
 
     /// When the loop must look again even if nothing happens.

@@ -69,7 +69,7 @@ async fn run(loaded: &Loaded) -> anyhow::Result<()> {
         }
         let next_wake = reconciler.next_wake();
         control.host_changed(|| reconciler.host_view());
-        let mut status = Status { pid: std::process::id(), ..reconciler.status() };
+        let mut status = Status { pid: std::process::id(), config_files: loaded.files.clone(), ..reconciler.status() };
         control.tell(&mut status);
         status.services = services.as_ref().map(ServiceThread::complaints).unwrap_or_default();
         instance.publish(status);

@@ -1,7 +1,7 @@
 //! What only the running agent knows: asked for by `overlane show` and `overlane verify`, which see everything else for
 //! themselves.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +12,11 @@ use crate::instance;
 pub struct Status {
     /// Its process id.
     pub pid: u32,
+    /// The configuration files that it has read, by absolute paths.
+    pub config_files: Vec<PathBuf>,
     /// Where it hears what is desired, or why it does not.
     pub control: String,
-    /// Taps that the control plane keeps unconnected, or as they were, or does not know to be connected, and why.
+    /// Taps that the control plane keeps unconnected, or cannot tell everything about, or does not know to be connected, and why.
     pub not_here: BTreeMap<String, String>,
     /// `on`, `off`, or why it is unavailable.
     pub fast_path: String,

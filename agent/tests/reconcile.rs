@@ -38,11 +38,14 @@ struct Simulation(Rc<RefCell<State>>);
 struct State {
     host: Observed,
     refuses_attachments: bool,
+    hides: bool,
 }
 
 impl Host for Simulation {
     async fn observe(&mut self, _: &Desired, look: Look, observed: &mut Observed) -> Result<()> {
         assert!(look > Look::Nothing);
+        *observed = Observed::default();
+        anyhow::ensure!(!self.0.borrow().hides, "cannot be looked at");
         observed.clone_from(&self.0.borrow().host);
         Ok(())
     }
@@ -88,7 +91,7 @@ fn bare_host() -> Simulation {
     kernel.links.insert(2, link(2, "eth1", LinkKind::Other(String::new())));
     kernel.links.insert(3, link(3, "tapb1eaae00-e5", LinkKind::Other("tun".to_owned())));
     let host = Observed { kernel, datapath: Some(DatapathState::default()), ..Observed::default() };
-    Simulation(Rc::new(RefCell::new(State { host, refuses_attachments: false })))
+    Simulation(Rc::new(RefCell::new(State { host, refuses_attachments: false, hides: false })))
 }
 
 #[tokio::test]
@@ -113,6 +116,19 @@ async fn a_failed_step_is_tried_again_however_often_an_entry_has_to_be_repaired_
         let report = reconciler.reconcile().await?;
         assert_eq!(report.failed, 1);
         assert!(reconciler.next_wake().is_some(), "nobody would ever try again");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_be_looked_at_has_not_lost_its_taps() -> Result<()> {
+    let host = bare_host();
+    let mut reconciler = Reconciler::new(host.clone(), config());
+    for hides in [true, false, true, false] {
+        host.0.borrow_mut().hides = hides;
+        assert_eq!(reconciler.reconcile_fully().await.is_err(), hides);
+        let taps = reconciler.host_view().map(|view| view.taps.len());
+        assert_eq!(taps, (!hides).then_some(1));
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ pub struct Lately {
 #[inline(always)]
 pub fn route(network: u32, mac: [u8; 6]) -> Option<&'static Route> {
     let scratch = maps::scratch()?;
-    // SAFETY: it is this CPU's own, and programs do not interrupt each other.
+    // SAFETY: it is this CPU's own, and a program looks for one route: nobody else holds it.
     let route = unsafe { &mut (*scratch).lately.routes[Mac::place(mac)] };
     let is_known = route.tick == clock::tick() && route.network == network && route.mac == Mac::of(mac);
     if !is_known && !look_up(route, network, mac) {

@@ -105,7 +105,9 @@ pub fn is_closed() -> bool {
 /// The port behind a tap.
 #[inline(always)]
 pub fn port(ifindex: u32) -> Option<&'static Port> {
-    // SAFETY: the agent replaces entries whole; the kernel frees one only after running programs are done with it.
+    // SAFETY: the agent replaces entries whole, and the place of one that is gone stays memory of this map for as long as programs run that
+    // have found it, though another entry may be put there at once. Any bytes are a valid value: at worst this packet is treated as one of
+    // another entry.
     unsafe { PORTS.get(ifindex) }
 }
 

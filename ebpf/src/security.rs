@@ -1,7 +1,7 @@
 //! Port security and security groups: whether a packet may leave or reach a port.
 //!
 //! The packets of an established flow are found in the connection table, or are like one that just was, and need nothing else. All others are judged in the
-//! order of the old agent's chains (Neutron's `iptables_firewall.py`); what differs from them is in `docs/datapath.md`.
+//! order of the old agent's chains (Neutron's `iptables_firewall.py`); what differs from them is in `docs/security.md`.
 
 mod conntrack;
 mod extension_headers;
@@ -97,8 +97,8 @@ fn judge_sent(buffer: impl Buffer, frame: &Ethernet, port: &Port) -> Admission {
         // Never: the map has an entry for each CPU.
         return Err(DropReason::MalformedIp);
     };
-    // SAFETY: it is this CPU's own, and what the packet before has left there is overwritten.
-    let Scratch { packet, key, clock, recents, .. } = unsafe { &mut *scratch };
+    // SAFETY: a packet is judged once at a port, and what the packet before has left there is overwritten.
+    let (packet, key, clock, recents) = unsafe { Scratch::for_judgement(scratch) };
     if !packet.read(buffer, frame)? {
         return admit_sent_without_ip(buffer, frame, port, ifindex);
     }
@@ -139,7 +139,7 @@ fn judge_received(buffer: impl Buffer, frame: &Ethernet, port: &Port) -> Admissi
         return Err(DropReason::MalformedIp);
     };
     // SAFETY: as in `judge_sent`.
-    let Scratch { packet, key, clock, recents, .. } = unsafe { &mut *scratch };
+    let (packet, key, clock, recents) = unsafe { Scratch::for_judgement(scratch) };
     if !packet.read(buffer, frame)? {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! A packet as the TC hooks see it, and the only place that changes it there.
+//! A packet as the TC hooks see it: what the kernel's helpers change of it, and room for headers.
 
 use aya_ebpf::{
     EbpfContext as _,

@@ -11,7 +11,7 @@ expect_of_overlane! {
     a_machine_may_use_the_addresses_of_its_port_and_no_others
     an_allowed_address_pair_is_reached_while_it_is_allowed
     a_port_that_is_administratively_down_carries_nothing
-    a_new_mtu_reaches_the_tap
+    a_new_mtu_reaches_the_devices_of_the_network
     a_deleted_port_is_forgotten_by_other_hosts
     a_deleted_network_leaves_the_host
 }
@@ -55,12 +55,16 @@ fn a_port_that_is_administratively_down_carries_nothing(subject: Agent) -> Resul
     bed.wait_until_connected()
 }
 
-fn a_new_mtu_reaches_the_tap(subject: Agent) -> Result<()> {
+fn a_new_mtu_reaches_the_devices_of_the_network(subject: Agent) -> Result<()> {
     let cloud = Cloud::shared()?;
     let bed = Bed::of(&cloud, subject)?;
     cloud.update_network(&bed.network, &json!({"mtu": 1300}))?;
-    let show = format!("ip link show {}", bed.ports[0].tap());
-    wait_until("the tap has the new MTU", || Ok(cloud.lab().host(bed.host()).run(&show)?.contains(" mtu 1300 ")))
+    let host = cloud.lab().host(bed.host());
+    for device in [bed.ports[0].tap(), bed.network.vxlan(), bed.network.bridge()] {
+        let has_it = || Ok(host.run(&format!("ip link show {device}"))?.contains(" mtu 1300 "));
+        wait_until(&format!("{device} has the new MTU"), has_it)?;
+    }
+    Ok(())
 }
 
 fn a_deleted_port_is_forgotten_by_other_hosts(subject: Agent) -> Result<()> {

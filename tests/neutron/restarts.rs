@@ -1,6 +1,6 @@
 //! Agent, broker and server restart, one at a time, while machines talk: they do not notice, and the cloud goes on.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
     lab::Stream,
@@ -43,7 +43,8 @@ pub(super) fn acceptable_loss(subject: Agent) -> usize {
     if subject == Agent::Overlane { 0 } else { 100 }
 }
 
-/// Disturbs a cloud in which pings flow: none is lost, and the next machine is connected as ever. All agents find back.
+/// Disturbs a cloud in which pings flow: none is lost, nothing is said of ports that were there, and the next machine is
+/// connected as ever. All agents find back.
 fn disturb(subject: Agent, disturbance: impl FnOnce(&Cloud, &str) -> Result<()>) -> Result<()> {
     let cloud = Cloud::alone()?;
     // The other host's agent may miss what it is told meanwhile: it must admit the next machine without.
@@ -52,6 +53,7 @@ fn disturb(subject: Agent, disturbance: impl FnOnce(&Cloud, &str) -> Result<()>)
     let bed = Bed::with(&cloud, subject, &json!({"security_groups": [group]}))?;
     bed.right().wait_for(bed.ports[0].ipv4())?;
     let stream = Stream::start(cloud.world().folder(), &bed.right().namespace, bed.ports[0].ipv4())?;
+    let before = cloud.show_port(&bed.ports[0])?;
     disturbance(&cloud, bed.host())?;
     let port = cloud.port(&bed.network, bed.host(), &json!({}))?;
     let machine = cloud.boot(&bed.network, &port)?;
@@ -59,5 +61,9 @@ fn disturb(subject: Agent, disturbance: impl FnOnce(&Cloud, &str) -> Result<()>)
     let ping = format!("ping -c 1 -W 1 {}", bed.ports[1].ipv4());
     wait_at_most(PATIENCE * 3, "the new machine reaches the other host", || machine.run(&ping).map(Some))?;
     stream.expect_loss_of_at_most(acceptable_loss(subject))?;
-    cloud.wait_for_reports()
+    cloud.wait_for_reports()?;
+    // A port that is told to be built, or up, has another revision.
+    let after = cloud.show_port(&bed.ports[0])?;
+    ensure!(after == before, "it was {before}, and is {after}");
+    Ok(())
 }

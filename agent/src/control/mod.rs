@@ -55,11 +55,12 @@ impl ControlPlane {
         }
     }
 
-    /// Takes in how the host is, if the control plane wants to know.
-    pub fn host_changed(&mut self, view: impl FnOnce() -> HostView) {
-        match self {
-            Self::File(_) => (),
-            Self::Neutron(neutron) => neutron.host_changed(&view()),
+    /// Takes in how the host is, if that is known and the control plane wants to know.
+    pub fn host_changed(&mut self, view: impl FnOnce() -> Option<HostView>) {
+        if let Self::Neutron(neutron) = self
+            && let Some(view) = view()
+        {
+            neutron.host_changed(&view);
         }
     }
 

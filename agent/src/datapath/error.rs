@@ -82,7 +82,7 @@ pub enum DatapathError {
     #[error("listening to what the programs tell")]
     Events(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A map has no room for another entry.
-    #[error("map {0} is full (its capacity is in ebpf/abi/src/limits.rs); the kernel lane carries what does not fit")]
+    #[error("map {0} is full: {consequence}", consequence = without_entry(.0))]
     Full(&'static str),
     /// The pin directory could not be read or changed.
     #[error("accessing {path}")]
@@ -164,5 +164,20 @@ pub(super) fn require_bpf_file_system(bpffs: &Path) -> Result<(), DatapathError>
     match statfs(existing) {
         Ok(stat) if stat.filesystem_type() == BPF_FS_MAGIC => Ok(()),
         _ => Err(DatapathError::NoBpfFileSystem(bpffs.to_owned())),
+    }
+}
+
+/// What becomes of what does not fit into a map (`overlane_abi::limits`).
+fn without_entry(map: &str) -> &'static str {
+    match map {
+        "networks" | "fdb" | "vteps" | "neighbors" | "vlans" | "vlan_devices" | "xdp_devices" => {
+            "the kernel lane carries what does not fit; with fewer ports or networks on this host there is room again"
+        }
+        "ports" => "ports that do not fit stay closed if they have security groups: this host has too many",
+        "qos" => "ports that do not fit are not limited or marked: this host has too many",
+        _ => {
+            "what does not fit is not admitted, and its packets are dropped; fewer rules, members of remote groups or address pairs \
+             make room again"
+        }
     }
 }

@@ -3,11 +3,15 @@
 use std::{io, sync::atomic::Ordering};
 
 use rtnetlink::{
-    packet_core::{DecodeError, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_core::{DecodeError, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::RouteNetlinkMessage,
 };
 
 use super::Kernel;
+
+/// What was made or removed while the kernel listed it may have hidden others: it says so, and is asked again. A host on which
+/// something always is has to do with what there is.
+const ATTEMPTS: usize = 5;
 
 impl Kernel {
     /// What `wanted` makes of each message of a listing. They are not collected, as a link's takes 14 KB once it is taken apart, nearly
@@ -18,23 +22,47 @@ impl Kernel {
         mut wanted: impl FnMut(RouteNetlinkMessage) -> Option<T>,
     ) -> io::Result<Vec<T>> {
         let mut request = NetlinkMessage::from(what);
+        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        request.finalize();
+        let mut found = Vec::new();
+        for _ in 0..ATTEMPTS {
+            found.clear();
+            let mut is_whole = true;
+            self.take_apart(&mut request, |message, flags| {
+                is_whole &= flags & NLM_F_DUMP_INTR == 0;
+                found.extend(message.and_then(&mut wanted));
+            })?;
+            if is_whole {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Shows `take` each message of a listing, and the flags of all of its messages.
+    fn take_apart(
+        &self,
+        request: &mut NetlinkMessage<RouteNetlinkMessage>,
+        mut take: impl FnMut(Option<RouteNetlinkMessage>, u16),
+    ) -> io::Result<()> {
         // What is left of a listing that was given up has another number.
         let number = self.listings.fetch_add(1, Ordering::Relaxed);
         request.header.sequence_number = number;
-        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
         self.bulk.send(&bytes, 0)?;
-        let mut found = Vec::new();
         loop {
             let (datagram, _) = self.bulk.recv_from_full()?;
             // One that this version does not know is left out.
             for message in messages(&datagram).flatten().filter(|message| message.header.sequence_number == number) {
+                let flags = message.header.flags;
                 match message.payload {
-                    NetlinkPayload::InnerMessage(message) => found.extend(wanted(message)),
+                    NetlinkPayload::InnerMessage(message) => take(Some(message), flags),
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    NetlinkPayload::Done(_) | NetlinkPayload::Error(_) => return Ok(found),
+                    NetlinkPayload::Done(_) | NetlinkPayload::Error(_) => {
+                        take(None, flags);
+                        return Ok(());
+                    }
                     _ => (),
                 }
             }

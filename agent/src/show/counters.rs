@@ -44,11 +44,7 @@ pub(super) fn drops(view: &View, selection: &Selection) -> Vec<DropRow> {
         bytes: drop.bytes,
         explanation: drop.reason.explanation(),
     };
-    let is_meant = |row: &DropRow| match row.port_id {
-        Some(port) => selection.selects_port(port),
-        None => selection.port.is_none(),
-    };
-    view.stats.drops.iter().map(row).filter(is_meant).collect()
+    view.stats.drops.iter().map(row).filter(|row| selection.selects_tap(&row.interface)).collect()
 }
 
 /// What one program has seen on one interface. The outcomes add up to the packets.

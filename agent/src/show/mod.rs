@@ -66,6 +66,13 @@ impl Selection {
     fn selects_port(&self, id: PortId) -> bool {
         self.port.as_ref().is_none_or(|wanted| id.to_string().starts_with(wanted.as_str()) || id.tap_name() == *wanted)
     }
+
+    /// As `selects_port`, where nobody may know the port: the name of its tap has the beginning of its id.
+    fn selects_tap(&self, tap: &str) -> bool {
+        let Some(wanted) = &self.port else { return true };
+        let of_tap = |id: &str| !wanted.is_empty() && (id.starts_with(wanted.as_str()) || wanted.starts_with(id));
+        tap == wanted || PortId::is_tap_name(tap) && tap.strip_prefix("tap").is_some_and(of_tap)
+    }
 }
 
 /// Prints one subject.

@@ -1,10 +1,10 @@
 //! `show ports` and `show networks`.
 
-use overlane_abi::{Hook, Outcome};
+use overlane_abi::{self as abi, Hook, Outcome};
 use overlane_core::{
     action::Action,
     desired::{LocalPort, Network},
-    model::{NetworkId, PortId},
+    model::{Mac, NetworkId, PortId},
     observed::Link,
     plan::Subject,
     qos::Qos,
@@ -27,9 +27,10 @@ pub(super) struct PortRow {
     fixed_ips: Vec<String>,
     device_owner: String,
     /// `active`, `waiting` (for its tap, or for somebody to connect it), `pending` (there is something
-    /// to do), `failing` (that has been tried), `blocked`, or `refused` (by the server, for now).
+    /// to do), `failing` (that has been tried), `blocked`, `refused` (by the server, for now), or `unknown` (nobody can be asked
+    /// what it should be).
     state: &'static str,
-    /// Why the port is not active, or why the server does not know that it is, or does not tell how it should be.
+    /// Why the port is not active, or not as the server wants it, or not known to the server to be.
     reason: Option<String>,
     /// `open`, `addresses` (it is held to its own addresses), `groups` (and to the rules of its security groups),
     /// or `closed` (nothing passes).
@@ -38,6 +39,13 @@ pub(super) struct PortRow {
     secured: bool,
     /// How fast it may send and receive, and how what it sends is marked.
     qos: Qos,
+    #[serde(flatten)]
+    traffic: Traffic,
+}
+
+/// What has passed a tap.
+#[derive(Serialize)]
+struct Traffic {
     /// `fast`, `xdp` (for what it can carry, and `fast` for the rest) or `kernel`.
     lane: &'static str,
     /// Frames that the port has sent.
@@ -81,11 +89,11 @@ impl Row for PortRow {
                 (security, false) => format!("{security} (not yet)"),
             },
             self.qos.to_string(),
-            self.lane.to_owned(),
-            self.sent.to_string(),
-            self.sent_fast.to_string(),
-            self.received.to_string(),
-            self.dropped.to_string(),
+            self.traffic.lane.to_owned(),
+            self.traffic.sent.to_string(),
+            self.traffic.sent_fast.to_string(),
+            self.traffic.received.to_string(),
+            self.traffic.dropped.to_string(),
             self.reason.clone().unwrap_or_default(),
         ]
     }
@@ -93,16 +101,20 @@ impl Row for PortRow {
 
 pub(super) fn ports(view: &View) -> Vec<PortRow> {
     let networks = view.desired.networks.iter();
-    networks
+    let desired = networks
         .flat_map(|(id, network)| network.local_ports.iter().map(move |(port, details)| (id, network, port, details)))
-        .map(|(id, network, port, details)| port_row(view, (*id, network), (*port, details)))
-        .chain(
-            view.agent
-                .refused()
-                .filter(|(tap, _)| !is_desired(view, tap))
-                .map(|(tap, why)| refused_row(view, tap, why)),
-        )
-        .collect()
+        .map(|(id, network, port, details)| port_row(view, (*id, network), (*port, details)));
+    let refused = view.agent.refused().filter(|(tap, _)| !is_desired(view, tap));
+    let refused = refused.map(|(tap, why)| unnamed_row(view, tap, "refused", why));
+    desired.chain(refused).chain(unknown(view)).collect()
+}
+
+/// Taps that the maps know a port of, where nobody can be asked for all ports.
+fn unknown(view: &View) -> Vec<PortRow> {
+    let Some(why) = view.untold() else { return Vec::new() };
+    let is_told = |tap: &str| view.why_not_here(tap).is_some();
+    let taps = view.taps_without_port().filter(|tap| view.map_entry(tap).is_some() && !is_told(tap));
+    taps.map(|tap| unnamed_row(view, tap, "unknown", &why)).collect()
 }
 
 fn is_desired(view: &View, tap: &str) -> bool {
@@ -110,27 +122,42 @@ fn is_desired(view: &View, tap: &str) -> bool {
     ports.any(|port| port.tap_name() == tap)
 }
 
-/// A tap of which the server says nothing that it could be connected by.
-fn refused_row(view: &View, tap: &str, reason: &str) -> PortRow {
+/// A tap of which the server says nothing that it could be connected by, or cannot be asked. What the maps have of it is shown.
+fn unnamed_row(view: &View, tap: &str, state: &'static str, reason: &str) -> PortRow {
     let ifindex = view.observed.kernel.link_named(tap).map_or(0, |tap| tap.ifindex);
+    let entry = view.map_entry(tap);
+    let has = |flag| entry.is_some_and(|entry| entry.flags & flag != 0);
     PortRow {
         port_id: None,
         network_id: None,
         network: String::new(),
         tap: tap.to_owned(),
-        mac_address: String::new(),
+        mac_address: entry.map(|entry| Mac(entry.mac).to_string()).unwrap_or_default(),
         fixed_ips: Vec::new(),
         device_owner: String::new(),
-        state: "refused",
+        state,
         reason: Some(reason.to_owned()),
-        security: if view.desired.closed_by_default { "closed" } else { "open" },
+        security: match entry {
+            Some(_) if has(abi::Port::FILTERED) => "groups",
+            Some(_) if has(abi::Port::SECURED) => "addresses",
+            None if view.desired.closed_by_default => "closed",
+            _ => "open",
+        },
         secured: view.is_filtered(ifindex),
         qos: Qos::default(),
-        lane: "kernel",
-        sent: 0,
-        sent_fast: 0,
-        received: 0,
-        dropped: 0,
+        traffic: traffic(view, ifindex),
+    }
+}
+
+fn traffic(view: &View, tap: u32) -> Traffic {
+    let (sent, sent_by_xdp) = (view.counters(tap, Hook::FromPort), view.counters(tap, Hook::FromPortXdp));
+    let fast = [Outcome::Delivered, Outcome::Encapsulated, Outcome::Answered];
+    Traffic {
+        lane: lane(view, tap),
+        sent: sent.packets + sent_by_xdp.packets,
+        sent_fast: fast.into_iter().map(|outcome| sent.outcome(outcome) + sent_by_xdp.outcome(outcome)).sum(),
+        received: view.counters(tap, Hook::ToPort).packets,
+        dropped: view.dropped(tap),
     }
 }
 
@@ -142,8 +169,8 @@ fn port_row(
     let tap = view.observed.kernel.link_named(&port_id.tap_name());
     let ifindex = tap.map_or(0, |tap| tap.ifindex);
     let (state, reason) = state(view, (network_id, network), port_id, tap);
-    let (sent, sent_by_xdp) = (view.counters(ifindex, Hook::FromPort), view.counters(ifindex, Hook::FromPortXdp));
-    let fast = [Outcome::Delivered, Outcome::Encapsulated, Outcome::Answered];
+    // It may work, and yet not as the server wants it.
+    let reason = reason.or_else(|| view.why_not_here(&port_id.tap_name()).map(str::to_owned));
     PortRow {
         port_id: Some(port_id),
         network_id: Some(network_id),
@@ -161,11 +188,7 @@ fn port_row(
         },
         secured: view.is_filtered(ifindex),
         qos: port.qos,
-        lane: lane(view, ifindex),
-        sent: sent.packets + sent_by_xdp.packets,
-        sent_fast: fast.into_iter().map(|outcome| sent.outcome(outcome) + sent_by_xdp.outcome(outcome)).sum(),
-        received: view.counters(ifindex, Hook::ToPort).packets,
-        dropped: view.dropped(ifindex),
+        traffic: traffic(view, ifindex),
     }
 }
 

@@ -133,7 +133,7 @@ pub(super) fn flows(view: &View, selection: &Selection, flows: &[Flow]) -> Vec<F
     let selected = flows.iter().filter(|flow| {
         let sides = [&flow.from, &flow.to];
         let has_address = |address: &IpAddr| sides.iter().any(|side| side.address == *address);
-        let at_port = |side: &&Side| view.port_at(side.end.ifindex).is_some_and(|id| selection.selects_port(id));
+        let at_port = |side: &&Side| selection.selects_tap(&view.interface(side.end.ifindex));
         selection.address.as_ref().is_none_or(has_address) && (selection.port.is_none() || sides.iter().any(at_port))
     });
     selected.map(|flow| row(view, flow)).collect()

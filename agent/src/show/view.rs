@@ -55,7 +55,7 @@ impl View {
     pub fn observe_anyway(loaded: &Loaded) -> anyhow::Result<Self> {
         let asked = match (loaded.asked(), &loaded.config.control) {
             (Err(error), Control::Neutron(_)) => {
-                eprintln!("overlane: {error:#}; ports and networks are not shown");
+                eprintln!("overlane: {error:#}; ports are shown as far as kernel and maps know them, networks are not");
                 Asked { desired: Desired { closed_by_default: true, ..Desired::default() }, services: None }
             }
             (asked, _) => asked?,
@@ -129,6 +129,12 @@ impl View {
         self.ports().map(|(id, _)| id).find(|id| id.tap_name() == *name)
     }
 
+    /// What the maps have of the port at a tap.
+    pub(super) fn map_entry(&self, tap: &str) -> Option<&abi::Port> {
+        let tap = self.observed.kernel.link_named(tap)?;
+        self.observed.datapath.as_ref()?.ports.get(&tap.ifindex)
+    }
+
     /// Whether the filters of a tap are in force.
     pub(super) fn is_filtered(&self, ifindex: u32) -> bool {
         self.observed.datapath.as_ref().is_some_and(|datapath| datapath.is_filtered(ifindex))
@@ -163,6 +169,26 @@ impl View {
             .iter()
             .filter(|complaint| !self.services.plan.obstacles.values().any(|known| known == *complaint));
         obstacles.chain(self.services.steps()).chain(complaints.cloned()).collect()
+    }
+
+    /// That not all is known which is desired, and why. What is there agrees with what little is.
+    pub(crate) fn untold(&self) -> Option<String> {
+        let why = match &self.agent {
+            Agent::Running(status) => status.control.as_str(),
+            Agent::Absent | Agent::Silent { .. } => "no agent answers",
+        };
+        (!self.desired.complete).then(|| format!("the control plane has not told everything yet: {why}"))
+    }
+
+    /// Networks of which it is not known yet who is in them on other hosts. What is there may lead to some who have gone.
+    pub(crate) fn without_members(&self) -> impl Iterator<Item = String> {
+        let networks = self.desired.networks.iter().filter(|(_, network)| network.has_unknown_members);
+        networks.map(|(id, network)| {
+            format!(
+                "the control plane has not told yet who is on other hosts in network {} ({id}): nothing that leads there is taken for stale",
+                network.name
+            )
+        })
     }
 
     /// What trouble the control plane has with a tap, if it has any.

@@ -2,7 +2,7 @@
 
 use crate::{map_types, outcome::Outcome};
 
-/// Where a program is attached. A value is ABI and a metric label: append, never renumber or reuse.
+/// Where a program is attached. A value is ABI: append, never renumber or reuse.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hook {

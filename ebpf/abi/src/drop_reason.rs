@@ -1,7 +1,7 @@
 //! Why a packet was dropped. Malformed overlay packets and unknown tunnel endpoints are, what port security and security
 //! groups do not admit, and what is beyond a limit: whatever is merely not understood goes to the kernel.
 
-/// Why a packet was dropped. A value is ABI and a metric label: append, never renumber or reuse.
+/// Why a packet was dropped. A value is ABI: append, never renumber or reuse.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DropReason {
@@ -27,7 +27,7 @@ pub enum DropReason {
     RogueDhcpServer = 9,
     /// A port sends router advertisements.
     RogueRa = 10,
-    /// A VLAN tag, from or to a port with port security.
+    /// A VLAN tag, from or to a port with port security; or of a subport, on a frame to the tap of its trunk that does not come from it.
     VlanTagged = 11,
     /// A frame to one of the addresses that bridges keep to themselves (01-80-C2-00-00-0X: spanning tree, pause, LLDP).
     LinkControl = 12,
@@ -72,7 +72,7 @@ impl DropReason {
         Self::RateLimited,
     ];
 
-    /// The name used in `show drops` and in metrics.
+    /// The name used in `show drops`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::UnknownVtep => "unknown-vtep",
@@ -124,7 +124,10 @@ impl DropReason {
             }
             Self::RogueDhcpServer => "the machine answers DHCP requests; only network services may",
             Self::RogueRa => "the machine sends router advertisements; only network services may",
-            Self::VlanTagged => "VLAN-tagged frames neither leave nor reach a port with port security",
+            Self::VlanTagged => {
+                "VLAN-tagged frames neither leave nor reach a port with port security, nor does a subport's tag reach its trunk's \
+                 tap but from the subport"
+            }
             Self::LinkControl => "the machine speaks a protocol between bridges (spanning tree, LLDP, pause frames)",
             Self::MalformedIp => {
                 "headers that do not hold together: damaged packets, or an attempt to get past the filter"

@@ -40,7 +40,7 @@ pub const MEMBERS_MAX: usize = 524_288;
 pub const MEMBER_PREFIXES_MAX: usize = 524_288;
 /// Rules that have admitted something.
 pub const RULE_HITS_MAX: usize = 131_072;
-/// Flows of each family. Allocated at once; a load-time choice, like the next two.
+/// Flows of each family. Allocated at once; a load-time choice (`[overlane] flows_max`).
 pub const CONNTRACK_MAX: usize = 262_144;
 /// Flows of each family that have not shown both of their ends yet.
 pub const CONNTRACK_NEW_MAX: usize = 65_536;

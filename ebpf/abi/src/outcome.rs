@@ -1,6 +1,6 @@
 //! What became of a packet. Every packet that a program sees ends in exactly one outcome.
 
-/// What became of a packet. A value is ABI and a metric label: append, never renumber or reuse.
+/// What became of a packet. A value is ABI: append, never renumber or reuse.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
@@ -75,7 +75,7 @@ impl Outcome {
     /// How many there are.
     pub const COUNT: usize = 20;
 
-    /// The name used in `show` and in metrics.
+    /// The name used in `show`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Dropped => "dropped",

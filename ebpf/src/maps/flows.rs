@@ -40,8 +40,8 @@ pub enum Table {
     New,
 }
 
-/// The entry of a flow that has shown both of its ends. Packets on other CPUs may change it at the same time; every field is good
-/// for itself.
+/// The entry of a flow that has shown both of its ends. Packets on other CPUs may change it at the same time, or, where the table is full,
+/// put another flow in its place; every field is good for itself, and any bytes are a flow.
 #[inline(always)]
 pub fn flow(key: &FlowKey) -> Option<*mut Flow> {
     entry(Table::Main, key)
@@ -66,12 +66,12 @@ fn entry(table: Table, key: &FlowKey) -> Option<*mut Flow> {
 #[inline(never)]
 pub fn find_flow(key: &FlowKey, flow: &mut Flow) -> Option<Table> {
     if let Some(found) = entry(Table::Main, key) {
-        // SAFETY: see `flow`.
+        // SAFETY: as is said at `flow`.
         *flow = unsafe { *found };
         return Some(Table::Main);
     }
     let found = entry(Table::New, key)?;
-    // SAFETY: see `flow`.
+    // SAFETY: as is said at `flow`.
     *flow = unsafe { *found };
     Some(Table::New)
 }
@@ -80,7 +80,7 @@ pub fn find_flow(key: &FlowKey, flow: &mut Flow) -> Option<Table> {
 #[inline(never)]
 pub fn put_flow(table: Table, key: &FlowKey, flow: &Flow) {
     if let Some(entry) = entry(table, key) {
-        // SAFETY: see `flow`.
+        // SAFETY: as is said at `flow`.
         unsafe { *entry = *flow };
         return;
     }

@@ -33,7 +33,7 @@ static FULL: Bucket = Bucket { lock: SpinLock { val: 0 }, pad: 0, full_at: 0 };
 /// What the port behind a tap is held to, and marked with.
 #[inline(always)]
 pub fn qos(ifindex: u32) -> Option<&'static Qos> {
-    // SAFETY: the agent replaces entries whole; the kernel frees one only after running programs are done with it.
+    // SAFETY: as in `maps::port`.
     unsafe { QOS.get(ifindex) }
 }
 
@@ -52,7 +52,7 @@ pub fn draw(ifindex: u32, now: u64, cost: u64, depth: u64) -> bool {
         // Out of memory: no limit is better than no packets.
         return true;
     };
-    // SAFETY: the kernel frees the entry only after running programs are done with it, and the lock keeps others off it.
+    // SAFETY: its place stays memory of this map for as long as this program runs, and the lock keeps others off it.
     unsafe {
         bpf_spin_lock(&raw mut (*bucket).lock);
         let full_at = (*bucket).full_at;

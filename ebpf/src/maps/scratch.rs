@@ -10,7 +10,8 @@ use crate::{
     security::{Packet, Recents},
 };
 
-/// What is known of the packet in hand. It is this CPU's own: TC programs do not interrupt each other.
+/// What is known of the packet in hand. It is this CPU's own: at all hooks, XDP's among them, programs run with bottom halves switched off, so
+/// that none interrupts another.
 #[repr(C)]
 pub struct Scratch {
     pub clock: Clock,
@@ -24,6 +25,20 @@ pub struct Scratch {
     /// What was admitted in this tick.
     pub recents: Recents,
     pub lately: Lately,
+}
+
+impl Scratch {
+    /// The parts that a packet is judged by, and no others: who called may hold a route or an arrival.
+    ///
+    /// # Safety
+    /// Nobody else may hold these parts.
+    #[inline(always)]
+    pub unsafe fn for_judgement<'a>(
+        scratch: *mut Self,
+    ) -> (&'a mut Packet, &'a mut FlowKey, &'a mut Clock, &'a mut Recents) {
+        // SAFETY: a place in a map lasts as long as the program runs.
+        unsafe { (&mut (*scratch).packet, &mut (*scratch).key, &mut (*scratch).clock, &mut (*scratch).recents) }
+    }
 }
 
 #[btf_map(name = "scratch")]

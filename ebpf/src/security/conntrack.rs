@@ -34,7 +34,7 @@ pub fn knows(case: &Case<impl Buffer>, recents: &mut Recents) -> bool {
     let Some(flow) = maps::flow(case.key) else {
         return false;
     };
-    // SAFETY: see `maps::flow`.
+    // SAFETY: as is said at `maps::flow`.
     let flow = unsafe { &mut *flow };
     let sides = Sides::of(flow, packet, case.direction);
     let end = &flow.ends[sides.here & 1];

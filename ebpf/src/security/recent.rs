@@ -69,7 +69,7 @@ pub fn is_recent(buffer: impl Buffer, frame: &Ethernet, port: &Port, direction: 
     let (Some(scratch), Some(glance)) = (maps::scratch(), Glance::at(buffer, frame)) else {
         return false;
     };
-    // SAFETY: it is this CPU's own: TC programs do not interrupt each other.
+    // SAFETY: it is this CPU's own, and nobody else holds this part of it.
     let recents = unsafe { &(*scratch).recents };
     let recent = &recents.0[place(glance.source, glance.destination, glance.ports, direction)];
     recent.tick == clock::tick()

@@ -2,14 +2,14 @@
 
 use std::{fs, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use overlane_tests::{
     lab::{Host, Machine, Port, Stream, Waiting, now},
     neutron::{Agent, Cloud, Network, PEER, host_of},
     wait::{PATIENCE, wait_at_most, wait_with_pauses},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::figures::Figures;
 
@@ -20,8 +20,9 @@ const RESTARTS: usize = 5;
 /// Neutron's own agent takes half a minute for 50 taps.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Between two looks at many ports, each of which keeps the server busy for a tenth of a second.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks, each of which is a process that needs the machine's CPUs for some milliseconds.
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_AT_ONCE: Duration = Duration::from_millis(200);
 
 /// A host that has no agent until it is taken over.
 const SPARE: &str = "spare";
@@ -123,7 +124,7 @@ impl<'cloud> Site<'cloud> {
             let logged = self.cloud.node(self.host).log(subject)?.len();
             let begun = now()?;
             self.lab_host().run(&format!("ip {}", waiting.appear()))?;
-            self.wait_until_active(&[port])?;
+            self.wait_until_active(port)?;
             active.push(now()? - begun);
             ping.push(waiting.first_answer()? - begun);
             if subject == Agent::Overlane {
@@ -146,7 +147,7 @@ impl<'cloud> Site<'cloud> {
             let used = self.cloud.controller().cpu_seconds()?;
             let begun = now()?;
             self.lab_host().run(&format!("ip -batch {}", batch.display()))?;
-            self.wait_until_all_active(&ports)?;
+            self.wait_until_all_active(&ports, PAUSE_AT_ONCE)?;
             rounds.push(now()? - begun);
             server.push((self.cloud.controller().cpu_seconds()? - used) * 1000.0);
             if round == ROUNDS_AT_ONCE {
@@ -169,7 +170,7 @@ impl<'cloud> Site<'cloud> {
             let begun = now()?;
             self.cloud.node(self.host).start_agent(subject)?;
             self.lab_host().run(&format!("ip {}", waiting.appear()))?;
-            self.wait_until_active(&[port])?;
+            self.wait_until_active(port)?;
             times.push(now()? - begun);
         }
         figures.add(name(RESTART_TO_ACTIVE, subject), "ms", times);
@@ -200,23 +201,22 @@ impl<'cloud> Site<'cloud> {
     fn plug_and_wait(&self) -> Result<()> {
         let port = self.port()?;
         let _machine = self.cloud.plug(&self.network, &port)?;
-        self.wait_until_active(&[port])
+        self.wait_until_active(port)
     }
 
-    fn wait_until_active(&self, ports: &[Port]) -> Result<()> {
-        wait_at_most(LIMIT, "the ports are ACTIVE", || self.are_active(ports).map(Some))
+    fn wait_until_active(&self, port: Port) -> Result<()> {
+        self.wait_until_all_active(&[port], PAUSE)
     }
 
-    fn wait_until_all_active(&self, ports: &[Port]) -> Result<()> {
-        wait_with_pauses(PAUSE, LIMIT, "the ports are ACTIVE", || self.are_active(ports).map(Some))
+    fn wait_until_all_active(&self, ports: &[Port], pause: Duration) -> Result<()> {
+        wait_with_pauses(pause, LIMIT, "the ports are ACTIVE", || self.are_active(ports).map(Some))
     }
 
+    /// Looks into the server's database: the server would be busy for a tenth of a second with each answer.
     fn are_active(&self, ports: &[Port]) -> Result<()> {
-        let path = format!("/ports?network_id={}&status=ACTIVE&fields=id", self.network.id);
-        let answer = self.cloud.get(&path)?;
-        let active: Vec<&Value> = answer["ports"].as_array().context("ports")?.iter().collect();
-        let is_active = |port: &Port| active.iter().any(|shown| shown["id"] == port.id.as_str());
-        let missing = ports.iter().filter(|port| !is_active(port)).count();
+        let rows = format!("SELECT id FROM ports WHERE network_id = '{}' AND status = 'ACTIVE'", self.network.id);
+        let active = self.cloud.server.query(&rows)?;
+        let missing = ports.iter().filter(|port| !active.lines().any(|id| id == port.id)).count();
         ensure!(missing == 0, "{missing} of {} are not", ports.len());
         Ok(())
     }

@@ -183,12 +183,16 @@ impl Node {
     /// # Errors
     /// When it fails.
     pub fn overlane(&self, words: &str) -> Result<String> {
-        let mut command = Command::new(overlane_binary());
-        command.args(words.split_whitespace());
-        for file in Agent::Overlane.files() {
-            command.arg("--config-file").arg(self.container.folder().join(file));
-        }
-        self.container.execute(&mut command)
+        let file = |file: &&str| format!(" --config-file {}", self.container.folder().join(file).display());
+        self.overlane_without_files(&(words.to_owned() + &Agent::Overlane.files().iter().map(file).collect::<String>()))
+    }
+
+    /// As `overlane`, of the files that the running agent has.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn overlane_without_files(&self, words: &str) -> Result<String> {
+        self.container.execute(Command::new(overlane_binary()).args(words.split_whitespace()))
     }
 
     fn agents(&self) -> MutexGuard<'_, BTreeMap<Agent, Process>> {

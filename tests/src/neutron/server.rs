@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -97,9 +97,24 @@ impl Server {
         Ok(())
     }
 
+    /// Asks the database, which costs the server nothing: rows of text, columns separated by tabs.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub fn query(&self, statement: &str) -> Result<String> {
+        let mut command = in_root("mariadb");
+        command.arg("--no-defaults").arg(format!("--socket={}", socket(&self.host).display()));
+        command.args(["--batch", "--skip-column-names", "--execute", statement, "neutron"]);
+        self.host.execute(&mut command)
+    }
+
     fn process(&self) -> MutexGuard<'_, Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn socket(host: &Container) -> PathBuf {
+    host.folder().join("mysql.sock")
 }
 
 fn spawn(host: &Container, modules: Option<&Path>) -> Result<Process> {
@@ -113,7 +128,7 @@ fn spawn(host: &Container, modules: Option<&Path>) -> Result<Process> {
 
 /// Starts the database on a copy of the one that is prepared in the root, and waits until it answers.
 fn start_database(host: &Container) -> Result<Process> {
-    let (data, socket) = (host.folder().join("mysql"), host.folder().join("mysql.sock"));
+    let (data, socket) = (host.folder().join("mysql"), socket(host));
     host.run(&format!("cp -r {}/var/lib/overlane/mysql {}", root().display(), data.display()))?;
     let mut command = in_root("mariadbd");
     command

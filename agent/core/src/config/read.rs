@@ -379,8 +379,13 @@ pub(super) mod tests {
 
     #[test]
     fn options_of_the_linux_bridge_agent_that_are_not_used_are_only_noted() {
-        let (_, notes) = read(&format!("[securitygroup]\nenable_ipset = True\n{MINIMAL}")).expect("valid");
+        let rabbit = "[oslo_messaging_rabbit]\nkombu_failover_strategy = shuffle";
+        let (_, notes) = read(&format!("[securitygroup]\nenable_ipset = True\n{rabbit}\n{MINIMAL}")).expect("valid");
         let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
-        assert_eq!(notes, ["/etc/o/a.ini:2: [securitygroup] enable_ipset is not used"]);
+        let expected = [
+            "/etc/o/a.ini:2: [securitygroup] enable_ipset is not used",
+            "/etc/o/a.ini:4: [oslo_messaging_rabbit] kombu_failover_strategy is not used",
+        ];
+        assert_eq!(notes, expected);
     }
 }

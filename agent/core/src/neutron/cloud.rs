@@ -13,7 +13,7 @@ use super::{groups::Groups, members::Members, policies::Policies, port::Port};
 use crate::{
     desired::{Desired, LocalPort, Neighbor, Network, SubPort},
     model::{Mac, NetworkId, PortId, SecurityGroupId, Segment},
-    qos::is_under_network_policy,
+    qos::{Qos, is_under_network_policy},
     security::{Filter, PortSecurity, Rulebook, sources},
     update::EntryChange,
 };
@@ -42,7 +42,7 @@ pub struct Cloud {
     pub sub_ports: Option<BTreeMap<PortId, SubPort>>,
     /// Networks that have been deleted, the latest one last.
     deleted: VecDeque<NetworkId>,
-    /// What ports were held to when that was last known. A port whose new groups are yet to be asked for stays as it was.
+    /// What ports were held to when that was last known. A port whose new groups or policy are yet to be asked for stays as it was.
     shown: BTreeMap<PortId, LocalPort>,
     rulebook: Arc<Rulebook>,
 }
@@ -74,10 +74,10 @@ impl Cloud {
         self.ports.insert(id, port);
     }
 
-    /// The port has left this host. With its last port, a network leaves as well.
+    /// The port has left this host. With its last port, a network leaves as well. Its groups are known for as long as its tap is
+    /// here, and are forgotten by [`Groups::forget`].
     pub fn remove(&mut self, id: PortId) -> Option<Port> {
         let port = self.ports.remove(&id)?;
-        self.groups.forget(id);
         self.shown.remove(&id);
         if !self.ports.values().any(|other| other.network == port.network) {
             self.networks.remove(&port.network);
@@ -113,10 +113,22 @@ impl Cloud {
         port.qos_policy.or_else(of_network).filter(|_| self.has_qos)
     }
 
-    /// Policies of ports that are not known. Those that no port has any more are forgotten.
-    pub fn unknown_policies(&mut self) -> BTreeSet<Uuid> {
+    /// Policies of ports that are neither known nor given up.
+    pub fn unknown_policies(&self) -> impl Iterator<Item = Uuid> {
+        let used = self.ports.values().filter_map(|port| self.policy(port));
+        used.filter(|policy| self.policies.qos(*policy).is_none())
+    }
+
+    /// The policies of ports; others are forgotten.
+    pub fn used_policies(&mut self) -> BTreeSet<Uuid> {
         let used = self.ports.values().filter_map(|port| self.policy(port)).collect();
-        self.policies.keep(&used)
+        self.policies.keep(&used);
+        used
+    }
+
+    /// What there is to say about the QoS policy of a port.
+    pub fn trouble_with_policy(&self, port: PortId) -> Option<&str> {
+        self.policies.trouble(self.policy(self.ports.get(&port)?)?)
     }
 
     /// Everything that this host should have.
@@ -148,7 +160,8 @@ impl Cloud {
     /// Compiles the rules of ports, if any of them is different.
     fn compile(&mut self) {
         let of_ports = self.shown.values().filter_map(|port| port.security.filter()?.groups.clone());
-        let rulebook = self.groups.rulebook(of_ports.collect::<BTreeSet<BTreeSet<SecurityGroupId>>>());
+        let of_ports = of_ports.collect::<BTreeSet<BTreeSet<SecurityGroupId>>>();
+        let rulebook = self.groups.rulebook(of_ports, &self.rulebook);
         if *self.rulebook != rulebook {
             self.rulebook = Arc::new(rulebook);
         }
@@ -162,6 +175,7 @@ impl Cloud {
             return None;
         }
         let groups = if self.has_rules(port) { Some(self.groups.of(id)?.clone()) } else { None };
+        let qos = self.policy(port).map_or(Some(Qos::default()), |policy| self.policies.qos(policy))?;
         let security = if port.is_secured() {
             let sources = sources(port.mac, &port.addresses, port.pairs.iter().copied());
             PortSecurity::Enforced(Filter { sources, groups })
@@ -174,7 +188,7 @@ impl Cloud {
             admin_state_up: port.admin_state_up,
             device_owner: port.device_owner.clone(),
             security,
-            qos: self.policy(port).map(|policy| self.policies.qos(policy)).unwrap_or_default(),
+            qos,
             from_port_xdp: port.from_port_xdp,
         })
     }
@@ -184,6 +198,9 @@ impl Cloud {
         // Only tunnels need to be told where the others are, and only there is it known who they are.
         let members = known.map(|known| &known.members).filter(|_| segment.vni().is_some());
         let answers = Answers::of(self, id);
+        let moving_macs = self.moving_macs(id);
+        let remote_macs =
+            members.into_iter().flat_map(|members| members.macs()).filter(|(mac, _)| !moving_macs.contains(mac));
         let elsewhere = members.into_iter().flat_map(Members::addresses).map(|(address, _)| address);
         let addresses: BTreeSet<IpAddr> = answers.own.keys().copied().chain(elsewhere).collect();
         let neighbor = |address: IpAddr| Some((address, answers.about(address)?));
@@ -192,18 +209,25 @@ impl Cloud {
             segment: segment.clone(),
             mtu: known.and_then(|known| known.mtu),
             local_ports: BTreeMap::new(),
-            remote_macs: members.map(|members| members.macs().clone()).unwrap_or_default(),
-            moving_macs: BTreeSet::new(),
+            remote_macs: remote_macs.map(|(mac, vtep)| (*mac, *vtep)).collect(),
+            moving_macs,
             has_unknown_members: self.has_members && members.is_some_and(|members| !members.are_known()),
             flood: members.map(|members| members.flood().clone()).unwrap_or_default(),
             neighbors: addresses.into_iter().filter_map(neighbor).collect(),
         }
     }
 
+    /// MAC addresses of ports that are here and on other hosts as well. l2population does not tell where they are in use.
+    fn moving_macs(&self, network: NetworkId) -> BTreeSet<Mac> {
+        let ports = self.ports.values().filter(|port| port.network == network && port.moves);
+        ports.map(|port| port.mac).collect()
+    }
+
     /// The entries of a network as they are now.
     pub fn entries(&self, network: NetworkId, macs: &BTreeSet<Mac>, addresses: &BTreeSet<IpAddr>) -> Vec<EntryChange> {
         let members = self.networks.get(&network).map(|network| &network.members);
-        let vtep = |mac: &Mac| members.and_then(|members| members.macs().get(mac)).copied();
+        let moving = self.moving_macs(network);
+        let vtep = |mac: &Mac| members.filter(|_| !moving.contains(mac))?.macs().get(mac).copied();
         let macs = macs.iter().map(|mac| EntryChange::RemoteMac(network, *mac, vtep(mac)));
         let answers = Answers::of(self, network);
         let addresses =
@@ -215,18 +239,20 @@ impl Cloud {
 /// What may be answered about the addresses of a network.
 ///
 /// Whether a port of another host routes is nowhere to be seen, and a neighbour advertisement has to say so: IPv6 questions about
-/// these ports are flooded, as are those about addresses that more than one port may use.
+/// these ports are flooded, as are those about addresses that more than one port may use. A port that is on several hosts answers
+/// itself where it is in use, and is found by that.
 struct Answers<'a> {
     groups: &'a Groups,
     members: Option<&'a Members>,
     own: BTreeMap<IpAddr, Neighbor>,
+    moving: BTreeSet<Mac>,
     pairs: BTreeSet<IpNet>,
 }
 
 impl<'a> Answers<'a> {
     fn of(cloud: &'a Cloud, network: NetworkId) -> Self {
         let ports = || cloud.ports.values().filter(|port| port.network == network && port.segment.vni().is_some());
-        let own = ports().flat_map(|port| {
+        let own = ports().filter(|port| !port.moves).flat_map(|port| {
             let neighbor = Neighbor { mac: port.mac, is_router: port.is_router() };
             port.addresses.iter().map(move |address| (*address, neighbor))
         });
@@ -234,6 +260,7 @@ impl<'a> Answers<'a> {
             groups: &cloud.groups,
             members: cloud.networks.get(&network).map(|network| &network.members),
             own: own.collect(),
+            moving: cloud.moving_macs(network),
             pairs: ports().flat_map(|port| &port.pairs).map(|(_, net)| *net).collect(),
         }
     }
@@ -243,7 +270,7 @@ impl<'a> Answers<'a> {
             return None;
         }
         let elsewhere = || {
-            let mac = self.members?.owner(address).filter(|_| address.is_ipv4())?;
+            let mac = self.members?.owner(address).filter(|mac| address.is_ipv4() && !self.moving.contains(mac))?;
             Some(Neighbor { mac, is_router: false })
         };
         self.own.get(&address).copied().or_else(elsewhere)

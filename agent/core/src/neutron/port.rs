@@ -12,6 +12,10 @@ use crate::model::{Mac, NetworkId, Segment};
 const NETWORK_OWNERS: &str = "network:";
 /// Owners of ports that route: `network:router_interface`, `network:router_gateway` and their relatives.
 const ROUTER_OWNERS: &str = "network:router";
+/// The owner of a router's port that is on all hosts of the router, and in use on one (`neutron/db/l3_hamode_db.py`).
+const REPLICATED_OWNER: &str = "network:ha_router_replicated_interface";
+/// The owner of ports by which routers are connected to the outside. Those of a router with a standby have this owner, too.
+const GATEWAY_OWNER: &str = "network:router_gateway";
 /// Owners whose ports are bound to one host at a time.
 const COMPUTE_OWNERS: &str = "compute:";
 /// The owner of ports that are behind the tap of another port, and go where that goes.
@@ -41,6 +45,8 @@ pub struct Port {
     pub port_security: bool,
     /// Its own QoS policy.
     pub qos_policy: Option<Uuid>,
+    /// Whether it is on other hosts as well, and may be in use there.
+    pub moves: bool,
     /// Whether its machine completes its own checksums (in the profile of its binding).
     pub from_port_xdp: bool,
 }
@@ -54,6 +60,11 @@ impl Port {
     /// Whether it is a trunk's subport.
     pub fn is_sub_port(&self) -> bool {
         self.device_owner == SUB_PORT_OWNER
+    }
+
+    /// Whether it leads a router outside.
+    pub fn is_gateway(&self) -> bool {
+        self.device_owner == GATEWAY_OWNER
     }
 
     /// Whether it is a router's.
@@ -76,6 +87,8 @@ impl TryFrom<&BoundDevice> for Port {
             pairs: device.allowed_address_pairs.iter().map(pair).collect(),
             port_security: device.port_security_enabled,
             qos_policy: device.qos_policy_id,
+            // Details are of the port, not of one of its hosts: whether a gateway is in use here they do not say.
+            moves: device.device_owner == REPLICATED_OWNER,
             from_port_xdp: device.profile.from_port_xdp,
         })
     }
@@ -134,6 +147,7 @@ impl Binding {
             pairs: object.allowed_address_pairs.iter().map(|object| pair(&object.data)).collect(),
             port_security: object.is_secured(),
             qos_policy: object.qos_policy_id,
+            moves: object.device_owner == REPLICATED_OWNER || (object.device_owner == GATEWAY_OWNER && !is_bound_here),
             from_port_xdp: object
                 .bindings
                 .iter()

@@ -155,15 +155,21 @@ pub fn plan_rules(desired: &Desired, observed: &Observed, placements: &BTreeMap<
 
 /// The steps that remove every device and every limit that Overlane has made, in use or not.
 pub fn purge(kernel: &KernelState, config: &Config) -> Vec<Action> {
-    let mut plan = Plan::default();
+    let mut plan = Plan { actions: lift_limits(kernel), ..Plan::default() };
     let is_made = |link: &&Link| link.made_for.is_some() || link.made_for_trunk.is_some();
     let made = kernel.links.values().filter(is_made).map(|link| link.ifindex).collect();
+    devices::remove(&made, kernel, config, &mut plan);
+    plan.actions
+}
+
+/// The steps that remove every limit that Overlane has made.
+pub fn lift_limits(kernel: &KernelState) -> Vec<Action> {
+    let mut plan = Plan::default();
     for (ifindex, qdisc) in kernel.qdiscs.iter().filter(|(_, qdisc)| qdisc.is_ours()) {
         if let Some(link) = kernel.links.get(ifindex) {
             qos::remove(link, qdisc, &mut plan);
         }
     }
-    devices::remove(&made, kernel, config, &mut plan);
     plan.actions
 }
 

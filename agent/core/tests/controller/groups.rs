@@ -14,17 +14,17 @@ use crate::{
     simulated::{GROUP, SimulatedPort, World, network, port},
 };
 
-const OTHER_GROUP: &str = "d5df4c46-9e75-4d75-bc4f-7ef4ce783969";
+pub(crate) const OTHER_GROUP: &str = "d5df4c46-9e75-4d75-bc4f-7ef4ce783969";
 
-fn group(id: &str) -> SecurityGroupId {
+pub(crate) fn group(id: &str) -> SecurityGroupId {
     SecurityGroupId(id.parse().expect("an id"))
 }
 
-fn members(rulebook: &Rulebook, id: &str) -> usize {
+pub(crate) fn members(rulebook: &Rulebook, id: &str) -> usize {
     rulebook.groups.security[&group(id)].members.len()
 }
 
-fn groups_of(world: &World, number: u8) -> BTreeSet<SecurityGroupId> {
+pub(crate) fn groups_of(world: &World, number: u8) -> BTreeSet<SecurityGroupId> {
     match &world.desired.networks[&network(1)].local_ports[&port(number)].security {
         PortSecurity::Enforced(filter) => filter.groups.clone().expect("groups are known"),
         PortSecurity::Open => panic!("port {number} is open"),

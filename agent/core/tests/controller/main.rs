@@ -1,8 +1,10 @@
 //! What is asked of a Neutron server, what it is told, and what follows for the host.
 
+mod group_changes;
 mod groups;
 mod members;
 mod policies;
+mod routers;
 mod simulated;
 mod status;
 mod trunks;
@@ -32,6 +34,7 @@ fn running() -> World {
 fn restarted(old: World) -> World {
     World {
         ports: old.ports,
+        policies: old.policies,
         trunks: old.trunks,
         taps: old.taps,
         made: old.made,
@@ -272,17 +275,4 @@ fn a_deleted_network_leaves_with_all_its_ports() {
     world.notify("network_delete", json!({ "network_id": network(1) }), false);
     world.settle();
     assert!(world.desired.networks.is_empty());
-}
-
-#[test]
-fn the_port_of_a_router_with_a_standby_is_connected_on_both_hosts() {
-    let mut world = running();
-    let owner = "network:ha_router_replicated_interface";
-    world.ports.insert(port(3), SimulatedPort { owner, host: "host2", ..SimulatedPort::new(3, 1) });
-    world.plug(port(3));
-    world.settle();
-    assert!(world.desired.networks[&network(1)].local_ports.contains_key(&port(3)));
-    world.notify("port_update", json!({ "port": { "id": port(3) } }), false);
-    world.settle();
-    assert!(world.desired.networks[&network(1)].local_ports.contains_key(&port(3)));
 }

@@ -1,5 +1,6 @@
 //! A Neutron server and a host, as far as the controller can tell: answers have the form that real ones have.
 
+mod security;
 mod status;
 mod trunks;
 
@@ -45,6 +46,8 @@ pub(crate) struct SimulatedPort {
     pub(crate) revision: u64,
     pub(crate) address: IpAddr,
     pub(crate) group: &'static str,
+    /// Allowed address pairs, with its own MAC address.
+    pub(crate) pairs: Vec<&'static str>,
     pub(crate) policy: Option<Uuid>,
     pub(crate) owner: &'static str,
 }
@@ -59,6 +62,7 @@ impl SimulatedPort {
             revision: 1,
             address: IpAddr::from([10, 0, in_network, number]),
             group: GROUP,
+            pairs: Vec::new(),
             policy: None,
             owner: "compute:nova",
         }
@@ -86,8 +90,14 @@ pub(crate) struct World {
     pub(crate) can_pull: bool,
     /// Whether the server knows trunks.
     pub(crate) has_trunks: bool,
+    /// Rules of groups, beside those that all have.
+    pub(crate) rules: BTreeMap<&'static str, Vec<Value>>,
+    /// Address groups.
+    pub(crate) address_groups: BTreeMap<&'static str, Vec<&'static str>>,
     /// QoS policies.
     pub(crate) policies: BTreeMap<Uuid, Value>,
+    /// Those that the server does not tell, and why.
+    pub(crate) untold: BTreeMap<Uuid, Failure>,
     /// Trunks, by their own ports.
     pub(crate) trunks: BTreeMap<PortId, SimulatedTrunk>,
     /// Ports that the server can bind to no host.
@@ -138,7 +148,10 @@ impl World {
             is_of_another_age: false,
             can_pull: true,
             has_trunks: true,
+            rules: BTreeMap::new(),
+            address_groups: BTreeMap::new(),
             policies: BTreeMap::new(),
+            untold: BTreeMap::new(),
             trunks: BTreeMap::new(),
             unbindable: BTreeSet::new(),
             is_busy: false,
@@ -200,7 +213,7 @@ impl World {
         asked
     }
 
-    fn take_update(&mut self) -> bool {
+    pub(crate) fn take_update(&mut self) -> bool {
         let Some(update) = self.controller.update(self.now) else { return false };
         match update {
             Update::Whole(desired) => self.desired = *desired,
@@ -245,7 +258,8 @@ impl World {
         ports.find(|(id, _)| id.tap_name() == name || id.to_string() == name).map(|(id, port)| (*id, port.clone()))
     }
 
-    fn answer(&mut self, question: &Question) -> Result<Answer, Failure> {
+    /// What the server says to a question.
+    pub(crate) fn answer(&mut self, question: &Question) -> Result<Answer, Failure> {
         let is_about_broken = |names: &[String]| {
             names.iter().any(|name| self.named(name).is_some_and(|(id, _)| self.broken.contains(&id)))
         };
@@ -272,6 +286,7 @@ impl World {
                 let details = taps.iter().map(|tap| self.details(tap)).collect::<Vec<_>>();
                 Ok(Answer::Details(understood(json!({ "devices": details, "failed_devices": [] }))))
             }
+            Question::Policy(id) if self.untold.contains_key(id) => Err(self.untold[id].clone()),
             Question::Policy(id) => Ok(Answer::Policy(self.policies.get(id).cloned().map(understood))),
             Question::Trunks(_) if !self.has_trunks || !self.can_pull => Err(unsupported()),
             Question::Trunks(ids) => {
@@ -302,30 +317,9 @@ impl World {
             "device": tap, "port_id": id, "network_id": port.network, "mac_address": port.mac(),
             "admin_state_up": port.admin_state_up, "network_type": "vxlan", "segmentation_id": vni(port.network),
             "physical_network": null, "mtu": 1450, "fixed_ips": [{ "subnet_id": null, "ip_address": port.address }],
-            "device_owner": port.owner, "allowed_address_pairs": [], "port_security_enabled": true,
+            "device_owner": port.owner, "allowed_address_pairs": port.pairs(), "port_security_enabled": true,
             "qos_policy_id": port.policy, "qos_network_policy_id": null,
         })
-    }
-
-    /// Every group admits SSH from its own members.
-    fn security(&self, taps: &[String]) -> Value {
-        let mut devices = serde_json::Map::new();
-        let (mut groups, mut members) = (serde_json::Map::new(), serde_json::Map::new());
-        let named = taps.iter().filter_map(|tap| self.named(tap));
-        for (id, port) in named.filter(|(_, port)| !port.owner.starts_with("network:")) {
-            devices.insert(
-                id.to_string(),
-                json!({ "network_id": port.network, "mac_address": port.mac(), "device_owner": port.owner,
-                        "fixed_ips": [port.address], "security_groups": [port.group] }),
-            );
-            let rule = json!({ "direction": "ingress", "ethertype": "IPv4", "protocol": "tcp", "port_range_min": 22,
-                               "port_range_max": 22, "remote_group_id": port.group });
-            groups.insert(port.group.to_owned(), json!([rule]));
-            let of_group = self.ports.values().filter(|other| other.group == port.group);
-            let addresses: Vec<Value> = of_group.map(|other| json!([other.address, null])).collect();
-            members.insert(port.group.to_owned(), json!({ "IPv4": addresses }));
-        }
-        json!({ "devices": devices, "security_groups": groups, "sg_member_ips": members })
     }
 }
 
@@ -353,7 +347,8 @@ fn api_port(id: PortId, port: &SimulatedPort) -> Value {
     })
 }
 
-fn wrapped(name: &str, data: &Value) -> Value {
+/// A versioned object.
+pub(crate) fn wrapped(name: &str, data: &Value) -> Value {
     json!({ "versioned_object.name": name, "versioned_object.version": "1.0", "versioned_object.data": data })
 }
 
@@ -363,6 +358,7 @@ fn object(id: PortId, port: &SimulatedPort) -> Value {
         &json!({ "network_id": port.network, "network_type": "vxlan", "segmentation_id": vni(port.network) }),
     );
     let level = json!({ "host": port.host, "level": 0, "driver": "linuxbridge", "segment": segment });
+    let pairs = port.pairs();
     let binding = json!({ "host": port.host, "vif_type": "bridge", "status": "ACTIVE" });
     wrapped(
         "Port",
@@ -371,6 +367,7 @@ fn object(id: PortId, port: &SimulatedPort) -> Value {
             "device_owner": port.owner, "status": port.status, "revision_number": port.revision,
             "fixed_ips": [wrapped("IPAllocation", &json!({ "ip_address": port.address }))],
             "security_group_ids": [port.group], "qos_policy_id": port.policy,
+            "allowed_address_pairs": pairs.iter().map(|pair| wrapped("AllowedAddressPair", pair)).collect::<Vec<_>>(),
             "bindings": [wrapped("PortBinding", &binding)],
             "binding_levels": [wrapped("PortBindingLevel", &level)],
         }),

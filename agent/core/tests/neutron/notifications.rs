@@ -34,6 +34,8 @@ fn captured_notifications_about_ports_networks_and_bindings_are_understood() {
     let Notification::PortUpdate(port) = captured("port_update.fanout") else { panic!("another kind") };
     assert_eq!(port.id.to_string(), "62a55f11-f0ab-484a-ad74-1350aab1203c");
     assert_eq!((port.host.as_deref(), port.revision_number), (Some("host1"), Some(5)));
+    assert_eq!(port.security_groups.good[0].0.to_string(), "641c1bc0-356c-4f3c-b3ce-51a6b9c4d2d7");
+    assert_eq!(port.allowed_address_pairs.good[0].ip_address.to_string(), "192.168.77.250/32");
     let Notification::NetworkUpdate(network) = captured("network_update.fanout") else { panic!("another kind") };
     assert_eq!((network.mtu, network.segment().expect("ours").to_string().as_str()), (Some(1400), "vxlan 1979"));
     let Notification::NetworkDelete(_) = captured("network_delete.fanout") else { panic!("another kind") };

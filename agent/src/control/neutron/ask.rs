@@ -1,7 +1,5 @@
 //! Questions as calls.
 
-use std::time::Duration;
-
 use overlane_core::{
     config::{Config, NeutronConfig},
     model::PortId,
@@ -25,6 +23,7 @@ use serde::Serialize;
 use super::{
     events::Cause,
     messaging::{CallError, Messaging},
+    patience::{Limit, Patience},
 };
 
 /// How ports are plugged that bridges connect.
@@ -53,14 +52,21 @@ pub(super) struct Asker {
     messaging: Messaging,
     host: String,
     agent_id: String,
-    patience: Duration,
+    patience: Patience,
+}
+
+/// Asks one question, in one call or several.
+struct Asking<'a> {
+    asker: &'a Asker,
+    limit: Limit,
 }
 
 impl Asker {
     pub(super) fn new(messaging: Messaging, neutron: &NeutronConfig, config: &Config) -> Self {
         // The server writes it into its log, nothing more.
         let agent_id = format!("overlane-{}", config.host);
-        Self { messaging, host: config.host.clone(), agent_id, patience: neutron.transport.response_timeout }
+        let patience = Patience::new(neutron.transport.response_timeout, neutron.transport.response_max_timeout);
+        Self { messaging, host: config.host.clone(), agent_id, patience }
     }
 
     /// One that asks under a request's id.
@@ -70,9 +76,15 @@ impl Asker {
 
     /// Asks one question.
     pub(super) async fn ask(&self, question: &Question) -> Result<Answer, Failure> {
+        Asking { asker: self, limit: self.patience.of(question) }.ask(question).await
+    }
+}
+
+impl Asking<'_> {
+    async fn ask(&self, question: &Question) -> Result<Answer, Failure> {
         match question {
             Question::List => {
-                let list = GetPortsByVnicTypeAndHost { vnic_type: NORMAL.to_owned(), host: self.host.clone() };
+                let list = GetPortsByVnicTypeAndHost { vnic_type: NORMAL.to_owned(), host: self.asker.host.clone() };
                 self.call(&list).await.map(Answer::List)
             }
             Question::Details(taps) => self.details(taps).await.map(Answer::Details),
@@ -115,8 +127,8 @@ impl Asker {
         let update = UpdateDeviceList {
             devices_up: names(&status.up),
             devices_down: names(&status.down),
-            agent_id: self.agent_id.clone(),
-            host: self.host.clone(),
+            agent_id: self.asker.agent_id.clone(),
+            host: self.asker.host.clone(),
             refresh_tunnels: status.refresh.then_some(true),
         };
         match self.call(&update).await {
@@ -133,7 +145,7 @@ impl Asker {
             let up = UpdateDeviceUp { device: device.clone(), agent_id, host, refresh_tunnels };
             match self.call_at(&up, OLDEST).await {
                 Ok(()) => updated.devices_up.push(device),
-                Err(Failure::Other(_)) => updated.failed_devices_up.push(device),
+                Err(Failure::Other(_) | Failure::Transient(_)) => updated.failed_devices_up.push(device),
                 Err(failure) => return Err(failure),
             }
         }
@@ -142,7 +154,7 @@ impl Asker {
             let down = UpdateDeviceDown { device: device.clone(), agent_id, host };
             match self.call_at(&down, OLDEST).await {
                 Ok(down) => updated.devices_down.good.push(down),
-                Err(Failure::Other(_)) => updated.failed_devices_down.push(device),
+                Err(Failure::Other(_) | Failure::Transient(_)) => updated.failed_devices_down.push(device),
                 Err(failure) => return Err(failure),
             }
         }
@@ -152,7 +164,7 @@ impl Asker {
     /// Old servers know only the call that fails as a whole. The other one takes the beginning of an id for a name, but no tap's
     /// name.
     async fn details(&self, taps: &[String]) -> Result<DetailsAndFailures, Failure> {
-        let (agent_id, host) = (self.agent_id.clone(), self.host.clone());
+        let (agent_id, host) = (self.asker.agent_id.clone(), self.asker.host.clone());
         let devices = taps.iter().map(|tap| tap.trim_start_matches(TAP).to_owned()).collect();
         let list = GetDevicesDetailsList { devices, agent_id, host };
         let mut details = match self.call(&GetDevicesDetailsListAndFailedDevices(list.clone())).await {
@@ -171,11 +183,8 @@ impl Asker {
     /// Of servers that do not know [`BulkPull`] yet. Those that have no trunks do not know the kind.
     async fn trunk(&self, port: PortId) -> Result<Answer, Failure> {
         let pull = Pull { resource_type: TRUNK.to_owned(), version: FIRST.to_owned(), resource_id: port.0 };
-        match self.messaging.ask_at(&pull, FIRST, self.patience).await {
-            Ok(trunk) => Ok(Answer::Objects(Entries { good: trunk.into_iter().collect(), bad: Vec::new() })),
-            Err(error) if error.is_not_provided() => Err(Failure::Unsupported(reason(error))),
-            Err(error) => Err(failure(error)),
-        }
+        let trunk = self.call_at(&pull, FIRST).await?;
+        Ok(Answer::Objects(Entries { good: trunk.into_iter().collect(), bad: Vec::new() }))
     }
 
     async fn pull<T: Serialize>(&self, kind: &str, ids: &[T]) -> Result<Answer, Failure> {
@@ -188,19 +197,22 @@ impl Asker {
 
     /// As `call`, of a version that older servers have.
     async fn call_at<C: Call>(&self, question: &C, version: &str) -> Result<C::Reply, Failure> {
-        self.messaging.ask_at(question, version, self.patience).await.map_err(failure)
+        let result = self.asker.messaging.ask_at(question, version, self.limit.time()).await;
+        match &result {
+            Err(CallError::Timeout { .. }) => self.limit.was_too_short(),
+            Err(CallError::Disconnected { .. } | CallError::Unroutable { .. } | CallError::Refused { .. }) => (),
+            Ok(_) | Err(CallError::Remote { .. } | CallError::Malformed { .. }) => self.limit.was_enough(),
+        }
+        result.map_err(|error| {
+            let is_unsupported = error.is_unsupported_version() || error.is_no_such_method() || error.is_not_provided();
+            let (is_lost, is_transient) = (matches!(error, CallError::Disconnected { .. }), error.is_transient());
+            let reason = format!("{:#}", anyhow::Error::from(error));
+            match (is_lost, is_unsupported, is_transient) {
+                (true, ..) => Failure::Lost,
+                (_, true, _) => Failure::Unsupported(reason),
+                (.., true) => Failure::Transient(reason),
+                _ => Failure::Other(reason),
+            }
+        })
     }
-}
-
-fn failure(error: CallError) -> Failure {
-    let is_unsupported = error.is_unsupported_version() || error.is_no_such_method();
-    match (matches!(error, CallError::Disconnected { .. }), is_unsupported) {
-        (true, _) => Failure::Lost,
-        (_, true) => Failure::Unsupported(reason(error)),
-        _ => Failure::Other(reason(error)),
-    }
-}
-
-fn reason(error: CallError) -> String {
-    format!("{:#}", anyhow::Error::from(error))
 }

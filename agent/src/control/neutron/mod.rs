@@ -1,12 +1,13 @@
 //! A Neutron server as a control plane: this host is one of its Linux bridge agents.
 //!
 //! [`overlane_core::neutron::controller`] decides what to ask and what follows from answers; here is what takes time: calls,
-//! notifications and reports. Reports are made by the same loop as everything else, so that an agent that is stuck stops
-//! reporting, and the server takes it for dead.
+//! notifications and reports. Reports are made by the same loop as everything else, and only while it can look at the host, so that
+//! an agent that is stuck or helpless stops reporting, and the server takes it for dead.
 
 mod ask;
 mod events;
 pub mod messaging;
+mod patience;
 mod report;
 
 use std::{future::pending, time::Instant};
@@ -102,7 +103,7 @@ impl Neutron {
     /// Waits until something happens, and takes it in.
     async fn wait(&mut self) {
         let wake = self.controller.next_wake(Instant::now());
-        let report = self.reporter.next().filter(|_| self.broker.is_some() && self.reports.is_empty());
+        let report = self.reporter.next(Instant::now()).filter(|_| self.broker.is_some() && self.reports.is_empty());
         tokio::select! {
             Some(answered) = self.answers.join_next() => self.take_answer(answered),
             Some(outcome) = self.reports.join_next() => self.take_outcome(outcome),
@@ -174,7 +175,9 @@ impl Neutron {
 
     /// Takes in how the host is.
     pub fn host_changed(&mut self, view: &HostView) {
-        self.controller.host_changed(view, Instant::now());
+        let now = Instant::now();
+        self.reporter.host_was_seen(now);
+        self.controller.host_changed(view, now);
     }
 
     /// Adds to what the agent says of itself.

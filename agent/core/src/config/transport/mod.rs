@@ -17,7 +17,6 @@ pub(super) const RABBIT_OPTIONS: &[&str] = &[
     "amqp_auto_delete",
     "amqp_durable_queues",
     "heartbeat_timeout_threshold",
-    "kombu_failover_strategy",
     "kombu_reconnect_delay",
     "rabbit_ha_queues",
     "rabbit_interval_max",
@@ -61,9 +60,9 @@ pub struct TransportConfig {
     pub queues: QueueConfig,
     /// How the connection is looked after.
     pub connection: ConnectionConfig,
-    /// How long a call waits for its answer at first (`rpc_response_timeout`).
+    /// How long an answer is waited for at first, and once there has been one (`rpc_response_timeout`).
     pub response_timeout: Duration,
-    /// How long a call that has timed out before waits at most (`rpc_response_max_timeout`).
+    /// How long at most, after answers to such questions have not come in time (`rpc_response_max_timeout`).
     pub response_max_timeout: Duration,
 }
 

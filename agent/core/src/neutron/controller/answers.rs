@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 use super::{
     Controller, News,
+    due::Kind,
     questions::{Answer, Failure, Question},
 };
 use crate::{
@@ -48,11 +49,7 @@ impl Controller {
             (Question::Ports(ports), Answer::Objects(objects)) => self.read_ports(&ports, objects, now),
             (Question::Networks(networks), Answer::Objects(objects)) => self.read_networks(&networks, objects),
             (Question::Security(taps), Answer::Security(info)) => self.secured(&taps, &info, now),
-            (Question::Policy(id), Answer::Policy(policy)) => {
-                let left_out = self.cloud.policies.learn(id, policy.as_ref());
-                self.news.extend(left_out.into_iter().map(|what| News::NotUnderstood { what }));
-                self.is_dirty = true;
-            }
+            (Question::Policy(id), Answer::Policy(policy)) => self.read_policy(id, policy.as_ref()),
             (Question::Status(status), Answer::Status(updated)) => self.told(&status, &updated, now),
             (Question::Trunks(ports), Answer::Objects(objects)) => self.read_trunks(&ports, objects, now),
             (Question::Trunk(port), Answer::Objects(objects)) => self.read_trunks(&[port], objects, now),
@@ -68,10 +65,15 @@ impl Controller {
     pub fn failed(&mut self, question: Question, failure: Failure, now: Instant) {
         let (kind, size) = (question.kind(), question.size());
         self.due.asked.remove(&kind);
+        if let Question::Policy(policy) = question {
+            return self.policy_failed(policy, failure, now);
+        }
         let reason = match failure {
             // Once there is a connection, everything is asked anyway, but for what was to be told.
             Failure::Lost => return self.ask_again(question),
-            Failure::Other(reason) if size == 1 && matches!(question, Question::Status(_)) => {
+            Failure::Transient(reason) | Failure::Other(reason)
+                if size == 1 && matches!(question, Question::Status(_)) =>
+            {
                 // Whether it is the port or the server, the next one will show.
                 self.retry.question_failed(kind, size, now);
                 if let Question::Status(status) = question {
@@ -95,7 +97,7 @@ impl Controller {
                 self.ask_again(question.clone());
                 format!("{STRANGE_SERVER}: {reason}")
             }
-            Failure::Other(reason) => {
+            Failure::Transient(reason) | Failure::Other(reason) => {
                 if let [tap] = &question.taps()[..] {
                     // It waits alone.
                     self.mark(tap, &format!("{STUMBLED}: {reason}"));
@@ -121,7 +123,6 @@ impl Controller {
             Question::Security(taps) => {
                 self.due.security.extend(taps.into_iter().filter(|tap| self.taps.contains_key(tap)));
             }
-            Question::Policy(policy) => _ = self.due.policies.insert(policy),
             Question::Status(status) => self.tell_again(status),
             about_trunks => self.ask_again_about_trunks(about_trunks),
         }
@@ -226,6 +227,10 @@ impl Controller {
                 return;
             }
         };
+        if port.is_gateway() && self.can_pull {
+            // To which host it is bound, details do not say.
+            self.due.ports.insert(bound.port_id);
+        }
         self.put(tap, bound.port_id, port);
         self.take_awaited(tap);
         if let Some(network) = self.cloud.networks.get_mut(&bound.network_id) {
@@ -307,8 +312,11 @@ impl Controller {
                 self.revisions.insert(object.id, object.revision_number);
                 let network = port.network;
                 self.put(&tap, object.id, *port);
-                self.cloud.groups.assign(object.id, object.security_group_ids.iter().copied().collect());
-                if self.cloud.unknown_groups().any(|unknown| unknown == object.id) {
+                let groups = object.security_group_ids.iter().copied().collect();
+                // What is being asked may be answered with those that it had before.
+                let may_revert =
+                    self.cloud.groups.assign(object.id, groups) && self.due.asked.contains(&Kind::Security);
+                if may_revert || self.cloud.unknown_groups().any(|unknown| unknown == object.id) {
                     self.due.security.insert(tap.clone());
                 }
                 if !self.cloud.networks.get(&network).is_some_and(|network| network.is_known) {
@@ -348,8 +356,10 @@ impl Controller {
     }
 
     fn secured(&mut self, taps: &[String], info: &SecurityGroupInfo, now: Instant) {
-        let bad = self.cloud.groups.learn(info);
+        let bad = self.cloud.groups.learn(info, |port| self.taps.contains_key(&port.tap_name()));
         self.not_understood(&bad);
+        let heirs = self.cloud.groups.leave_out(taps, info);
+        self.ask_about_groups(&heirs);
         self.is_dirty = true;
         self.identified(taps, info, now);
     }

@@ -75,6 +75,7 @@ impl Due {
 pub(super) struct Retry {
     kinds: BTreeMap<Kind, Attempt>,
     taps: BTreeMap<String, Attempt>,
+    policies: BTreeMap<Uuid, Attempt>,
 }
 
 /// Something that has failed, and when it may be tried again.
@@ -150,9 +151,26 @@ impl Retry {
         .collect()
     }
 
+    /// A QoS policy has to be asked for again, later each time.
+    pub(super) fn policy_failed(&mut self, policy: Uuid, now: Instant) {
+        let attempt = Attempt::after(self.policies.get(&policy), now);
+        self.policies.insert(policy, attempt);
+    }
+
+    /// A QoS policy has been read.
+    pub(super) fn policy_is_read(&mut self, policy: Uuid) {
+        self.policies.remove(&policy);
+    }
+
+    /// From when on a QoS policy that has failed may be asked for.
+    pub(super) fn policy(&self, policy: Uuid) -> Option<Instant> {
+        self.policies.get(&policy).map(|attempt| attempt.next)
+    }
+
     /// When something may be asked again that may not be now.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        let attempts = self.kinds.values().chain(self.taps.values().filter(|attempt| attempt.waits));
+        let taps = self.taps.values().filter(|attempt| attempt.waits);
+        let attempts = self.kinds.values().chain(taps).chain(self.policies.values());
         attempts.map(|attempt| attempt.next).filter(|next| *next > now).min()
     }
 }

@@ -8,6 +8,7 @@ mod due;
 mod newcomers;
 mod news;
 mod notifications;
+mod policies;
 mod questions;
 mod status;
 mod trunks;
@@ -177,6 +178,7 @@ impl Controller {
 
     fn tap_is_gone(&mut self, name: &str) {
         let Some(KnownTap { port, .. }) = self.taps.remove(name) else { return };
+        self.forget_groups(name);
         self.due.forget_tap(name);
         if let Some(port) = port {
             let network = self.cloud.ports.get(&port).map(|port| port.network);
@@ -184,6 +186,15 @@ impl Controller {
             self.due.downs.insert(port);
             self.left.extend(network.map(|network| (port, network)));
             self.news.push(News::TapGone { tap: name.to_owned(), port, network });
+        }
+    }
+
+    /// The groups of a tap do not matter any more. If it is, or was to be, asked about them, that may have been for others that have
+    /// the same: one of these is asked about then.
+    fn forget_groups(&mut self, tap: &str) {
+        let heirs = self.cloud.groups.forget(tap);
+        if self.due.asked.contains(&Kind::Security) || self.due.security.contains(tap) {
+            self.ask_about_groups(&heirs);
         }
     }
 
@@ -209,6 +220,7 @@ impl Controller {
     /// The port of a tap does not work here: what it was is forgotten.
     fn disown(&mut self, tap: &str, reason: &str) {
         self.mark(tap, reason);
+        self.forget_groups(tap);
         if let Some(port) = self.taps.get_mut(tap).and_then(|known| known.port.take()) {
             self.remove_port(port);
         }
@@ -301,6 +313,10 @@ impl Controller {
         if self.cloud.unknown_groups().next().is_some() || !self.trunks.are_read() || !self.can_pull && is_binding() {
             return false;
         }
+        // While it is not known what limits a port, the port is not asked for, and yet stays.
+        if self.cloud.unknown_policies().next().is_some() {
+            return false;
+        }
         let is_settled = |(id, port): (&PortId, &super::port::Port)| {
             // What no trunk has any more will not come into place.
             let is_left = || self.settings.has_trunks && port.is_sub_port() && !self.trunks.has_sub_port(*id);
@@ -329,13 +345,14 @@ impl Controller {
         std::mem::take(&mut self.news)
     }
 
-    /// Why taps are not connected, or are and the server does not know, as far as the server is the reason.
+    /// Why taps are not connected, or not as they should be, or not known to be, as far as the server is the reason.
     pub fn reasons(&self) -> BTreeMap<&str, &str> {
-        let reasons = self.taps.iter().filter_map(|(name, known)| {
-            let untold = || self.untold.reason(known.port?);
-            Some((name.as_str(), known.reason.as_deref().or_else(untold)?))
-        });
-        reasons.collect()
+        self.taps.iter().filter_map(|(name, known)| Some((name.as_str(), self.reason(known)?))).collect()
+    }
+
+    fn reason<'a>(&'a self, known: &'a KnownTap) -> Option<&'a str> {
+        let untold = || self.untold.reason(known.port?);
+        known.reason.as_deref().or_else(|| self.cloud.trouble_with_policy(known.port?)).or_else(untold)
     }
 
     /// Whether a port is one of this host.

@@ -99,6 +99,13 @@ pub enum News {
         /// Which, and why.
         what: String,
     },
+    /// The server cannot tell a QoS policy: its ports work without it until it can.
+    WithoutPolicy {
+        /// The policy.
+        policy: Uuid,
+        /// Why.
+        reason: String,
+    },
     /// A question has failed, and is asked again.
     Failed {
         /// Which.
@@ -117,7 +124,8 @@ impl News {
             | Self::NotUnderstood { .. }
             | Self::Failed { .. }
             | Self::NoTrunks { .. }
-            | Self::NotBound { .. } => true,
+            | Self::NotBound { .. }
+            | Self::WithoutPolicy { .. } => true,
             // Some of its subports have no device; why, the agent's obstacles say.
             Self::TrunkStatus { status, .. } => !status.eq_ignore_ascii_case("ACTIVE"),
             Self::Known { .. }
@@ -149,7 +157,8 @@ impl News {
             | Self::NotUnderstood { .. }
             | Self::Failed { .. }
             | Self::NoTrunks { .. }
-            | Self::TrunkStatus { .. } => None,
+            | Self::TrunkStatus { .. }
+            | Self::WithoutPolicy { .. } => None,
         }
     }
 }
@@ -200,6 +209,10 @@ impl fmt::Display for News {
                  it needs trunk among its service_plugins: {reason}"
             ),
             Self::NotUnderstood { what } => write!(f, "the server says something that is not understood: {what}"),
+            Self::WithoutPolicy { policy, reason } => write!(
+                f,
+                "ports with QoS policy {policy} work without its limits and marks until the server tells what it asks for: {reason}"
+            ),
             Self::Failed { question, reason } => write!(f, "could not {question}, will try again: {reason}"),
         }
     }

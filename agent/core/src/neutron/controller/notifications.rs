@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
+use uuid::Uuid;
+
 use super::{Controller, merge};
 use crate::{
-    model::{NetworkId, PortId, SecurityGroupId},
+    model::{NetworkId, PortId},
     neutron::{
         members::{Changes, Members},
         messages::{
-            Entries,
             fdb::{FdbEntries, FdbEntry, FdbUpdate},
-            notification::{BindingChanged, FdbMessage, Notification},
+            notification::{BindingChanged, FdbMessage, Notification, PortChanged},
             resources::{Push, Resource},
         },
     },
@@ -23,7 +24,10 @@ impl Controller {
     /// Takes in a notification; `is_directed` says whether it was for this host alone.
     pub fn notified(&mut self, notification: Notification, is_directed: bool, now: Instant) {
         match notification {
-            Notification::PortUpdate(port) => self.port_changed(port.id),
+            Notification::PortUpdate(port) => {
+                self.port_changed(port.id);
+                self.pairs_told(&port);
+            }
             Notification::NetworkUpdate(network) => {
                 if self.cloud.networks.contains_key(&network.id) {
                     self.network_changed(network.id);
@@ -43,12 +47,11 @@ impl Controller {
                 }
             }
             Notification::SecurityGroupsRuleUpdated(groups) => {
-                let ports = self.cloud.groups.who_has(&all(groups));
+                let ports = self.cloud.groups.who_has(&groups.good.into_iter().collect());
                 self.ask_about_groups(&ports);
             }
             Notification::SecurityGroupsMemberUpdated(groups) => {
-                let ports = self.cloud.groups.who_names(&all(groups));
-                self.ask_about_groups(&ports);
+                self.ask_about_members(&groups.good.into_iter().map(|group| group.0).collect());
             }
             Notification::AddFdb(message) => self.add_members(&message, is_directed, now),
             Notification::RemoveFdb(message) => self.remove_members(&message),
@@ -67,6 +70,20 @@ impl Controller {
             self.retry.tap_is_fresh(&tap);
             self.ask_about(&tap);
         }
+    }
+
+    /// Allowed address pairs are members of their port's groups, on whatever host it is, but the server tells of no change of members
+    /// when only they change (contract §2.4). Ports without pairs, in groups without pairs, cost no question; nor do groups that no
+    /// rule here names.
+    fn pairs_told(&mut self, port: &PortChanged) {
+        let groups = &port.security_groups.good;
+        let pairs = port.allowed_address_pairs.good.iter().map(|pair| pair.ip_address.trunc()).collect();
+        let others = if port.allowed_address_pairs.bad.is_empty() {
+            self.cloud.groups.with_other_pairs(groups, &pairs)
+        } else {
+            groups.iter().map(|group| group.0).collect()
+        };
+        self.ask_about_members(&others);
     }
 
     fn network_changed(&mut self, network: NetworkId) {
@@ -92,7 +109,13 @@ impl Controller {
         (binding.host == self.settings.host && self.taps.contains_key(&tap)).then_some(tap)
     }
 
-    fn ask_about_groups(&mut self, ports: &BTreeSet<PortId>) {
+    /// Members of these security groups and address groups have changed.
+    fn ask_about_members(&mut self, groups: &BTreeSet<Uuid>) {
+        let ports = self.cloud.groups.who_names(groups);
+        self.ask_about_groups(&ports);
+    }
+
+    pub(super) fn ask_about_groups(&mut self, ports: &BTreeSet<PortId>) {
         if self.settings.has_groups {
             self.due.security.extend(ports.iter().map(PortId::tap_name).filter(|tap| self.taps.contains_key(tap)));
         }
@@ -155,10 +178,8 @@ impl Controller {
         let Push::Changed(objects) = push else { return };
         for object in objects.good {
             match object {
-                Resource::AddressGroup(group) => {
-                    self.cloud.groups.learn_addresses(&group);
-                    self.is_dirty = true;
-                }
+                // Its content may be older than what is known, and answers have no revision to tell.
+                Resource::AddressGroup(group) => self.ask_about_members(&[group.id.0].into()),
                 Resource::QosPolicy(policy) if self.cloud.policies.has(policy.id) => {
                     self.due.policies.insert(policy.id);
                 }
@@ -166,8 +187,4 @@ impl Controller {
             }
         }
     }
-}
-
-fn all(groups: Entries<SecurityGroupId>) -> BTreeSet<SecurityGroupId> {
-    groups.good.into_iter().collect()
 }

@@ -93,9 +93,11 @@ pub enum Answer {
 pub enum Failure {
     /// The connection is gone.
     Lost,
-    /// The server is too old for the question.
+    /// The server is too old for the question, or lacks the plugin for it.
     Unsupported(String),
-    /// Everything else: no answer in time, the server stumbled, or it is not understood.
+    /// No answer in time, nobody who would answer, or a database that is busy or away: it says nothing about what was asked.
+    Transient(String),
+    /// Everything else: the server stumbled, or it is not understood.
     Other(String),
 }
 
@@ -207,13 +209,7 @@ impl Controller {
             let networks = take(&mut self.due.networks, size, |_| true);
             questions.extend((!networks.is_empty()).then_some(Question::Networks(networks)));
         }
-        let unknown = self.cloud.unknown_policies();
-        self.due.policies.extend(unknown);
-        if self.room(Kind::Policy, 1, now).is_some()
-            && let Some(policy) = self.due.policies.pop_first()
-        {
-            questions.push(Question::Policy(policy));
-        }
+        questions.extend(self.about_policies(now));
         self.due.asked.extend(questions.iter().map(Question::kind));
         questions
     }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Entries, MessageError,
+    AllowedAddressPair, Entries, MessageError,
     fdb::{FdbEntries, FdbUpdate},
     parse,
     ports::ApiNetwork,
@@ -69,6 +69,12 @@ pub struct PortChanged {
     pub host: Option<String>,
     /// Grows with every change.
     pub revision_number: Option<u64>,
+    /// Its security groups.
+    #[serde(default)]
+    pub security_groups: Entries<SecurityGroupId>,
+    /// What else it may send as.
+    #[serde(default)]
+    pub allowed_address_pairs: Entries<AllowedAddressPair>,
 }
 
 /// Which port and host it is about.

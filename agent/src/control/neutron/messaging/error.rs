@@ -33,6 +33,17 @@ pub enum CallError {
         /// Where.
         topic: String,
     },
+    /// The broker does not take it, for want of room or by a policy for the queue.
+    #[error(
+        "{method}: the message broker refuses messages for {topic}: look at its alarms (rabbitmq-diagnostics alarms) and at the \
+         policies of that queue (rabbitmqctl list_policies)"
+    )]
+    Refused {
+        /// What was called.
+        method: String,
+        /// Where.
+        topic: String,
+    },
     /// The server could not do it.
     #[error("{method} failed in the server")]
     Remote {
@@ -72,7 +83,7 @@ impl CallError {
         self.failure().is_some_and(Failure::is_no_such_method)
     }
 
-    /// Whether the server has nobody who provides objects of the kind that was pulled.
+    /// Whether the server lacks the plugin for the kind of object that was asked for.
     pub fn is_not_provided(&self) -> bool {
         self.failure().is_some_and(Failure::is_not_provided)
     }
@@ -80,7 +91,7 @@ impl CallError {
     /// Whether the same call may well succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Timeout { .. } | Self::Disconnected { .. } | Self::Unroutable { .. } => true,
+            Self::Timeout { .. } | Self::Disconnected { .. } | Self::Unroutable { .. } | Self::Refused { .. } => true,
             Self::Remote { failure, .. } => failure.is_transient(),
             Self::Malformed { .. } => false,
         }

@@ -178,8 +178,8 @@ impl Session {
             Some(Confirmation::Ack(Some(_))) => {
                 Err(CallError::Unroutable { method: method(), topic: topic.to_owned() })
             }
-            // A broker refuses messages when it cannot store them.
-            Some(Confirmation::Nack(_)) | None => Err(CallError::Disconnected { method: method() }),
+            Some(Confirmation::Nack(_)) => Err(CallError::Refused { method: method(), topic: topic.to_owned() }),
+            None => Err(CallError::Disconnected { method: method() }),
         }
     }
 
