@@ -16,7 +16,7 @@ pub struct Status {
     pub config_files: Vec<PathBuf>,
     /// Where it hears what is desired, or why it does not.
     pub control: String,
-    /// Taps that the control plane keeps unconnected, or cannot tell everything about, and why.
+    /// Taps that the control plane keeps unconnected, or cannot tell everything about, or does not know to be connected, and why.
     pub not_here: BTreeMap<String, String>,
     /// `on`, `off`, or why it is unavailable.
     pub fast_path: String,
@@ -73,7 +73,7 @@ impl Agent {
         }
     }
 
-    /// Taps that the control plane keeps unconnected, and why.
+    /// Taps that the control plane has trouble with, and why.
     pub fn refused(&self) -> impl Iterator<Item = (&str, &str)> {
         let refused = match self {
             Self::Running(status) => Some(&status.not_here),
@@ -82,7 +82,7 @@ impl Agent {
         refused.into_iter().flatten().map(|(tap, reason)| (tap.as_str(), reason.as_str()))
     }
 
-    /// Why the control plane keeps a tap unconnected, if it does.
+    /// What trouble the control plane has with a tap, if it has any.
     pub fn why_not_here(&self, tap: &str) -> Option<&str> {
         match self {
             Self::Running(status) => status.not_here.get(tap).map(String::as_str),

@@ -19,8 +19,8 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Told", into = "Told")]
 pub struct Desired {
-    /// Whether the control plane has told everything. Until then what is not here is unknown rather than stale, and
-    /// nothing is deleted.
+    /// Whether the control plane has told everything, but for [`Network::has_unknown_members`]. Until then what is not here is
+    /// unknown rather than stale, and nothing is deleted.
     pub complete: bool,
     /// The networks that have at least one port on this host.
     pub networks: BTreeMap<NetworkId, Network>,
@@ -71,6 +71,10 @@ pub struct Network {
     /// learned from what arrives, and followed when they move.
     #[serde(default)]
     pub moving_macs: BTreeSet<Mac>,
+    /// Whether there may be more of what follows, and of MAC addresses behind other hosts, than the control plane has told so far.
+    /// Until it has told all, what is not here is unknown rather than stale, as if [`Desired::complete`] were false.
+    #[serde(default)]
+    pub has_unknown_members: bool,
     /// Tunnel endpoints of the other hosts that have ports here: broadcast, unknown unicast and multicast go to each.
     pub flood: BTreeSet<IpAddr>,
     /// What the ARP/ND responder may answer. Addresses that more than one port may use (allowed address pairs) are not
@@ -120,6 +124,11 @@ impl Desired {
     pub fn learned(&self, from_tunnels: bool) -> Learned {
         let macs = self.networks.values().flat_map(|network| network.moving_macs.iter().copied());
         Learned { from_tunnels, macs: macs.collect() }
+    }
+
+    /// Whether the control plane has told everything that is to be known of tunnel endpoints.
+    pub fn knows_all_vteps(&self) -> bool {
+        self.complete && !self.networks.values().any(|network| network.has_unknown_members)
     }
 
     /// Whether there is something that only eBPF can do: security groups, and limits and marks of what machines send.

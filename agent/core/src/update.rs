@@ -126,9 +126,19 @@ fn entries_between(old: &Desired, new: &Desired) -> Option<Vec<EntryChange>> {
 
 fn differ_in_entries_only(old: &Network, new: &Network) -> bool {
     // By name, so that a new field is not forgotten here.
-    let Network { name, segment, mtu, local_ports, remote_macs: _, moving_macs, flood, neighbors: _ } = new;
-    (name, segment, mtu, local_ports, moving_macs, flood)
-        == (&old.name, &old.segment, &old.mtu, &old.local_ports, &old.moving_macs, &old.flood)
+    let Network {
+        name,
+        segment,
+        mtu,
+        local_ports,
+        remote_macs: _,
+        moving_macs,
+        has_unknown_members,
+        flood,
+        neighbors: _,
+    } = new;
+    (name, segment, mtu, local_ports, moving_macs, has_unknown_members, flood)
+        == (&old.name, &old.segment, &old.mtu, &old.local_ports, &old.moving_macs, &old.has_unknown_members, &old.flood)
 }
 
 /// What is new or other in `new`, and what is gone from it.

@@ -30,7 +30,7 @@ pub(super) struct PortRow {
     /// to do), `failing` (that has been tried), `blocked`, `refused` (by the server, for now), or `unknown` (nobody can be asked
     /// what it should be).
     state: &'static str,
-    /// Why the port is not active, or not as the server wants it.
+    /// Why the port is not active, or not as the server wants it, or not known to the server to be.
     reason: Option<String>,
     /// `open`, `addresses` (it is held to its own addresses), `groups` (and to the rules of its security groups),
     /// or `closed` (nothing passes).
@@ -232,7 +232,7 @@ fn state(
     let steps: Vec<&Action> = view.plan.actions.iter().filter(is_about_port).collect();
     let failed = steps.iter().find_map(|step| Some((step, view.failure(step)?)));
     match (failed, steps.first(), &view.agent) {
-        (_, None, _) => ("active", None),
+        (_, None, _) => ("active", view.why_not_here(&tap.name).map(str::to_owned)),
         (Some((step, error)), ..) => {
             let step = view.name_interfaces(&step.to_string());
             ("failing", Some(format!("could not {step}: {error}; it is tried again")))

@@ -180,7 +180,18 @@ impl View {
         (!self.desired.complete).then(|| format!("the control plane has not told everything yet: {why}"))
     }
 
-    /// Why the control plane keeps a tap unconnected, if it does.
+    /// Networks of which it is not known yet who is in them on other hosts. What is there may lead to some who have gone.
+    pub(crate) fn without_members(&self) -> impl Iterator<Item = String> {
+        let networks = self.desired.networks.iter().filter(|(_, network)| network.has_unknown_members);
+        networks.map(|(id, network)| {
+            format!(
+                "the control plane has not told yet who is on other hosts in network {} ({id}): nothing that leads there is taken for stale",
+                network.name
+            )
+        })
+    }
+
+    /// What trouble the control plane has with a tap, if it has any.
     pub(crate) fn why_not_here(&self, tap: &str) -> Option<&str> {
         self.agent.why_not_here(tap)
     }
@@ -198,6 +209,12 @@ impl View {
         let known: BTreeSet<String> = ports.map(PortId::tap_name).collect();
         let names = self.observed.kernel.links.values().map(|link| link.name.as_str());
         names.filter(move |name| PortId::is_tap_name(name) && !known.contains(*name))
+    }
+
+    /// Taps of ports of this host that the control plane has trouble with all the same, and why.
+    pub(crate) fn ports_in_trouble(&self) -> impl Iterator<Item = (&str, &str)> {
+        let without_port: BTreeSet<&str> = self.taps_without_port().collect();
+        self.agent.refused().filter(move |(tap, _)| self.has_link(tap) && !without_port.contains(tap))
     }
 
     /// A network that is desired on this host.

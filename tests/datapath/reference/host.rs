@@ -97,6 +97,7 @@ impl Host {
             local_ports: [(PortId(PORT.parse().expect("valid")), local)].into(),
             remote_macs: BTreeMap::new(),
             moving_macs: [].into(),
+            has_unknown_members: false,
             flood: Default::default(),
             neighbors: BTreeMap::new(),
         };

@@ -28,6 +28,8 @@ pub struct Cloud {
     has_groups: bool,
     /// Whether QoS policies are carried out (`qos` in `[agent] extensions`).
     has_qos: bool,
+    /// Whether the server tells who is in a network on other hosts (`l2_population`).
+    pub has_members: bool,
     /// Ports that work here and whose taps are here.
     pub ports: BTreeMap<PortId, Port>,
     /// Networks of these ports.
@@ -209,6 +211,7 @@ impl Cloud {
             local_ports: BTreeMap::new(),
             remote_macs: remote_macs.map(|(mac, vtep)| (*mac, *vtep)).collect(),
             moving_macs,
+            has_unknown_members: self.has_members && members.is_some_and(|members| !members.are_known()),
             flood: members.map(|members| members.flood().clone()).unwrap_or_default(),
             neighbors: addresses.into_iter().filter_map(neighbor).collect(),
         }

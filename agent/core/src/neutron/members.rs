@@ -28,8 +28,18 @@ pub struct Members {
     /// Endpoints that want the network's broadcast, unknown unicast and multicast.
     flood: BTreeSet<IpAddr>,
     /// What was not in the last full list, and until when that may be a mistake.
-    suspects: BTreeMap<(IpAddr, FdbEntry), Instant>,
+    suspects: BTreeMap<Suspect, Instant>,
     list: List,
+    were_listed: bool,
+}
+
+/// Something that may be behind an endpoint no more. A MAC address is one by itself: it may be in use with other addresses than
+/// before, and its addresses with other MAC addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Suspect {
+    Mac(IpAddr, Mac),
+    Address(IpAddr, FdbEntry),
+    Flood(IpAddr),
 }
 
 /// Whether it is known who all the members are.
@@ -83,18 +93,15 @@ impl Members {
         &self.flood
     }
 
-    /// Whether all members are known.
-    pub fn are_complete(&self) -> bool {
-        self.list == List::Known
+    /// Whether the server has said who all the members are. What it has changed later, it has told, or is asked again.
+    pub const fn are_known(&self) -> bool {
+        self.were_listed
     }
 
     /// Takes in members behind an endpoint.
     pub fn add(&mut self, vtep: IpAddr, entries: &[FdbEntry], changes: &mut Changes) {
         for entry in entries {
-            self.suspects.remove(&(vtep, *entry));
-            if let List::Asked { told, .. } = &mut self.list {
-                told.insert((vtep, *entry));
-            }
+            self.confirm(vtep, *entry);
             if entry.is_flood() {
                 changes.flood |= self.flood.insert(vtep);
                 continue;
@@ -103,6 +110,18 @@ impl Members {
                 changes.macs.insert(entry.mac);
             }
             self.add_address(vtep, *entry, changes);
+        }
+    }
+
+    fn confirm(&mut self, vtep: IpAddr, entry: FdbEntry) {
+        if let List::Asked { told, .. } = &mut self.list {
+            told.insert((vtep, entry));
+        }
+        if entry.is_flood() {
+            self.suspects.remove(&Suspect::Flood(vtep));
+        } else {
+            self.suspects.remove(&Suspect::Mac(vtep, entry.mac));
+            self.suspects.remove(&Suspect::Address(vtep, entry));
         }
     }
 
@@ -116,16 +135,19 @@ impl Members {
     /// Takes in that members are not behind an endpoint any more. Those that have come up behind another one stay.
     pub fn remove(&mut self, vtep: IpAddr, entries: &[FdbEntry], changes: &mut Changes) {
         for entry in entries {
-            self.suspects.remove(&(vtep, *entry));
             if entry.is_flood() {
                 changes.flood |= self.flood.remove(&vtep);
                 continue;
             }
-            if self.macs.get(&entry.mac) == Some(&vtep) {
-                self.macs.remove(&entry.mac);
-                changes.macs.insert(entry.mac);
-            }
+            self.remove_mac(vtep, entry.mac, changes);
             self.remove_address(vtep, *entry, changes);
+        }
+    }
+
+    fn remove_mac(&mut self, vtep: IpAddr, mac: Mac, changes: &mut Changes) {
+        if self.macs.get(&mac) == Some(&vtep) {
+            self.macs.remove(&mac);
+            changes.macs.insert(mac);
         }
     }
 
@@ -142,6 +164,7 @@ impl Members {
             self.remove_address(vtep, *entry, changes);
         }
         for entry in change.after.good.iter().filter(|entry| !entry.is_flood()) {
+            self.confirm(vtep, *entry);
             self.add_address(vtep, *entry, changes);
         }
     }
@@ -167,15 +190,22 @@ impl Members {
 
     /// What has come for this host alone is the full list, if one was asked for. Called after [`Self::add`].
     pub fn was_list(&mut self, now: Instant) {
+        self.were_listed = true;
         let List::Asked { told, .. } = std::mem::replace(&mut self.list, List::Known) else {
             self.list = List::Known;
             return;
         };
         let until = now + SUSPICION;
+        let told_macs: BTreeSet<(IpAddr, Mac)> = told.iter().map(|(vtep, entry)| (*vtep, entry.mac)).collect();
+        let macs = self.macs.iter().filter(|(mac, vtep)| !told_macs.contains(&(**vtep, **mac)));
         let of_address =
             |(address, (mac, vtep)): (&IpAddr, &(Mac, IpAddr))| (*vtep, FdbEntry { mac: *mac, address: *address });
-        let known = self.addresses.iter().map(of_address).chain(self.flood.iter().map(|vtep| (*vtep, FdbEntry::FLOOD)));
-        self.suspects = known.filter(|entry| !told.contains(entry)).map(|entry| (entry, until)).collect();
+        let addresses = self.addresses.iter().map(of_address).filter(|entry| !told.contains(entry));
+        let flood = self.flood.iter().filter(|vtep| !told.contains(&(**vtep, FdbEntry::FLOOD)));
+        let suspects = macs.map(|(mac, vtep)| Suspect::Mac(*vtep, *mac));
+        let suspects = suspects.chain(addresses.map(|(vtep, entry)| Suspect::Address(vtep, entry)));
+        let suspects = suspects.chain(flood.map(|vtep| Suspect::Flood(*vtep)));
+        self.suspects = suspects.map(|suspect| (suspect, until)).collect();
     }
 
     /// Takes away what has been a suspect for long enough, and settles for an empty list when none has come.
@@ -185,9 +215,13 @@ impl Members {
         {
             self.was_list(now);
         }
-        let over: Vec<_> = self.suspects.iter().filter(|(_, until)| now >= **until).map(|(entry, _)| *entry).collect();
-        for (vtep, entry) in over {
-            self.remove(vtep, &[entry], changes);
+        let over: Vec<_> = self.suspects.extract_if(.., |_, until| now >= *until).collect();
+        for (suspect, _) in over {
+            match suspect {
+                Suspect::Mac(vtep, mac) => self.remove_mac(vtep, mac, changes),
+                Suspect::Address(vtep, entry) => self.remove_address(vtep, entry, changes),
+                Suspect::Flood(vtep) => changes.flood |= self.flood.remove(&vtep),
+            }
         }
     }
 

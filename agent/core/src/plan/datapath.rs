@@ -244,7 +244,7 @@ pub(super) fn plan(
     delete(plan, &current.networks, &target.networks, MapKey::Network, |key, _| {
         stale(if is_interface(key) { key.id } else { 0 })
     });
-    delete(plan, &current.vteps, &target.vteps, MapKey::Vtep, |_, _| complete);
+    delete(plan, &current.vteps, &target.vteps, MapKey::Vtep, |_, _| desired.knows_all_vteps());
     if complete {
         security::plan_unused(&current.security, &target.security, plan);
     }

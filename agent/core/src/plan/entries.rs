@@ -231,7 +231,8 @@ impl<'a> Tables<'a> {
         let kernel = &self.observed.kernel;
         let missing = wanted.iter().filter(|entry| !kernel.fdb.contains(entry));
         self.changes.kernel_sets.extend(missing.map(|entry| KernelAction::AddFdb(*entry).into()));
-        if self.desired.complete {
+        let is_complete = self.is_complete(network);
+        if is_complete {
             let present = placement.devices().flat_map(|device| kernel.fdb_for(device.ifindex, mac));
             let is_learned =
                 |entry: &&FdbEntry| matches!(entry.table, FdbTable::Learned { .. } | FdbTable::BridgeLearned);
@@ -242,7 +243,7 @@ impl<'a> Tables<'a> {
             let key = abi::FdbKey::new(index, mac.0);
             match (wanted_in_map(network, placement, kernel, mac), maps.fdb.get(&key)) {
                 (Some(wanted), present) if present != Some(&wanted) => self.put(MapEntry::Fdb(key, wanted)),
-                (None, Some(present)) if self.is_stale(present.ifindex) => self.delete(MapKey::Fdb(key)),
+                (None, Some(present)) if self.is_stale(is_complete, present.ifindex) => self.delete(MapKey::Fdb(key)),
                 _ => (),
             }
         }
@@ -257,7 +258,7 @@ impl<'a> Tables<'a> {
         });
         match (wanted, maps.neighbors.get(&key)) {
             (Some(wanted), present) if present != Some(&wanted) => self.put(MapEntry::Neighbor(key, wanted)),
-            (None, Some(_)) if self.desired.complete => self.delete(MapKey::Neighbor(key)),
+            (None, Some(_)) if self.is_complete(network) => self.delete(MapKey::Neighbor(key)),
             _ => (),
         }
     }
@@ -266,7 +267,7 @@ impl<'a> Tables<'a> {
     fn forget_indices(&mut self, is_left: impl Fn(u32) -> bool) {
         let Some(maps) = self.maps() else { return };
         for (key, entry) in maps.fdb.iter().filter(|(key, _)| is_left(key.network)) {
-            if self.is_stale(entry.ifindex) {
+            if self.is_stale(self.desired.complete, entry.ifindex) {
                 self.delete(MapKey::Fdb(*key));
             }
         }
@@ -277,9 +278,14 @@ impl<'a> Tables<'a> {
         }
     }
 
+    /// Whether all entries of a network have been told.
+    const fn is_complete(&self, network: &Network) -> bool {
+        self.desired.complete && !network.has_unknown_members
+    }
+
     /// Before the control plane has told everything, only what refers to interfaces that are gone is known to be stale.
-    fn is_stale(&self, ifindex: u32) -> bool {
-        self.desired.complete || (ifindex != 0 && !self.observed.kernel.links.contains_key(&ifindex))
+    fn is_stale(&self, is_complete: bool, ifindex: u32) -> bool {
+        is_complete || (ifindex != 0 && !self.observed.kernel.links.contains_key(&ifindex))
     }
 
     fn maps(&self) -> Option<&'a DatapathState> {

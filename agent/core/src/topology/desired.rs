@@ -181,6 +181,7 @@ fn network_of_all(network: &Network, ports: &[&Port], others: &BTreeMap<&str, Ip
         local_ports: BTreeMap::new(),
         remote_macs: remote.clone().map(|(port, vtep)| (port.mac_address, vtep)).collect(),
         moving_macs: ports.iter().filter(is_replicated).map(|port| port.mac_address).collect(),
+        has_unknown_members: false,
         flood: remote.map(|(_, vtep)| vtep).chain(replicated_there).collect(),
         neighbors: neighbors.collect(),
     }

@@ -6,6 +6,7 @@ mod members;
 mod policies;
 mod routers;
 mod simulated;
+mod status;
 mod trunks;
 
 use std::time::Duration;
@@ -92,9 +93,10 @@ fn nothing_is_stale_before_everything_has_been_told() {
     assert!(world.desired.closed_by_default && !world.desired.complete);
     world.connect();
     world.settle();
-    assert!(!world.desired.complete, "who else is in the network is not known");
+    let has_unknown_members = |world: &World| world.desired.networks[&network(1)].has_unknown_members;
+    assert!(has_unknown_members(&world));
     world.pass(Duration::from_secs(6));
-    assert!(world.desired.complete);
+    assert!(world.desired.complete && !has_unknown_members(&world));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A Neutron server and a host, as far as the controller can tell: answers have the form that real ones have.
 
 mod security;
+mod status;
 mod trunks;
 
 use std::{
@@ -79,10 +80,16 @@ pub(crate) struct World {
     pub(crate) ports: BTreeMap<PortId, SimulatedPort>,
     /// Ports that the server fails on whenever it is asked about them.
     pub(crate) broken: BTreeSet<PortId>,
+    /// Ports whose status the server fails to note, as it says.
+    pub(crate) refused: BTreeSet<PortId>,
+    /// Ports whose status the server takes too long to note, so that there is no answer at all.
+    pub(crate) hung: BTreeSet<PortId>,
     /// Whether the server knows none of the questions.
     pub(crate) is_of_another_age: bool,
     /// Whether the server knows how to be asked without side effects.
     pub(crate) can_pull: bool,
+    /// Whether the server knows trunks.
+    pub(crate) has_trunks: bool,
     /// Rules of groups, beside those that all have.
     pub(crate) rules: BTreeMap<&'static str, Vec<Value>>,
     /// Address groups.
@@ -104,6 +111,8 @@ pub(crate) struct World {
     pub(crate) made: BTreeSet<PortId>,
     /// Subports whose devices it cannot make.
     pub(crate) blocked: BTreeSet<PortId>,
+    /// Ports that it cannot have work as they should.
+    pub(crate) out_of_place: BTreeSet<PortId>,
     pub(crate) controller: Controller,
     pub(crate) desired: Desired,
     pub(crate) asked: Vec<Question>,
@@ -134,8 +143,11 @@ impl World {
         Self {
             ports: BTreeMap::new(),
             broken: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            hung: BTreeSet::new(),
             is_of_another_age: false,
             can_pull: true,
+            has_trunks: true,
             rules: BTreeMap::new(),
             address_groups: BTreeMap::new(),
             policies: BTreeMap::new(),
@@ -147,6 +159,7 @@ impl World {
             taps: BTreeMap::new(),
             made: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            out_of_place: BTreeSet::new(),
             controller: Controller::new(settings),
             desired: Desired::default(),
             asked: Vec::new(),
@@ -213,8 +226,8 @@ impl World {
     pub(crate) fn host_follows(&mut self) {
         let desired: BTreeSet<PortId> =
             self.desired.networks.values().flat_map(|network| network.local_ports.keys().copied()).collect();
-        let in_place: BTreeSet<PortId> =
-            desired.into_iter().filter(|port| self.taps.contains_key(&port.tap_name())).collect();
+        let is_possible = |port: &PortId| self.taps.contains_key(&port.tap_name()) && !self.out_of_place.contains(port);
+        let in_place: BTreeSet<PortId> = desired.into_iter().filter(is_possible).collect();
         let made = self.make_sub_ports();
         for port in &in_place {
             if let Some(tap) = self.taps.get_mut(&port.tap_name()) {
@@ -275,31 +288,21 @@ impl World {
             }
             Question::Policy(id) if self.untold.contains_key(id) => Err(self.untold[id].clone()),
             Question::Policy(id) => Ok(Answer::Policy(self.policies.get(id).cloned().map(understood))),
+            Question::Trunks(_) if !self.has_trunks || !self.can_pull => Err(unsupported()),
             Question::Trunks(ids) => {
                 let known = ids.iter().filter_map(|id| Some(self.trunks.get(id)?.object(*id)));
                 Ok(Answer::Objects(understood(known.collect())))
+            }
+            Question::Trunk(_) if !self.has_trunks => Err(unsupported()),
+            Question::Trunk(id) => {
+                let known = self.trunks.get(id).map(|trunk| trunk.object(*id));
+                Ok(Answer::Objects(understood(known.into_iter().collect())))
             }
             Question::SubPorts(_) if self.is_busy => Err(Failure::Other("no answer".to_owned())),
             Question::SubPorts(sub_ports) => Ok(self.bind(sub_ports)),
             Question::TrunkStatus { trunk, status } => Ok(self.take_status(*trunk, status)),
             Question::Security(taps) => Ok(Answer::Security(understood(self.security(taps)))),
-            Question::Status(status) => {
-                for id in &status.up {
-                    self.ports.get_mut(id).expect("known ports only").status = "ACTIVE";
-                    let network = self.ports[id].network;
-                    if status.refresh
-                        && let Some(ports) = self.elsewhere.get(&network).cloned()
-                    {
-                        self.notify("add_fdb_entries", fdb(network, &ports), true);
-                    }
-                }
-                for id in &status.down {
-                    if let Some(port) = self.ports.get_mut(id) {
-                        port.status = "DOWN";
-                    }
-                }
-                Ok(Answer::Status(understood(json!({ "devices_up": [], "devices_down": [] }))))
-            }
+            Question::Status(status) => self.note(status),
         }
     }
 

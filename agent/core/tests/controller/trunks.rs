@@ -257,3 +257,61 @@ fn where_trunks_are_not_in_use_nothing_is_asked_about_them() {
     assert!(!asked.iter().any(|asked| matches!(asked, Question::Trunks(_))), "{asked:?}");
     assert!(world.desired.sub_ports.is_empty());
 }
+
+/// A host with port 1, whose old server knows no trunks.
+fn without_trunks() -> World {
+    let mut world = World::new();
+    world.ports.insert(port(1), SimulatedPort::new(1, 1));
+    world.plug(port(1));
+    (world.can_pull, world.has_trunks) = (false, false);
+    world.connect();
+    world.settle();
+    world
+}
+
+#[test]
+fn a_server_that_knows_no_trunks_keeps_nothing_else_from_being_complete() {
+    let mut world = without_trunks();
+    let asked = world.pass(Duration::from_secs(60));
+    assert!(world.desired.complete);
+    assert!(!asked.iter().any(|asked| matches!(asked, Question::Trunks(_) | Question::Trunk(_))), "{asked:?}");
+    let is_named = |news: &&News| news.is_trouble() && news.to_string().contains("which trunks there are");
+    assert_eq!(world.news.iter().filter(is_named).count(), 1, "{:?}", world.news);
+}
+
+#[test]
+fn a_server_that_answers_no_question_about_many_trunks_is_asked_about_one_after_the_other() {
+    let mut world = restarted(trunk());
+    world.can_pull = false;
+    world.connect();
+    world.settle();
+    assert_eq!((sub_ports(&world).len(), local_ports(&world)), (2, 2));
+    world.pass(Duration::from_secs(6));
+    assert!(world.desired.complete);
+    assert!(world.ports.values().all(|port| port.status == "ACTIVE"));
+    assert_eq!(world.trunks[&port(1)].status, "ACTIVE");
+}
+
+#[test]
+fn subports_stay_while_an_old_server_takes_its_time_to_say_that_they_are_bound() {
+    let mut world = restarted(trunk());
+    (world.can_pull, world.is_busy) = (false, true);
+    world.connect();
+    world.settle();
+    world.pass(Duration::from_secs(60));
+    assert!(!world.desired.complete && world.taps.contains_key(&port(7).tap_name()));
+    world.is_busy = false;
+    world.pass(Duration::from_secs(40));
+    assert!(world.desired.complete && world.taps.contains_key(&port(7).tap_name()));
+}
+
+#[test]
+fn another_server_is_asked_for_trunks_that_the_former_did_not_know() {
+    let mut world = without_trunks();
+    world.controller.lost();
+    (world.can_pull, world.has_trunks) = (true, true);
+    add_sub_port(&mut world, 7, 101);
+    world.connect();
+    world.settle();
+    assert_eq!(sub_ports(&world), [(port(7), port(1), 101)]);
+}

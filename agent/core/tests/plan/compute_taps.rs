@@ -33,6 +33,7 @@ fn desired(device_owner: &str) -> Desired {
         local_ports: [(PortId(Uuid::nil()), port)].into(),
         remote_macs: [].into(),
         moving_macs: [].into(),
+        has_unknown_members: false,
         flood: [].into(),
         neighbors: [].into(),
     };

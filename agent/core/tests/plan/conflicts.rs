@@ -35,6 +35,7 @@ fn network(name: &str, segment: Segment, port: u128) -> Network {
         local_ports: [(PortId(Uuid::from_u128(port << 96)), details)].into(),
         remote_macs: [].into(),
         moving_macs: [].into(),
+        has_unknown_members: false,
         flood: [].into(),
         neighbors: [].into(),
     }

@@ -137,6 +137,7 @@ fn network(number: u8, (ports, remote, mtu): (BTreeSet<u8>, BTreeMap<u8, u8>, Op
         mtu,
         local_ports: local_ports.collect(),
         moving_macs: [].into(),
+        has_unknown_members: false,
         remote_macs: tunnelled.iter().map(|(port, host)| (mac(own(*port)), vtep(*host))).collect(),
         flood: tunnelled.values().map(|host| vtep(*host)).collect(),
         neighbors: neighbors.collect(),

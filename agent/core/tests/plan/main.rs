@@ -12,5 +12,6 @@ mod qos;
 mod simulated;
 mod together;
 mod trunks;
+mod unknown_members;
 mod vlan;
 mod xdp;

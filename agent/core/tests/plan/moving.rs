@@ -35,6 +35,7 @@ fn desired(segment: Segment) -> Desired {
         local_ports: [(PortId(Uuid::nil()), port)].into(),
         remote_macs: [].into(),
         moving_macs: [ROUTER].into(),
+        has_unknown_members: false,
         flood: [there()].into(),
         neighbors: [].into(),
     };

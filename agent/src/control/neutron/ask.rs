@@ -6,7 +6,7 @@ use overlane_core::{
     neutron::{
         controller::{Answer, Failure, Question, Status},
         messages::{
-            Call,
+            Call, Entries,
             devices::{
                 DetailsAndFailures, DeviceListUpdated, GetDevicesDetailsList, GetDevicesDetailsListAndFailedDevices,
                 UpdateDeviceDown, UpdateDeviceList, UpdateDeviceUp,
@@ -37,6 +37,9 @@ const TRUNK: &str = "Trunk";
 /// The oldest version of the plugin's interface that has the calls which older servers are asked with, in the form that they have
 /// here.
 const OLDEST: &str = "1.3";
+
+/// The version of the interface for objects, and of trunks, that the first servers with trunks have.
+const FIRST: &str = "1.0";
 
 /// The version of a kind of objects that this agent understands.
 fn version_of(kind: &str) -> &'static str {
@@ -106,6 +109,7 @@ impl Asking<'_> {
                 let pull = BulkPull::by("port_id", TRUNK, version_of(TRUNK), ports);
                 self.call(&pull).await.map(Answer::Objects)
             }
+            Question::Trunk(port) => self.trunk(*port).await,
             Question::SubPorts(sub_ports) => {
                 self.call(&UpdateSubportBindings { subports: sub_ports.clone() }).await.map(Answer::SubPorts)
             }
@@ -174,6 +178,13 @@ impl Asking<'_> {
         details.devices.good.iter_mut().for_each(|device| device.rename(tap_name));
         details.devices.bad.iter_mut().for_each(|bad| bad.name = tap_name(&bad.name));
         Ok(details)
+    }
+
+    /// Of servers that do not know [`BulkPull`] yet. Those that have no trunks do not know the kind.
+    async fn trunk(&self, port: PortId) -> Result<Answer, Failure> {
+        let pull = Pull { resource_type: TRUNK.to_owned(), version: FIRST.to_owned(), resource_id: port.0 };
+        let trunk = self.call_at(&pull, FIRST).await?;
+        Ok(Answer::Objects(Entries { good: trunk.into_iter().collect(), bad: Vec::new() }))
     }
 
     async fn pull<T: Serialize>(&self, kind: &str, ids: &[T]) -> Result<Answer, Failure> {

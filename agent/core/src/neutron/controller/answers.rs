@@ -5,14 +5,14 @@ use std::{collections::BTreeSet, time::Instant};
 use super::{
     Controller, News,
     due::Kind,
-    questions::{Answer, Failure, Question, Status},
+    questions::{Answer, Failure, Question},
 };
 use crate::{
     model::{NetworkId, PortId},
     neutron::{
         messages::{
             BadEntry, Entries,
-            devices::{BoundDevice, DetailsAndFailures, DeviceDetails, DeviceListUpdated},
+            devices::{BoundDevice, DetailsAndFailures, DeviceDetails},
             objects,
             ports::ApiPort,
             resources::Resource,
@@ -52,6 +52,7 @@ impl Controller {
             (Question::Policy(id), Answer::Policy(policy)) => self.read_policy(id, policy.as_ref()),
             (Question::Status(status), Answer::Status(updated)) => self.told(&status, &updated, now),
             (Question::Trunks(ports), Answer::Objects(objects)) => self.read_trunks(&ports, objects, now),
+            (Question::Trunk(port), Answer::Objects(objects)) => self.read_trunks(&[port], objects, now),
             (Question::SubPorts(asked), Answer::SubPorts(bound)) => self.sub_ports_bound(&asked, bound, now),
             (Question::TrunkStatus { trunk, status }, Answer::TrunkStatus) => {
                 self.news.push(News::TrunkStatus { trunk, status });
@@ -70,6 +71,19 @@ impl Controller {
         let reason = match failure {
             // Once there is a connection, everything is asked anyway, but for what was to be told.
             Failure::Lost => return self.ask_again(question),
+            Failure::Transient(reason) | Failure::Other(reason)
+                if size == 1 && matches!(question, Question::Status(_)) =>
+            {
+                // Whether it is the port or the server, the next one will show.
+                self.retry.question_failed(kind, size, now);
+                if let Question::Status(status) = question {
+                    self.could_not_tell(status, &reason, now);
+                }
+                return;
+            }
+            Failure::Unsupported(reason) if matches!(question, Question::Trunk(_)) => {
+                return self.cannot_read_trunks(reason);
+            }
             Failure::Unsupported(reason) if question.has_substitute() => {
                 self.cannot_pull(&question);
                 reason
@@ -109,21 +123,15 @@ impl Controller {
             Question::Security(taps) => {
                 self.due.security.extend(taps.into_iter().filter(|tap| self.taps.contains_key(tap)));
             }
-            Question::Status(Status { up, down, refresh }) => {
-                if refresh {
-                    self.due.lists.extend(up.iter().filter_map(|port| Some(self.cloud.ports.get(port)?.network)));
-                }
-                self.due.ups.extend(up);
-                self.due.downs.extend(down);
-            }
+            Question::Status(status) => self.tell_again(status),
             about_trunks => self.ask_again_about_trunks(about_trunks),
         }
     }
 
     /// An old server answers only questions that have side effects.
     fn cannot_pull(&mut self, question: &Question) {
-        if let Question::Trunks(_) | Question::SubPorts(_) | Question::TrunkStatus { .. } = question {
-            return self.cannot_read_trunks();
+        if let Question::Trunks(ports) = question {
+            return self.read_trunks_one_by_one(ports);
         }
         self.can_pull = false;
         match question {
@@ -241,6 +249,9 @@ impl Controller {
         self.due.downs.remove(&id);
         known.reason = None;
         let is_known = known.port.replace(id) == Some(id);
+        if !is_known {
+            self.untold.forget(id);
+        }
         match self.cloud.ports.get(&id).filter(|_| is_known) {
             None => self.news.push(News::Known { tap: tap.to_owned(), port: id, network: port.network }),
             Some(former) if *former != port => self.news.push(News::Changed { port: id, network: port.network }),
@@ -351,28 +362,6 @@ impl Controller {
         self.ask_about_groups(&heirs);
         self.is_dirty = true;
         self.identified(taps, info, now);
-    }
-
-    fn told(&mut self, status: &Status, updated: &DeviceListUpdated, now: Instant) {
-        for port in &status.up {
-            if updated.failed_devices_up.contains(&port.to_string()) {
-                self.due.ups.insert(*port);
-                self.retry.question_failed(Kind::Status, 1, now);
-                continue;
-            }
-            let network = self.cloud.ports.get(port).map(|port| port.network);
-            let since = self.taps.get(&port.tap_name()).map(|known| now - known.since);
-            self.news.push(News::Up { port: *port, network, after: since });
-            if status.refresh
-                && let Some(network) = network.and_then(|id| self.cloud.networks.get_mut(&id))
-            {
-                network.members.answered(now);
-            }
-        }
-        for port in &status.down {
-            let network = self.left.remove(port).or_else(|| Some(self.cloud.ports.get(port)?.network));
-            self.news.push(News::Down { port: *port, network });
-        }
     }
 
     pub(super) fn not_understood(&mut self, bad: &[BadEntry]) {

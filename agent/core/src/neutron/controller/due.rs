@@ -78,10 +78,11 @@ pub(super) struct Retry {
     policies: BTreeMap<Uuid, Attempt>,
 }
 
+/// Something that has failed, and when it may be tried again.
 #[derive(Clone, Copy, Debug)]
-struct Attempt {
+pub(super) struct Attempt {
     failures: u32,
-    next: Instant,
+    pub(super) next: Instant,
     /// Whether nothing has been made of it yet that the time has come.
     waits: bool,
     /// How many things a question may be about; `None` as many as usual.
@@ -89,7 +90,8 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn after(previous: Option<&Self>, now: Instant) -> Self {
+    /// Later each time.
+    pub(super) fn after(previous: Option<&Self>, now: Instant) -> Self {
         let failures = previous.map_or(0, |attempt| attempt.failures);
         let delay = FIRST_RETRY.saturating_mul(1 << failures.min(10)).min(LAST_RETRY);
         let size = previous.and_then(|attempt| attempt.size);

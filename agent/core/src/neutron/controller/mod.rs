@@ -10,6 +10,7 @@ mod news;
 mod notifications;
 mod policies;
 mod questions;
+mod status;
 mod trunks;
 
 use std::{
@@ -28,12 +29,14 @@ use crate::{
 use due::{Due, Kind, Retry};
 pub use news::News;
 pub use questions::{Answer, Failure, Question, Status};
+use status::Untold;
 use trunks::Trunks;
 
 /// A server that does not know a tap yet may know it a moment later.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// As long as this, ports that do not come into place keep the agent from taking all that it does not know of for stale.
+/// As long as this, ports that do not come into place keep the agent from taking all that it does not know of for stale. Nothing that
+/// the server has yet to answer is excused by time.
 const SETTLING: Duration = Duration::from_secs(30);
 
 /// What of the configuration matters here.
@@ -110,6 +113,7 @@ pub struct Controller {
     due: Due,
     trunks: Trunks,
     retry: Retry,
+    untold: Untold,
     /// What was asked for last; `None` before anything was.
     published: Option<Desired>,
     is_dirty: bool,
@@ -121,7 +125,8 @@ pub struct Controller {
 impl Controller {
     /// One that knows nothing.
     pub fn new(settings: Settings) -> Self {
-        let cloud = Cloud::new(settings.has_groups, settings.has_qos);
+        let mut cloud = Cloud::new(settings.has_groups, settings.has_qos);
+        cloud.has_members = settings.l2_population;
         Self {
             settings,
             cloud,
@@ -135,6 +140,7 @@ impl Controller {
             due: Due::default(),
             trunks: Trunks::default(),
             retry: Retry::default(),
+            untold: Untold::default(),
             published: None,
             is_dirty: true,
             entries: BTreeMap::new(),
@@ -196,6 +202,7 @@ impl Controller {
         self.revisions.remove(&port);
         self.due.ports.remove(&port);
         self.due.ups.remove(&port);
+        self.untold.forget(port);
         self.trunks.forget_port(port);
         self.is_dirty |= self.cloud.remove(port).is_some();
     }
@@ -223,6 +230,7 @@ impl Controller {
     pub fn connected(&mut self, now: Instant) {
         self.connected = Some(now);
         self.retry = Retry::default();
+        self.untold = Untold::default();
         self.resync();
     }
 
@@ -247,14 +255,17 @@ impl Controller {
         }
         self.due.networks = self.cloud.networks.keys().copied().collect();
         self.due.policies = self.cloud.policies.all();
-        self.trunks.ask_again();
+        if self.settings.has_trunks {
+            let ports = self.cloud.ports.iter().filter(|(_, port)| !port.is_sub_port());
+            self.trunks.ask_again(ports.map(|(id, _)| *id).collect());
+        }
     }
 
     /// What is different from what was asked for before; at first, everything.
     pub fn update(&mut self, now: Instant) -> Option<Update> {
         self.tick(now);
         let is_complete = self.is_complete || self.knows_everything(now);
-        self.is_dirty |= is_complete != self.is_complete;
+        self.is_dirty |= is_complete != self.is_complete || self.has_new_list();
         self.is_complete = is_complete;
         let entries = std::mem::take(&mut self.entries);
         let is_dirty = std::mem::take(&mut self.is_dirty);
@@ -286,23 +297,30 @@ impl Controller {
         }
     }
 
-    /// Whether all that is not asked for is stale: until then, it is only unknown.
+    /// Whether it is known of a network since a moment ago who else is in it.
+    fn has_new_list(&self) -> bool {
+        let is_known = |id| self.cloud.networks.get(id).is_some_and(|network| network.members.are_known());
+        let mut networks = self.published.iter().flat_map(|published| &published.networks);
+        networks.any(|(id, network)| network.has_unknown_members && is_known(id))
+    }
+
+    /// Whether all that is not asked for is stale: until then, it is only unknown. Of who is on other hosts, every network knows for
+    /// itself.
     fn knows_everything(&self, now: Instant) -> bool {
         let Some(connected) = self.connected.filter(|_| self.is_listed && self.due.is_answered()) else { return false };
-        if self.cloud.unknown_groups().next().is_some() || !self.trunks.are_read() {
+        // Without a list of this host's ports, only that question tells which subports are bound here already.
+        let is_binding = || self.trunks.has_unbound() || self.due.asked.contains(&Kind::SubPorts);
+        if self.cloud.unknown_groups().next().is_some() || !self.trunks.are_read() || !self.can_pull && is_binding() {
             return false;
         }
         // While it is not known what limits a port, the port is not asked for, and yet stays.
         if self.cloud.unknown_policies().next().is_some() {
             return false;
         }
-        let has_list = |network: &NetworkId| {
-            !self.is_populated(*network) || self.cloud.networks.get(network).is_some_and(|n| n.members.are_complete())
-        };
         let is_settled = |(id, port): (&PortId, &super::port::Port)| {
             // What no trunk has any more will not come into place.
             let is_left = || self.settings.has_trunks && port.is_sub_port() && !self.trunks.has_sub_port(*id);
-            if self.in_place.contains(id) { has_list(&port.network) } else { !port.admin_state_up || is_left() }
+            self.in_place.contains(id) || !port.admin_state_up || is_left()
         };
         self.cloud.ports.iter().all(is_settled) || now >= connected + SETTLING
     }
@@ -317,7 +335,8 @@ impl Controller {
     pub fn next_wake(&self, now: Instant) -> Option<Instant> {
         let ticks = self.cloud.networks.values().filter_map(|network| network.members.next_tick());
         let settling = self.connected.filter(|_| !self.is_complete).map(|connected| connected + SETTLING);
-        let retries = self.connected.and_then(|_| self.retry.next(now));
+        let retries =
+            self.retry.next(now).into_iter().chain(self.untold.next(now)).filter(|_| self.connected.is_some());
         ticks.chain(settling).chain(retries).chain(self.trunks.wakes()).filter(|wake| *wake > now).min()
     }
 
@@ -326,13 +345,14 @@ impl Controller {
         std::mem::take(&mut self.news)
     }
 
-    /// Why taps are not connected, or not as they should be, as far as the server is the reason.
+    /// Why taps are not connected, or not as they should be, or not known to be, as far as the server is the reason.
     pub fn reasons(&self) -> BTreeMap<&str, &str> {
         self.taps.iter().filter_map(|(name, known)| Some((name.as_str(), self.reason(known)?))).collect()
     }
 
     fn reason<'a>(&'a self, known: &'a KnownTap) -> Option<&'a str> {
-        known.reason.as_deref().or_else(|| self.cloud.trouble_with_policy(known.port?))
+        let untold = || self.untold.reason(known.port?);
+        known.reason.as_deref().or_else(|| self.cloud.trouble_with_policy(known.port?)).or_else(untold)
     }
 
     /// Whether a port is one of this host.

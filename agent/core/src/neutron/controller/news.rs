@@ -34,6 +34,15 @@ pub enum News {
         /// Its network, as far as it is known.
         network: Option<NetworkId>,
     },
+    /// The server has not taken note of how a port is, and is told again.
+    Untold {
+        /// The port.
+        port: PortId,
+        /// Whether it works.
+        is_up: bool,
+        /// Why not.
+        reason: String,
+    },
     /// A tap has gone.
     TapGone {
         /// The tap.
@@ -80,6 +89,11 @@ pub enum News {
         /// Its trunk.
         trunk: Uuid,
     },
+    /// The server cannot say which trunks there are.
+    NoTrunks {
+        /// Why.
+        reason: String,
+    },
     /// A part of what the server says is not understood, and left out.
     NotUnderstood {
         /// Which, and why.
@@ -106,8 +120,10 @@ impl News {
     pub const fn is_trouble(&self) -> bool {
         match self {
             Self::NotHere { .. }
+            | Self::Untold { .. }
             | Self::NotUnderstood { .. }
             | Self::Failed { .. }
+            | Self::NoTrunks { .. }
             | Self::NotBound { .. }
             | Self::WithoutPolicy { .. } => true,
             // Some of its subports have no device; why, the agent's obstacles say.
@@ -132,6 +148,7 @@ impl News {
             Self::Known { port, .. }
             | Self::Up { port, .. }
             | Self::Down { port, .. }
+            | Self::Untold { port, .. }
             | Self::TapGone { port, .. }
             | Self::Changed { port, .. }
             | Self::Trunk { port, .. }
@@ -139,6 +156,7 @@ impl News {
             Self::NotHere { .. }
             | Self::NotUnderstood { .. }
             | Self::Failed { .. }
+            | Self::NoTrunks { .. }
             | Self::TrunkStatus { .. }
             | Self::WithoutPolicy { .. } => None,
         }
@@ -166,6 +184,10 @@ impl fmt::Display for News {
                 }
             }
             Self::Down { port, network } => write!(f, "port {port} is down{}", InNetwork(*network)),
+            Self::Untold { port, is_up, reason } => {
+                let status = if *is_up { "up" } else { "down" };
+                write!(f, "the server could not be told that port {port} is {status}, and is told again: {reason}")
+            }
             Self::TapGone { tap, port, network } => {
                 write!(f, "{tap} has gone, and with it port {port}{}", InNetwork(*network))
             }
@@ -180,6 +202,11 @@ impl fmt::Display for News {
                 f,
                 "the server cannot bind subport {port} of trunk {trunk} to this host, and its log says why; if it should: \
                  openstack port show, and look at binding_vif_type"
+            ),
+            Self::NoTrunks { reason } => write!(
+                f,
+                "the server cannot say which trunks there are, so ports get no new subports until it is another one; if it should: \
+                 it needs trunk among its service_plugins: {reason}"
             ),
             Self::NotUnderstood { what } => write!(f, "the server says something that is not understood: {what}"),
             Self::WithoutPolicy { policy, reason } => write!(

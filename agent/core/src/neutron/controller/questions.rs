@@ -43,6 +43,8 @@ pub enum Question {
     Status(Status),
     /// Which trunks do these ports have?
     Trunks(Vec<PortId>),
+    /// Which trunk does this port have? For servers that answer no question about many.
+    Trunk(PortId),
     /// Subports that are to be bound to this host. (The server takes their trunk for being built from now on.)
     SubPorts(Vec<SubPort>),
     /// How a trunk is now.
@@ -72,7 +74,7 @@ pub enum Answer {
     List(Entries<ApiPort>),
     /// To [`Question::Details`].
     Details(DetailsAndFailures),
-    /// To [`Question::Ports`], [`Question::Networks`] and [`Question::Trunks`].
+    /// To [`Question::Ports`], [`Question::Networks`], [`Question::Trunks`] and [`Question::Trunk`].
     Objects(Entries<Resource>),
     /// To [`Question::Security`].
     Security(SecurityGroupInfo),
@@ -109,7 +111,7 @@ impl Question {
             Self::Security(_) => Kind::Security,
             Self::Policy(_) => Kind::Policy,
             Self::Status(_) => Kind::Status,
-            Self::Trunks(_) => Kind::Trunks,
+            Self::Trunks(_) | Self::Trunk(_) => Kind::Trunks,
             Self::SubPorts(_) => Kind::SubPorts,
             Self::TrunkStatus { .. } => Kind::TrunkStatus,
         }
@@ -118,7 +120,7 @@ impl Question {
     /// How many things it is about.
     pub(super) fn size(&self) -> usize {
         match self {
-            Self::List | Self::Policy(_) | Self::TrunkStatus { .. } => 1,
+            Self::List | Self::Policy(_) | Self::Trunk(_) | Self::TrunkStatus { .. } => 1,
             Self::SubPorts(sub_ports) => sub_ports.len(),
             Self::Details(taps) | Self::Security(taps) => taps.len(),
             Self::Ports(ports) | Self::Trunks(ports) => ports.len(),
@@ -139,6 +141,7 @@ impl Question {
             | Self::Policy(_)
             | Self::Status(_)
             | Self::Trunks(_)
+            | Self::Trunk(_)
             | Self::SubPorts(_)
             | Self::TrunkStatus { .. } => Vec::new(),
         }
@@ -146,7 +149,7 @@ impl Question {
 
     /// Whether there is another question, of older servers, for the same.
     pub(super) const fn has_substitute(&self) -> bool {
-        matches!(self, Self::List | Self::Ports(_) | Self::Networks(_))
+        matches!(self, Self::List | Self::Ports(_) | Self::Networks(_) | Self::Trunks(_))
     }
 }
 
@@ -164,6 +167,7 @@ impl fmt::Display for Question {
             Self::Security(taps) => write!(f, "ask about the security groups of {}", names(taps)),
             Self::Policy(policy) => write!(f, "read QoS policy {policy}"),
             Self::Trunks(ports) => write!(f, "read the trunks of {} ports", ports.len()),
+            Self::Trunk(port) => write!(f, "read the trunk of port {port}"),
             Self::SubPorts(sub_ports) => write!(f, "have {} subports bound", sub_ports.len()),
             Self::TrunkStatus { trunk, status } => write!(f, "tell that trunk {trunk} is {status}"),
             Self::Status(status) => {
@@ -230,39 +234,6 @@ impl Controller {
             questions.extend((!taps.is_empty()).then_some(Question::Security(taps)));
         }
         questions
-    }
-
-    /// What to tell: ports that are in place, those that are not any more, and, where it is not known who else is in a network,
-    /// one port of it, up or told to be up once more.
-    fn statuses(&mut self, now: Instant) -> Option<Question> {
-        let size = self.room(Kind::Status, self.settings.slice, now)?;
-        let is_ready = |port: &PortId| self.in_place.contains(port) && self.cloud.ports.contains_key(port);
-        let network_of = |port: &PortId| self.cloud.ports.get(port).map(|port| port.network);
-        let mut refreshed = BTreeSet::new();
-        let mut up = Vec::new();
-        // Those that are to be told anyway come first; then one of each network that none of them is in.
-        for port in self.due.ups.iter().chain(self.cloud.ports.keys()).filter(|port| is_ready(port)) {
-            let Some(network) = network_of(port).filter(|network| self.due.lists.contains(network)) else { continue };
-            if up.len() < size && self.is_populated(network) && refreshed.insert(network) {
-                up.push(*port);
-            }
-        }
-        if !up.is_empty() {
-            for network in refreshed {
-                self.due.lists.remove(&network);
-                if let Some(network) = self.cloud.networks.get_mut(&network) {
-                    network.members.ask();
-                }
-            }
-            for port in &up {
-                self.due.ups.remove(port);
-            }
-            return Some(Question::Status(Status { up, down: Vec::new(), refresh: true }));
-        }
-        let (in_place, ports) = (&self.in_place, &self.cloud.ports);
-        let up = take(&mut self.due.ups, size, |port| in_place.contains(port) && ports.contains_key(port));
-        let down = take(&mut self.due.downs, size, |_| true);
-        (!up.is_empty() || !down.is_empty()).then_some(Question::Status(Status { up, down, refresh: false }))
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) struct Trunks {
     bound: BTreeSet<PortId>,
     /// Subports whose devices are there.
     wired: BTreeSet<PortId>,
+    /// Whether the server answers only questions about one port.
+    is_one_by_one: bool,
     /// Whether the server is too old for all this.
     is_unsupported: bool,
 }
@@ -68,6 +70,11 @@ impl Trunks {
     /// Whether it has been said of every port what trunk it has.
     pub(super) fn are_read(&self) -> bool {
         self.due.is_empty()
+    }
+
+    /// Whether there are subports that the server has yet to be told of.
+    pub(super) fn has_unbound(&self) -> bool {
+        !self.unbound.is_empty()
     }
 
     /// A port is known; a subport has no trunk of its own.
@@ -92,11 +99,11 @@ impl Trunks {
         self.bound.remove(&port);
     }
 
-    /// Everything is to be asked again.
-    pub(super) fn ask_again(&mut self) {
-        if !self.is_unsupported {
-            self.due.extend(std::mem::take(&mut self.read));
-        }
+    /// It is to be asked again of all ports, perhaps of another server. What is known stays until then.
+    pub(super) fn ask_again(&mut self, ports: BTreeSet<PortId>) {
+        (self.is_one_by_one, self.is_unsupported) = (false, false);
+        self.read.clear();
+        self.due = ports;
     }
 
     /// Which ports the server has bound to this host.
@@ -152,10 +159,15 @@ impl Controller {
     /// What to ask and tell about trunks.
     pub(super) fn about_trunks(&mut self, now: Instant) -> Vec<Question> {
         let mut questions = Vec::new();
-        if let Some(size) = self.room(Kind::Trunks, BULK, now) {
+        let is_one_by_one = self.trunks.is_one_by_one;
+        if let Some(size) = self.room(Kind::Trunks, if is_one_by_one { 1 } else { BULK }, now) {
             let ports = take(&mut self.trunks.due, size, |_| true);
             self.trunks.read.extend(&ports);
-            questions.extend((!ports.is_empty()).then_some(Question::Trunks(ports)));
+            match ports[..] {
+                [] => (),
+                [port] if is_one_by_one => questions.push(Question::Trunk(port)),
+                _ => questions.push(Question::Trunks(ports)),
+            }
         }
         if let Some(size) = self.room(Kind::SubPorts, self.settings.slice, now) {
             let ports = take(&mut self.trunks.unbound, size, |_| true);
@@ -267,6 +279,7 @@ impl Controller {
             Question::Trunks(ports) => {
                 self.trunks.due.extend(ports.into_iter().filter(|port| self.cloud.ports.contains_key(port)));
             }
+            Question::Trunk(port) => self.ask_again_about_trunks(Question::Trunks(vec![port])),
             Question::SubPorts(sub_ports) => self.trunks.unbound.extend(sub_ports.iter().map(|port| port.port_id)),
             Question::TrunkStatus { trunk, .. } => {
                 if let Some(trunk) = self.trunks.known.values_mut().find(|known| known.id == trunk) {
@@ -277,9 +290,17 @@ impl Controller {
         }
     }
 
-    /// The server is too old to say which trunks there are.
-    pub(super) fn cannot_read_trunks(&mut self) {
-        self.trunks = Trunks { is_unsupported: true, ..Trunks::default() };
+    /// The server is too old to be asked about many ports at once.
+    pub(super) fn read_trunks_one_by_one(&mut self, ports: &[PortId]) {
+        self.trunks.is_one_by_one = true;
+        self.ask_again_about_trunks(Question::Trunks(ports.to_vec()));
+    }
+
+    /// The server is too old to say which trunks there are, or has none.
+    pub(super) fn cannot_read_trunks(&mut self, reason: String) {
+        self.trunks.is_unsupported = true;
+        self.trunks.due.clear();
+        self.news.push(News::NoTrunks { reason });
     }
 
     /// What is said may be older than what is known already: it only says that there is something to read.
