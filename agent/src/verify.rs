@@ -25,12 +25,14 @@ struct Document {
 pub fn verify(view: &View, format: Format, out: &mut impl Write) -> anyhow::Result<usize> {
     let plan = view.plan();
     let obstacles = plan.obstacles.iter().chain(&plan.waiting).map(ToString::to_string);
-    let differences = view.untold().into_iter().chain(view.without_members()).chain(obstacles);
+    let differences = view.untold().into_iter().chain(obstacles);
     let differences = differences.chain(plan.actions.iter().map(|action| explain(view, action)));
     let differences: Vec<String> = differences.chain(view.service_differences()).collect();
     let taps = view.taps_without_port().map(|tap| explain_tap(view, tap));
     let untold = view.ports_in_trouble().map(|(tap, reason)| format!("{tap} is connected, but {reason}"));
-    let notes: Vec<String> = plan.detours.iter().map(ToString::to_string).chain(taps).chain(untold).collect();
+    let notes = plan.detours.iter().map(ToString::to_string).chain(taps).chain(untold);
+    // A network in which no port works is told of to nobody.
+    let notes: Vec<String> = notes.chain(view.without_members()).collect();
     let count = differences.len();
     if format == Format::Json {
         serde_json::to_writer_pretty(&mut *out, &Document { differences, notes })?;

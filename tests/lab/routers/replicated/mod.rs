@@ -14,7 +14,7 @@ const FAILOVER_MAX: Duration = Duration::from_secs(8);
 /// How often the active node repeats where it is, ten seconds, and what a busy machine adds.
 const REFRESHED_MAX: Duration = Duration::from_secs(15);
 /// Of a node that says that it gives up, the others wait for less than a second.
-const HANDOVER_MAX: Duration = Duration::from_secs(3);
+const HANDOVER_MAX: Duration = Duration::from_secs(5);
 
 /// The longest pause of any, which must not be longer than this.
 fn expect_pauses_below(most: Duration, what: &str, streams: impl IntoIterator<Item = Stream>) -> Result<()> {
