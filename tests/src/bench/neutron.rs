@@ -144,6 +144,7 @@ impl<'cloud> Site<'cloud> {
             let guests: Vec<_> = ports.iter().map(|port| self.waiting(port)).collect::<Result<_>>()?;
             let batch = self.cloud.world().folder().join("batch");
             fs::write(&batch, guests.iter().map(|(_, waiting)| waiting.appear()).collect::<String>())?;
+            self.wait_until_quiet()?;
             let used = self.cloud.controller().cpu_seconds()?;
             let begun = now()?;
             self.lab_host().run(&format!("ip -batch {}", batch.display()))?;
@@ -212,13 +213,28 @@ impl<'cloud> Site<'cloud> {
         wait_with_pauses(pause, LIMIT, "the ports are ACTIVE", || self.are_active(ports).map(Some))
     }
 
-    /// Looks into the server's database: the server would be busy for a tenth of a second with each answer.
+    /// What the server is told of machines that have gone takes as long as what it is told of new ones.
+    fn wait_until_quiet(&self) -> Result<()> {
+        wait_with_pauses(PAUSE_AT_ONCE, LIMIT, "the ports of earlier machines are DOWN", || {
+            let active = self.active()?;
+            let own = [&self.left, &self.right].map(|machine| machine.port.id.as_str());
+            ensure!(active.lines().all(|id| own.contains(&id)), "ACTIVE are {active:?}");
+            Ok(Some(()))
+        })
+    }
+
     fn are_active(&self, ports: &[Port]) -> Result<()> {
-        let rows = format!("SELECT id FROM ports WHERE network_id = '{}' AND status = 'ACTIVE'", self.network.id);
-        let active = self.cloud.server.query(&rows)?;
+        let active = self.active()?;
         let missing = ports.iter().filter(|port| !active.lines().any(|id| id == port.id)).count();
         ensure!(missing == 0, "{missing} of {} are not", ports.len());
         Ok(())
+    }
+
+    /// Looks into the server's database: the server would be busy for a tenth of a second with each answer.
+    fn active(&self) -> Result<String> {
+        self.cloud
+            .server
+            .query(&format!("SELECT id FROM ports WHERE network_id = '{}' AND status = 'ACTIVE'", self.network.id))
     }
 }
 
