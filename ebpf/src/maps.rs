@@ -24,7 +24,7 @@ pub use flows::{
     FlowKey, Table, find_flow, flow, flow_timeout, forget_flow, forget_fragment, fragment, put_flow, put_fragment,
 };
 pub use qos::{draw, qos};
-pub use scratch::{Scratch, scratch};
+pub use scratch::{room_to_judge, scratch};
 pub use security::{Lookup, count_hit, generation, member, rules, source};
 pub use xdp::sends_by_xdp;
 

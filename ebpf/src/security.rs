@@ -22,8 +22,7 @@ use overlane_abi::{Direction, DropReason, Outcome, Port};
 
 use crate::{
     buffer::Buffer,
-    maps,
-    maps::{FlowKey, Scratch},
+    maps::{self, FlowKey},
     parse::Ethernet,
     verdict::Verdict,
 };
@@ -93,12 +92,10 @@ fn judge_sent(buffer: impl Buffer, frame: &Ethernet, port: &Port) -> Admission {
     if frame.source != port.mac && !spoofing::is_allowed_mac(ifindex, frame.source) {
         return Err(DropReason::SpoofedMac);
     }
-    let Some(scratch) = maps::scratch() else {
+    let Some((packet, key, clock, recents)) = maps::room_to_judge() else {
         // Never: the map has an entry for each CPU.
         return Err(DropReason::MalformedIp);
     };
-    // SAFETY: a packet is judged once at a port, and what the packet before has left there is overwritten.
-    let (packet, key, clock, recents) = unsafe { Scratch::for_judgement(scratch) };
     if !packet.read(buffer, frame)? {
         return admit_sent_without_ip(buffer, frame, port, ifindex);
     }
@@ -135,11 +132,9 @@ pub fn admit_received(buffer: impl Buffer, port: &Port) -> Admission {
 
 #[inline(never)]
 fn judge_received(buffer: impl Buffer, frame: &Ethernet, port: &Port) -> Admission {
-    let Some(scratch) = maps::scratch() else {
+    let Some((packet, key, clock, recents)) = maps::room_to_judge() else {
         return Err(DropReason::MalformedIp);
     };
-    // SAFETY: as in `judge_sent`.
-    let (packet, key, clock, recents) = unsafe { Scratch::for_judgement(scratch) };
     if !packet.read(buffer, frame)? {
         return Ok(());
     }

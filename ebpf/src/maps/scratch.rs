@@ -27,20 +27,6 @@ pub struct Scratch {
     pub lately: Lately,
 }
 
-impl Scratch {
-    /// The parts that a packet is judged by, and no others: who called may hold a route or an arrival.
-    ///
-    /// # Safety
-    /// Nobody else may hold these parts.
-    #[inline(always)]
-    pub unsafe fn for_judgement<'a>(
-        scratch: *mut Self,
-    ) -> (&'a mut Packet, &'a mut FlowKey, &'a mut Clock, &'a mut Recents) {
-        // SAFETY: a place in a map lasts as long as the program runs.
-        unsafe { (&mut (*scratch).packet, &mut (*scratch).key, &mut (*scratch).clock, &mut (*scratch).recents) }
-    }
-}
-
 #[btf_map(name = "scratch")]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
@@ -48,4 +34,13 @@ static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[inline(always)]
 pub fn scratch() -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(0)
+}
+
+/// The parts of it that a packet is judged by, and no others: who asks for a judgement may hold a route or an arrival.
+#[inline(always)]
+pub fn room_to_judge() -> Option<(&'static mut Packet, &'static mut FlowKey, &'static mut Clock, &'static mut Recents)>
+{
+    let scratch = scratch()?;
+    // SAFETY: it is this CPU's own, and a packet is judged once at a port, by one function, which alone has these parts.
+    unsafe { Some((&mut (*scratch).packet, &mut (*scratch).key, &mut (*scratch).clock, &mut (*scratch).recents)) }
 }
