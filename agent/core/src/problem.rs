@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 /// One problem in a configuration or topology file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file.
+    /// The file; empty where there is none, as nothing was configured at all.
     pub file: PathBuf,
     /// Line, from 1; `None` when the problem has no place (a missing option).
     pub line: Option<usize>,
@@ -15,10 +15,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.display();
+        let (file, message) = (self.file.display(), &self.message);
         match self.line {
-            Some(line) => write!(f, "{file}:{line}: {}", self.message),
-            None => write!(f, "{file}: {}", self.message),
+            Some(line) => write!(f, "{file}:{line}: {message}"),
+            None if self.file.as_os_str().is_empty() => write!(f, "no configuration file: {message}"),
+            None => write!(f, "{file}: {message}"),
         }
     }
 }
@@ -46,3 +47,16 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_begins_with_its_place_or_says_that_there_is_none() {
+        let shown = |file: &str, line| Problem { file: file.into(), line, message: "missing".to_owned() }.to_string();
+        assert_eq!(shown("a.conf", Some(3)), "a.conf:3: missing");
+        assert_eq!(shown("a.conf", None), "a.conf: missing");
+        assert_eq!(shown("", None), "no configuration file: missing");
+    }
+}
