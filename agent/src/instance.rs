@@ -10,13 +10,17 @@ use std::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixListener, UnixStream},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use nix::{
-    sys::socket::{getsockopt, sockopt},
-    unistd::geteuid,
+    errno::Errno,
+    sys::{
+        signal::kill,
+        socket::{getsockopt, sockopt},
+    },
+    unistd::{Pid, geteuid},
 };
 use tokio::{
     io::AsyncWriteExt as _,
@@ -30,6 +34,9 @@ const NAME: &str = "overlane-agent";
 const DESIRED_NAME: &str = "overlane-desired";
 /// Longer than a pass takes, in which the agent does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether the mark of an agent that has ended has gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// As long as this lives, no other agent starts on this host.
 pub struct Instance {
@@ -45,23 +52,11 @@ impl Instance {
     /// Becomes the only agent of this host.
     ///
     /// # Errors
-    /// When there is one, with its process id.
-    pub fn claim() -> anyhow::Result<Self> {
-        let name = SocketAddr::from_abstract_name(NAME).context("naming the mark of a running agent")?;
-        let mark = match UnixListener::bind_addr(&name) {
-            Ok(mark) => mark,
-            Err(error) => match running() {
-                Some(pid) => anyhow::bail!("an agent is running on this host already, as process {pid}"),
-                None => return Err(error).context("marking this agent as running"),
-            },
-        };
-        mark.set_nonblocking(true).context("answering questions")?;
-        let mark = tokio::net::UnixListener::from_std(mark).context("answering questions")?;
+    /// When there is one, with its process id, or something else holds the mark.
+    pub async fn claim() -> anyhow::Result<Self> {
+        let mark = listen(NAME, PATIENCE).await.context("marking this agent as running")?;
         let (status, current) = watch::channel(Status::default());
-        let name = SocketAddr::from_abstract_name(DESIRED_NAME).context("naming the socket for what is desired")?;
-        let listener = UnixListener::bind_addr(&name).context("listening for questions")?;
-        listener.set_nonblocking(true).context("listening for questions")?;
-        let listener = tokio::net::UnixListener::from_std(listener).context("listening for questions")?;
+        let listener = listen(DESIRED_NAME, PATIENCE).await.context("listening for questions")?;
         let (ask, questions) = mpsc::channel(1);
         let answering = [tokio::spawn(answer(mark, current)), tokio::spawn(tell_desired(listener, ask))];
         Ok(Self { status, questions, answering })
@@ -85,6 +80,28 @@ impl Drop for Instance {
     fn drop(&mut self) {
         self.answering.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Listens at a name that no process listens at. A killed agent's programs hold its sockets, too, from their fork to their
+/// exec: that passes within the patience.
+async fn listen(name: &str, patience: Duration) -> anyhow::Result<tokio::net::UnixListener> {
+    let address = SocketAddr::from_abstract_name(name)?;
+    let deadline = Instant::now() + patience;
+    let listener = loop {
+        let error = match UnixListener::bind_addr(&address) {
+            Ok(listener) => break listener,
+            Err(error) => error,
+        };
+        if let Some((pid, _)) = connect(name) {
+            anyhow::bail!("an agent is running on this host already, as process {pid}");
+        }
+        if Instant::now() >= deadline {
+            return Err(error.into());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
+    listener.set_nonblocking(true)?;
+    Ok(tokio::net::UnixListener::from_std(listener)?)
 }
 
 async fn answer(mark: tokio::net::UnixListener, status: watch::Receiver<Status>) {
@@ -149,9 +166,58 @@ pub(crate) fn ask_desired() -> Option<String> {
     Some(answer)
 }
 
+/// Connects to whoever listens at a name, and says which process that is; to none that has ended.
 fn connect(name: &str) -> Option<(i32, UnixStream)> {
     let name = SocketAddr::from_abstract_name(name).ok()?;
     let stream = UnixStream::connect_addr(&name).ok()?;
     let pid = getsockopt(&stream, sockopt::PeerCredentials).ok()?.pid();
-    Some((pid, stream))
+    // Those of other process namespaces have no number here, and cannot be looked for.
+    let has_ended = pid != 0 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH);
+    (!has_ended).then_some((pid, stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::fd::{AsRawFd as _, OwnedFd},
+        process,
+    };
+
+    use nix::{
+        sys::{
+            socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen as begin_to_listen, socket},
+            wait::waitpid,
+        },
+        unistd::{ForkResult, fork},
+    };
+
+    use super::*;
+
+    /// A socket at which a process listens that has ended since, as what a killed agent was starting holds it.
+    fn left_behind(name: &str) -> nix::Result<OwnedFd> {
+        let left = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        bind(left.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
+        // SAFETY: the child calls nothing but what a child of a process with several threads may.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                let has_failed = begin_to_listen(&left, Backlog::MAXCONN).is_err();
+                // SAFETY: it ends the child without running what the parent has left to be run.
+                unsafe { nix::libc::_exit(has_failed.into()) }
+            }
+            ForkResult::Parent { child } => waitpid(child, None).map(|_| left),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_mark_of_an_agent_that_has_ended_is_waited_for() -> anyhow::Result<()> {
+        let name = format!("overlane-test-{}", process::id());
+        let left = left_behind(&name)?;
+        let refused = listen(&name, Duration::ZERO).await.map(drop).expect_err("a mark that is held").to_string();
+        assert!(refused.contains("Address already in use"), "{refused}");
+        let (listener, ()) = tokio::join!(listen(&name, PATIENCE), async { drop(left) });
+        let _listener = listener?;
+        let refused = listen(&name, PATIENCE).await.map(drop).expect_err("a mark of one that lives").to_string();
+        assert_eq!(refused, format!("an agent is running on this host already, as process {}", process::id()));
+        Ok(())
+    }
 }

@@ -36,7 +36,7 @@ pub fn agent(loaded: &Loaded) -> anyhow::Result<()> {
 
 async fn run(loaded: &Loaded) -> anyhow::Result<()> {
     let config = &loaded.config;
-    let mut instance = Instance::claim()?;
+    let mut instance = Instance::claim().await?;
     let mut stop = Stop::listen()?;
     let mut control = ControlPlane::start(config)?;
     let services = control.services().map(|wanted| ServiceThread::start(wanted, config)).transpose()?;
