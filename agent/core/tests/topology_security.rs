@@ -201,7 +201,7 @@ fn every_rule_that_contradicts_itself_is_refused_with_its_line() {
             0,
             "is not among the address_groups",
         ),
-        ("direction = \"egress\"; priority = 5", 2, "a security group rule has no \"priority\""),
+        ("direction = \"egress\"; priority = 5", 2, "unknown key \"priority\"; known for this security group rule: "),
     ] {
         let problems = parse(&[group(7, "g", &[rule])]).expect_err(rule);
         // The rule's table is the last thing before its fields.

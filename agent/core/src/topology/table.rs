@@ -71,7 +71,7 @@ impl<'s, 't> Table<'s, 't> {
     ) -> Self {
         for (key, _) in table.iter().filter(|(key, _)| !keys.contains(&key.get_ref().as_ref())) {
             let known = keys.join(", ");
-            let message = format!("a {what} has no {:?}; it has {known}", key.get_ref());
+            let message = format!("unknown key {:?}; known for this {what}: {known}", key.get_ref());
             source.problem(key.span().start, message);
         }
         Self { source, table, what, offset }
