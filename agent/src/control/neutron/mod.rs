@@ -10,7 +10,7 @@ pub mod messaging;
 mod patience;
 mod report;
 
-use std::{future::pending, time::Instant};
+use std::{collections::HashMap, future::pending, time::Instant};
 
 use overlane_core::{
     config::{Config, NeutronConfig},
@@ -20,15 +20,18 @@ use overlane_core::{
     },
     update::Update,
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{Id, JoinError, JoinSet},
+};
 
 use crate::status::Status;
 use events::{Cause, Events};
 use messaging::{CallError, Incoming, Messaging, Subscriptions};
 use report::Reporter;
 
-/// A question, what it was asked under, and what came of it.
-type Answered = (Question, Cause, Result<Answer, Failure>);
+/// Which task a question is asked by, and what came of it.
+type Answered = Result<(Id, Result<Answer, Failure>), JoinError>;
 
 /// The agent's side of a Neutron server.
 pub struct Neutron {
@@ -36,7 +39,9 @@ pub struct Neutron {
     messaging: Messaging,
     incoming: mpsc::Receiver<Incoming>,
     asker: ask::Asker,
-    answers: JoinSet<Answered>,
+    /// What is asked at the moment, and what it is asked under.
+    asked: HashMap<Id, (Question, Cause)>,
+    answers: JoinSet<Result<Answer, Failure>>,
     events: Events,
     reporter: Reporter,
     reports: JoinSet<Result<ReportOutcome, CallError>>,
@@ -72,6 +77,7 @@ impl Neutron {
             incoming,
             reporter: Reporter::new(neutron, config, l2_population),
             asker,
+            asked: HashMap::new(),
             answers: JoinSet::new(),
             events: Events::default(),
             reports: JoinSet::new(),
@@ -86,11 +92,9 @@ impl Neutron {
             let update = self.controller.update(now);
             for question in self.controller.questions(now) {
                 let cause = Cause::of_our_own(now);
-                let asker = self.asker.for_request(&cause);
-                self.answers.spawn(async move {
-                    let answer = asker.ask(&question).await;
-                    (question, cause, answer)
-                });
+                let (asker, asked) = (self.asker.for_request(&cause), question.clone());
+                let task = self.answers.spawn(async move { asker.ask(&asked).await });
+                self.asked.insert(task.id(), (question, cause));
             }
             self.events.log(&self.controller.take_news(), None, now);
             if let Some(update) = update {
@@ -105,7 +109,7 @@ impl Neutron {
         let wake = self.controller.next_wake(Instant::now());
         let report = self.reporter.next(Instant::now()).filter(|_| self.broker.is_some() && self.reports.is_empty());
         tokio::select! {
-            Some(answered) = self.answers.join_next() => self.take_answer(answered),
+            Some(answered) = self.answers.join_next_with_id() => self.take_answer(answered),
             Some(outcome) = self.reports.join_next() => self.take_outcome(outcome),
             Some(incoming) = self.incoming.recv() => {
                 self.take_in(incoming);
@@ -148,25 +152,21 @@ impl Neutron {
         }
     }
 
-    fn take_answer(&mut self, answered: Result<Answered, tokio::task::JoinError>) {
+    fn take_answer(&mut self, answered: Answered) {
         let now = Instant::now();
-        match answered {
-            Ok((question, cause, result)) => {
-                match result {
-                    Ok(answer) => self.controller.answered(question, answer, now),
-                    Err(failure) => self.controller.failed(question, failure, now),
-                }
-                self.events.log(&self.controller.take_news(), Some(&cause), now);
-            }
-            // A question that ended in a panic is asked again with everything else.
-            Err(error) => {
-                tracing::error!(%error, "a question to the server was not completed");
-                self.controller.connected(now);
-            }
+        let (task, result) = answered.unwrap_or_else(|error| {
+            tracing::error!(%error, "a question to the server ended in a panic");
+            (error.id(), Err(Failure::Other(format!("this agent has a bug: {error}"))))
+        });
+        let Some((question, cause)) = self.asked.remove(&task) else { return };
+        match result {
+            Ok(answer) => self.controller.answered(question, answer, now),
+            Err(failure) => self.controller.failed(question, failure, now),
         }
+        self.events.log(&self.controller.take_news(), Some(&cause), now);
     }
 
-    fn take_outcome(&mut self, outcome: Result<Result<ReportOutcome, CallError>, tokio::task::JoinError>) {
+    fn take_outcome(&mut self, outcome: Result<Result<ReportOutcome, CallError>, JoinError>) {
         let Ok(outcome) = outcome else { return };
         if self.reporter.take_outcome(&outcome) {
             self.controller.resync();
