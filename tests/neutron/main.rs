@@ -36,6 +36,7 @@ mod migration;
 mod ports;
 mod qos;
 mod refused_ports;
+mod replicated_routers;
 mod restarts;
 mod routers;
 mod security_groups;

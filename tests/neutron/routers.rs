@@ -40,23 +40,19 @@ fn machines_are_routed_and_have_floating_ips(subject: Agent) -> Result<()> {
         "router:external": true, "provider:network_type": "flat", "provider:physical_network": PHYSICAL_NETWORK,
     }))?;
     cloud.subnet(&external, &json!({"cidr": "203.0.113.0/24", "gateway_ip": OUTSIDER, "enable_dhcp": false}))?;
-    let gateway = json!({"network_id": external.id});
-    let body = json!({"router": {"name": "router", "project_id": "lab", "external_gateway_info": gateway}});
-    let router = id_of(&cloud.post("/routers", &body)?, "router")?;
+    let mut router = cloud.router(&json!({"external_gateway_info": {"network_id": external.id}}))?;
 
     let group = cloud.security_group("pingable")?;
     cloud.add_rule(&group, &json!({"protocol": "icmp"}))?;
     let mut machines = Vec::new();
-    let mut subnets = Vec::new();
     for number in [1, 2] {
         let network = cloud.bare_network(&json!({}))?;
         let subnet = cloud.subnet(&network, &json!({"cidr": format!("10.0.{number}.0/24"), "enable_dhcp": false}))?;
-        cloud.put(&format!("/routers/{router}/add_router_interface"), &json!({"subnet_id": subnet}))?;
+        cloud.connect_router(&mut router, &subnet)?;
         let port = cloud.port(&network, host_of(subject), &json!({"security_groups": [group]}))?;
         let machine = cloud.boot(&network, &port)?;
         machine.run(&format!("ip route add default via 10.0.{number}.1"))?;
         machines.push(machine);
-        subnets.push(subnet);
     }
 
     machines[0].wait_for(machines[1].port.ipv4())?;
@@ -70,10 +66,6 @@ fn machines_are_routed_and_have_floating_ips(subject: Agent) -> Result<()> {
 
     // The next one needs the physical network.
     cloud.delete(&format!("/floatingips/{floating}"))?;
-    cloud.put(&format!("/routers/{router}"), &json!({"router": {"external_gateway_info": null}}))?;
-    for subnet in subnets {
-        cloud.put(&format!("/routers/{router}/remove_router_interface"), &json!({"subnet_id": subnet}))?;
-    }
-    cloud.delete(&format!("/routers/{router}"))?;
+    cloud.delete_router(&router)?;
     cloud.delete_network(&external)
 }

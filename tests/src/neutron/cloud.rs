@@ -197,7 +197,16 @@ impl Cloud {
         })
     }
 
-    /// What the server says of the agent that connects the ports of a host.
+    /// Has the server forget an agent that has ended, as if it had never been.
+    ///
+    /// # Errors
+    /// When it knows none.
+    pub fn forget_agent(&self, host: &str, agent: Agent) -> Result<()> {
+        let id = self.show_agent(host, agent)?["id"].as_str().context("an id")?.to_owned();
+        self.delete(&format!("/agents/{id}"))
+    }
+
+    /// What the server says of an agent of a host.
     ///
     /// # Errors
     /// When it knows none.

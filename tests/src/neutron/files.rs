@@ -68,7 +68,9 @@ pub(super) fn write_agents(folder: &Path, local_ip: &str) -> Result<()> {
     );
     write(folder, "linuxbridge_agent.ini", &linux_bridge)?;
     write(folder, "dhcp_agent.ini", "[DEFAULT]\ninterface_driver = linuxbridge\nenable_isolated_metadata = False\n")?;
-    let l3 = "[DEFAULT]\ninterface_driver = linuxbridge\nagent_mode = legacy\nenable_metadata_proxy = False\n";
+    // A test that ends keepalived does not wait a minute for it to come back.
+    let l3 = "[DEFAULT]\ninterface_driver = linuxbridge\nagent_mode = legacy\nenable_metadata_proxy = False\n\
+              [agent]\ncheck_child_processes_interval = 2\n";
     write(folder, "l3_agent.ini", l3)
 }
 

@@ -10,6 +10,7 @@ mod files;
 mod node;
 mod peer;
 mod resources;
+mod routers;
 mod server;
 mod trunks;
 
@@ -23,6 +24,7 @@ pub use files::PHYSICAL_NETWORK;
 pub use node::{Agent, Node};
 pub use peer::Peer;
 pub use resources::Network;
+pub use routers::Router;
 pub use server::{Change, Server};
 
 /// The underlay address of the controller: hosts reach server and broker by the wire that carries their tunnels.

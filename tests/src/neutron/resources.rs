@@ -52,7 +52,7 @@ pub(super) fn text(value: &Value) -> Result<String> {
 }
 
 /// `defaults` with the fields of `more`.
-fn merged(mut defaults: Value, more: &Value) -> Value {
+pub(super) fn merged(mut defaults: Value, more: &Value) -> Value {
     for (name, value) in more.as_object().into_iter().flatten() {
         defaults[name] = value.clone();
     }
