@@ -54,9 +54,9 @@ impl Instance {
     /// # Errors
     /// When there is one, with its process id, or something else holds the mark.
     pub async fn claim() -> anyhow::Result<Self> {
-        let mark = listen(NAME, PATIENCE).await.context("marking this agent as running")?;
+        let mark = listen(NAME, PATIENCE).await?;
         let (status, current) = watch::channel(Status::default());
-        let listener = listen(DESIRED_NAME, PATIENCE).await.context("listening for questions")?;
+        let listener = listen(DESIRED_NAME, PATIENCE).await?;
         let (ask, questions) = mpsc::channel(1);
         let answering = [tokio::spawn(answer(mark, current)), tokio::spawn(tell_desired(listener, ask))];
         Ok(Self { status, questions, answering })
@@ -96,7 +96,7 @@ async fn listen(name: &str, patience: Duration) -> anyhow::Result<tokio::net::Un
             anyhow::bail!("an agent is running on this host already, as process {pid}");
         }
         if Instant::now() >= deadline {
-            return Err(error.into());
+            return Err(error).with_context(|| format!("listening at the abstract socket {name}"));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
@@ -179,6 +179,7 @@ fn connect(name: &str) -> Option<(i32, UnixStream)> {
 #[cfg(test)]
 mod tests {
     use std::{
+        io,
         os::fd::{AsRawFd as _, OwnedFd},
         process,
     };
@@ -212,8 +213,12 @@ mod tests {
     async fn the_mark_of_an_agent_that_has_ended_is_waited_for() -> anyhow::Result<()> {
         let name = format!("overlane-test-{}", process::id());
         let left = left_behind(&name)?;
-        let refused = listen(&name, Duration::ZERO).await.map(drop).expect_err("a mark that is held").to_string();
-        assert!(refused.contains("Address already in use"), "{refused}");
+        let refused = listen(&name, Duration::ZERO).await.map(drop).expect_err("a mark that is held");
+        assert_eq!(
+            refused.downcast_ref::<io::Error>().map(io::Error::kind),
+            Some(io::ErrorKind::AddrInUse),
+            "{refused}"
+        );
         let (listener, ()) = tokio::join!(listen(&name, PATIENCE), async { drop(left) });
         let _listener = listener?;
         let refused = listen(&name, PATIENCE).await.map(drop).expect_err("a mark of one that lives").to_string();
