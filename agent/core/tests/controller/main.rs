@@ -3,6 +3,7 @@
 mod group_changes;
 mod groups;
 mod members;
+mod objects;
 mod policies;
 mod routers;
 mod simulated;

@@ -84,6 +84,8 @@ pub(crate) struct World {
     pub(crate) refused: BTreeSet<PortId>,
     /// Ports whose status the server takes too long to note, so that there is no answer at all.
     pub(crate) hung: BTreeSet<PortId>,
+    /// Other questions that it fails on.
+    pub(crate) stumbles: fn(&Question) -> bool,
     /// Whether the server knows none of the questions.
     pub(crate) is_of_another_age: bool,
     /// Whether the server knows how to be asked without side effects.
@@ -145,6 +147,7 @@ impl World {
             broken: BTreeSet::new(),
             refused: BTreeSet::new(),
             hung: BTreeSet::new(),
+            stumbles: |_| false,
             is_of_another_age: false,
             can_pull: true,
             has_trunks: true,
@@ -266,6 +269,7 @@ impl World {
         let unsupported = || Failure::Unsupported("no such method".to_owned());
         match question {
             _ if self.is_of_another_age => Err(unsupported()),
+            _ if (self.stumbles)(question) => Err(Failure::Other("AttributeError".to_owned())),
             Question::List if self.can_pull => {
                 let ours = self.ports.iter().filter(|(_, port)| port.host == HOST);
                 Ok(Answer::List(understood(ours.map(|(id, port)| api_port(*id, port)).collect())))

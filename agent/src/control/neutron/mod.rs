@@ -191,7 +191,7 @@ impl Neutron {
             status.control = format!("{}; {trouble}", status.control);
         }
         let reasons = self.controller.reasons().into_iter();
-        status.not_here = reasons.map(|(tap, reason)| (tap.to_owned(), reason.to_owned())).collect();
+        status.not_here = reasons.map(|(tap, reason)| (tap.to_owned(), reason)).collect();
     }
 
     /// Closes the connection. Ports stay as they are, here and in the server.

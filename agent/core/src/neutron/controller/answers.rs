@@ -43,6 +43,9 @@ impl Controller {
     pub fn answered(&mut self, question: Question, answer: Answer, now: Instant) {
         self.due.asked.remove(&question.kind());
         self.retry.question_answered(question.kind(), self.settings.slice.max(question.size()));
+        for object in question.objects() {
+            self.retry.objects.forget(question.kind(), object);
+        }
         match (question, answer) {
             (Question::List, Answer::List(ports)) => self.listed(ports),
             (Question::Details(taps), Answer::Details(details)) => self.detailed(&taps, details, now),
@@ -105,6 +108,10 @@ impl Controller {
                 } else {
                     self.retry.question_failed(kind, size, now);
                 }
+                if let [object] = question.objects()[..] {
+                    // So does an object.
+                    self.retry.objects.failed(kind, object, &reason, now);
+                }
                 self.ask_again(question.clone());
                 reason
             }
@@ -119,7 +126,10 @@ impl Controller {
                 self.due.details.extend(taps.into_iter().filter(|tap| self.taps.contains_key(tap)));
             }
             Question::Ports(ports) => self.due.ports.extend(ports),
-            Question::Networks(networks) => self.due.networks.extend(networks),
+            Question::Networks(networks) => {
+                let here = networks.into_iter().filter(|network| self.cloud.networks.contains_key(network));
+                self.due.networks.extend(here);
+            }
             Question::Security(taps) => {
                 self.due.security.extend(taps.into_iter().filter(|tap| self.taps.contains_key(tap)));
             }

@@ -7,7 +7,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{FIRST_RETRY, LAST_RETRY};
+use super::{FIRST_RETRY, LAST_RETRY, unread::Unread};
 use crate::model::{NetworkId, PortId};
 
 /// What is still to be asked and told. What is being asked is in [`Due::asked`] instead, one question of a kind at a time: what
@@ -75,7 +75,7 @@ impl Due {
 pub(super) struct Retry {
     kinds: BTreeMap<Kind, Attempt>,
     taps: BTreeMap<String, Attempt>,
-    policies: BTreeMap<Uuid, Attempt>,
+    pub(super) objects: Unread,
 }
 
 /// Something that has failed, and when it may be tried again.
@@ -151,26 +151,10 @@ impl Retry {
         .collect()
     }
 
-    /// A QoS policy has to be asked for again, later each time.
-    pub(super) fn policy_failed(&mut self, policy: Uuid, now: Instant) {
-        let attempt = Attempt::after(self.policies.get(&policy), now);
-        self.policies.insert(policy, attempt);
-    }
-
-    /// A QoS policy has been read.
-    pub(super) fn policy_is_read(&mut self, policy: Uuid) {
-        self.policies.remove(&policy);
-    }
-
-    /// From when on a QoS policy that has failed may be asked for.
-    pub(super) fn policy(&self, policy: Uuid) -> Option<Instant> {
-        self.policies.get(&policy).map(|attempt| attempt.next)
-    }
-
     /// When something may be asked again that may not be now.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let taps = self.taps.values().filter(|attempt| attempt.waits);
-        let attempts = self.kinds.values().chain(taps).chain(self.policies.values());
-        attempts.map(|attempt| attempt.next).filter(|next| *next > now).min()
+        let attempts = self.kinds.values().chain(taps).map(|attempt| attempt.next);
+        attempts.filter(|next| *next > now).chain(self.objects.next(now)).min()
     }
 }

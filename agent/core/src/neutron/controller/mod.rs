@@ -10,8 +10,10 @@ mod news;
 mod notifications;
 mod policies;
 mod questions;
+mod reasons;
 mod status;
 mod trunks;
+mod unread;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -204,17 +206,12 @@ impl Controller {
         self.due.ups.remove(&port);
         self.untold.forget(port);
         self.trunks.forget_port(port);
-        self.is_dirty |= self.cloud.remove(port).is_some();
-    }
-
-    /// The server cannot tell what a tap is: it stays as it was, a new one closed.
-    fn mark(&mut self, tap: &str, reason: &str) {
-        if let Some(known) = self.taps.get_mut(tap)
-            && known.reason.as_deref() != Some(reason)
-        {
-            known.reason = Some(reason.to_owned());
-            self.news.push(News::NotHere { tap: tap.to_owned(), reason: reason.to_owned() });
+        self.retry.objects.forget(Kind::Trunks, port.0);
+        let Some(removed) = self.cloud.remove(port) else { return };
+        if !self.cloud.networks.contains_key(&removed.network) {
+            self.retry.objects.forget(Kind::Networks, removed.network.0);
         }
+        self.is_dirty = true;
     }
 
     /// The port of a tap does not work here: what it was is forgotten.
@@ -343,16 +340,6 @@ impl Controller {
     /// What is worth a line in the log.
     pub fn take_news(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)
-    }
-
-    /// Why taps are not connected, or not as they should be, or not known to be, as far as the server is the reason.
-    pub fn reasons(&self) -> BTreeMap<&str, &str> {
-        self.taps.iter().filter_map(|(name, known)| Some((name.as_str(), self.reason(known)?))).collect()
-    }
-
-    fn reason<'a>(&'a self, known: &'a KnownTap) -> Option<&'a str> {
-        let untold = || self.untold.reason(known.port?);
-        known.reason.as_deref().or_else(|| self.cloud.trouble_with_policy(known.port?)).or_else(untold)
     }
 
     /// Whether a port is one of this host.

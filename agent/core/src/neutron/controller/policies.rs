@@ -21,15 +21,11 @@ impl Controller {
         self.due.policies.retain(|policy| used.contains(policy));
         self.due.policies.extend(self.cloud.unknown_policies());
         self.room(Kind::Policy, 1, now)?;
-        let may_ask = |policy: &&Uuid| self.retry.policy(**policy).is_none_or(|next| next <= now);
-        let ready = self.due.policies.iter().filter(may_ask);
-        let policy = *ready.min_by_key(|policy| self.retry.policy(**policy))?;
-        self.due.policies.remove(&policy);
-        Some(Question::Policy(policy))
+        let policies = self.retry.objects.take(Kind::Policy, &mut self.due.policies, |policy| policy, 1, now);
+        policies.first().map(|policy| Question::Policy(*policy))
     }
 
     pub(super) fn read_policy(&mut self, id: Uuid, policy: Option<&QosPolicy>) {
-        self.retry.policy_is_read(id);
         let left_out = self.cloud.policies.learn(id, policy);
         self.news.extend(left_out.into_iter().map(|what| News::NotUnderstood { what }));
         self.is_dirty = true;
@@ -46,13 +42,13 @@ impl Controller {
             Failure::Other(reason) => (reason, Refusal::Once),
             Failure::Unsupported(reason) => (reason, Refusal::ForGood),
         };
+        self.retry.objects.failed(Kind::Policy, policy, &reason, now);
         if self.cloud.policies.failed(policy, &reason, refusal) {
             self.is_dirty = true;
             self.news.push(News::WithoutPolicy { policy, reason });
         } else {
             self.news.push(News::Failed { question: Question::Policy(policy).to_string(), reason });
         }
-        self.retry.policy_failed(policy, now);
         self.due.policies.insert(policy);
     }
 }

@@ -147,6 +147,19 @@ impl Question {
         }
     }
 
+    /// The objects that it is about, by which they are asked for again.
+    pub(super) fn objects(&self) -> Vec<Uuid> {
+        match self {
+            Self::Networks(networks) => networks.iter().map(|network| network.0).collect(),
+            Self::Trunks(ports) => ports.iter().map(|port| port.0).collect(),
+            Self::Trunk(PortId(object)) | Self::Policy(object) | Self::TrunkStatus { trunk: object, .. } => {
+                vec![*object]
+            }
+            Self::SubPorts(sub_ports) => sub_ports.iter().map(|sub_port| sub_port.port_id.0).collect(),
+            Self::List | Self::Details(_) | Self::Ports(_) | Self::Security(_) | Self::Status(_) => Vec::new(),
+        }
+    }
+
     /// Whether there is another question, of older servers, for the same.
     pub(super) const fn has_substitute(&self) -> bool {
         matches!(self, Self::List | Self::Ports(_) | Self::Networks(_) | Self::Trunks(_))
@@ -206,7 +219,8 @@ impl Controller {
             questions.extend((!ports.is_empty()).then_some(Question::Ports(ports)));
         }
         if let Some(size) = self.room(Kind::Networks, BULK, now) {
-            let networks = take(&mut self.due.networks, size, |_| true);
+            let networks =
+                self.retry.objects.take(Kind::Networks, &mut self.due.networks, |network| network.0, size, now);
             questions.extend((!networks.is_empty()).then_some(Question::Networks(networks)));
         }
         questions.extend(self.about_policies(now));
@@ -237,7 +251,7 @@ impl Controller {
     }
 }
 
-pub(super) fn take<T: Ord + Clone>(due: &mut BTreeSet<T>, at_most: usize, may: impl Fn(&T) -> bool) -> Vec<T> {
+fn take<T: Ord + Clone>(due: &mut BTreeSet<T>, at_most: usize, may: impl Fn(&T) -> bool) -> Vec<T> {
     let taken: Vec<T> = due.iter().filter(|item| may(item)).take(at_most).cloned().collect();
     for item in &taken {
         due.remove(item);

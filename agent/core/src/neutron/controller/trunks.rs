@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     Controller, News,
     due::Kind,
-    questions::{BULK, Question, take},
+    questions::{BULK, Question},
 };
 use crate::{
     desired::SubPort,
@@ -146,6 +146,11 @@ impl Trunks {
         self.known.values().filter(move |trunk| !is_wired(trunk)).map(|trunk| trunk.since + WIRING)
     }
 
+    /// The trunk of a port, and its subports.
+    pub(super) fn of(&self, port: PortId) -> Option<(Uuid, impl Iterator<Item = PortId>)> {
+        self.known.get(&port).map(|trunk| (trunk.id, trunk.sub_ports.keys().copied()))
+    }
+
     fn sub_port(&self, port: PortId) -> Option<objects::SubPort> {
         self.known.values().find_map(|trunk| {
             let segmentation_id = trunk.sub_ports.get(&port)?.get().into();
@@ -161,7 +166,7 @@ impl Controller {
         let mut questions = Vec::new();
         let is_one_by_one = self.trunks.is_one_by_one;
         if let Some(size) = self.room(Kind::Trunks, if is_one_by_one { 1 } else { BULK }, now) {
-            let ports = take(&mut self.trunks.due, size, |_| true);
+            let ports = self.retry.objects.take(Kind::Trunks, &mut self.trunks.due, |port| port.0, size, now);
             self.trunks.read.extend(&ports);
             match ports[..] {
                 [] => (),
@@ -170,16 +175,17 @@ impl Controller {
             }
         }
         if let Some(size) = self.room(Kind::SubPorts, self.settings.slice, now) {
-            let ports = take(&mut self.trunks.unbound, size, |_| true);
+            let ports = self.retry.objects.take(Kind::SubPorts, &mut self.trunks.unbound, |port| port.0, size, now);
             let sub_ports: Vec<_> = ports.into_iter().filter_map(|port| self.trunks.sub_port(port)).collect();
             questions.extend((!sub_ports.is_empty()).then_some(Question::SubPorts(sub_ports)));
         }
         if self.room(Kind::TrunkStatus, 1, now).is_some() {
-            let new = self.trunks.known.iter().find_map(|(port, trunk)| {
+            let new = self.trunks.known.iter().filter_map(|(port, trunk)| {
                 let status = self.trunks.status(trunk, now).filter(|status| *status != trunk.status)?;
-                Some((*port, status))
+                Some((trunk.id, *port, status))
             });
-            if let Some((port, status)) = new
+            let new = self.retry.objects.ready(Kind::TrunkStatus, new, |(trunk, ..)| trunk, now);
+            if let Some((_, port, status)) = new.first().copied()
                 && let Some(trunk) = self.trunks.known.get_mut(&port)
             {
                 status.clone_into(&mut trunk.status);
