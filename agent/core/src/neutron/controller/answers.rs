@@ -44,7 +44,7 @@ impl Controller {
         self.due.asked.remove(&question.kind());
         self.retry.question_answered(question.kind(), self.settings.slice.max(question.size()));
         for object in question.objects() {
-            self.retry.objects.forget(question.kind(), object);
+            self.retry.objects.forget(&(question.kind(), object));
         }
         match (question, answer) {
             (Question::List, Answer::List(ports)) => self.listed(ports),
@@ -101,16 +101,15 @@ impl Controller {
                 format!("{STRANGE_SERVER}: {reason}")
             }
             Failure::Transient(reason) | Failure::Other(reason) => {
+                // What the server fails on waits by itself.
                 if let [tap] = &question.taps()[..] {
-                    // It waits alone.
                     self.mark(tap, &format!("{STUMBLED}: {reason}"));
                     self.retry.tap_failed(tap, now);
                 } else {
                     self.retry.question_failed(kind, size, now);
                 }
                 if let [object] = question.objects()[..] {
-                    // So does an object.
-                    self.retry.objects.failed(kind, object, &reason, now);
+                    self.retry.objects.failed((kind, object), &reason, now);
                 }
                 self.ask_again(question.clone());
                 reason
@@ -260,7 +259,7 @@ impl Controller {
         known.reason = None;
         let is_known = known.port.replace(id) == Some(id);
         if !is_known {
-            self.untold.forget(id);
+            self.forget_untold(id);
         }
         match self.cloud.ports.get(&id).filter(|_| is_known) {
             None => self.news.push(News::Known { tap: tap.to_owned(), port: id, network: port.network }),

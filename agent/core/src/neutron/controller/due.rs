@@ -7,7 +7,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{FIRST_RETRY, LAST_RETRY, unread::Unread};
+use super::{FIRST_RETRY, LAST_RETRY, waiting::Waiting};
 use crate::model::{NetworkId, PortId};
 
 /// What is still to be asked and told. What is being asked is in [`Due::asked`] instead, one question of a kind at a time: what
@@ -75,7 +75,8 @@ impl Due {
 pub(super) struct Retry {
     kinds: BTreeMap<Kind, Attempt>,
     taps: BTreeMap<String, Attempt>,
-    pub(super) objects: Unread,
+    /// Objects, by what is asked of them.
+    pub(super) objects: Waiting<(Kind, Uuid)>,
 }
 
 /// Something that has failed, and when it may be tried again.

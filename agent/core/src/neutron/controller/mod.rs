@@ -13,7 +13,7 @@ mod questions;
 mod reasons;
 mod status;
 mod trunks;
-mod unread;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,8 +31,8 @@ use crate::{
 use due::{Due, Kind, Retry};
 pub use news::News;
 pub use questions::{Answer, Failure, Question, Status};
-use status::Untold;
 use trunks::Trunks;
+use waiting::Waiting;
 
 /// A server that does not know a tap yet may know it a moment later.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -115,7 +115,8 @@ pub struct Controller {
     due: Due,
     trunks: Trunks,
     retry: Retry,
-    untold: Untold,
+    /// Ports of which the server has not taken note that they are up (`true`), or down.
+    untold: Waiting<(PortId, bool)>,
     /// What was asked for last; `None` before anything was.
     published: Option<Desired>,
     is_dirty: bool,
@@ -142,7 +143,7 @@ impl Controller {
             due: Due::default(),
             trunks: Trunks::default(),
             retry: Retry::default(),
-            untold: Untold::default(),
+            untold: Waiting::default(),
             published: None,
             is_dirty: true,
             entries: BTreeMap::new(),
@@ -204,12 +205,12 @@ impl Controller {
         self.revisions.remove(&port);
         self.due.ports.remove(&port);
         self.due.ups.remove(&port);
-        self.untold.forget(port);
+        self.forget_untold(port);
         self.trunks.forget_port(port);
-        self.retry.objects.forget(Kind::Trunks, port.0);
+        self.retry.objects.forget(&(Kind::Trunks, port.0));
         let Some(removed) = self.cloud.remove(port) else { return };
         if !self.cloud.networks.contains_key(&removed.network) {
-            self.retry.objects.forget(Kind::Networks, removed.network.0);
+            self.retry.objects.forget(&(Kind::Networks, removed.network.0));
         }
         self.is_dirty = true;
     }
@@ -227,7 +228,7 @@ impl Controller {
     pub fn connected(&mut self, now: Instant) {
         self.connected = Some(now);
         self.retry = Retry::default();
-        self.untold = Untold::default();
+        self.untold = Waiting::default();
         self.resync();
     }
 

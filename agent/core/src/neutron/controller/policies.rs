@@ -11,6 +11,7 @@ use super::{
     Controller, News,
     due::Kind,
     questions::{Failure, Question},
+    waiting::take,
 };
 use crate::neutron::{messages::objects::QosPolicy, policies::Refusal};
 
@@ -21,8 +22,8 @@ impl Controller {
         self.due.policies.retain(|policy| used.contains(policy));
         self.due.policies.extend(self.cloud.unknown_policies());
         self.room(Kind::Policy, 1, now)?;
-        let policies = self.retry.objects.take(Kind::Policy, &mut self.due.policies, |policy| policy, 1, now);
-        policies.first().map(|policy| Question::Policy(*policy))
+        let ready = self.retry.objects.ready(self.due.policies.iter().copied(), |id| (Kind::Policy, id), now);
+        take(&mut self.due.policies, ready, 1).first().map(|policy| Question::Policy(*policy))
     }
 
     pub(super) fn read_policy(&mut self, id: Uuid, policy: Option<&QosPolicy>) {
@@ -42,7 +43,7 @@ impl Controller {
             Failure::Other(reason) => (reason, Refusal::Once),
             Failure::Unsupported(reason) => (reason, Refusal::ForGood),
         };
-        self.retry.objects.failed(Kind::Policy, policy, &reason, now);
+        self.retry.objects.failed((Kind::Policy, policy), &reason, now);
         if self.cloud.policies.failed(policy, &reason, refusal) {
             self.is_dirty = true;
             self.news.push(News::WithoutPolicy { policy, reason });

@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Controller, due::Kind};
+use super::{Controller, due::Kind, waiting};
 use crate::{
     model::{NetworkId, PortId},
     neutron::messages::{
@@ -219,8 +219,9 @@ impl Controller {
             questions.extend((!ports.is_empty()).then_some(Question::Ports(ports)));
         }
         if let Some(size) = self.room(Kind::Networks, BULK, now) {
-            let networks =
-                self.retry.objects.take(Kind::Networks, &mut self.due.networks, |network| network.0, size, now);
+            let due = self.due.networks.iter().copied();
+            let ready = self.retry.objects.ready(due, |network| (Kind::Networks, network.0), now);
+            let networks = waiting::take(&mut self.due.networks, ready, size);
             questions.extend((!networks.is_empty()).then_some(Question::Networks(networks)));
         }
         questions.extend(self.about_policies(now));

@@ -29,13 +29,16 @@ impl Controller {
         let of_policy = self.cloud.trouble_with_policy(port).map(str::to_owned);
         of_policy
             .or_else(|| self.trouble_with_network(port))
-            .or_else(|| self.untold.reason(port).map(str::to_owned))
+            .or_else(|| {
+                let reason = self.untold.reason(&(port, true))?;
+                Some(format!("the server could not be told that its port is up: {reason}"))
+            })
             .or_else(|| self.trouble_with_trunk(port))
     }
 
     fn trouble_with_network(&self, port: PortId) -> Option<String> {
         let network = self.cloud.ports.get(&port)?.network;
-        let reason = self.retry.objects.reason(Kind::Networks, network.0)?;
+        let reason = self.retry.objects.reason(&(Kind::Networks, network.0))?;
         let follows = match self.cloud.networks.get(&network) {
             Some(known) if known.is_known => "stays as it was when the server last told it",
             _ => "is not known yet: the port stays as it was, a new one closed",
@@ -44,7 +47,7 @@ impl Controller {
     }
 
     fn trouble_with_trunk(&self, port: PortId) -> Option<String> {
-        let unread = |kind, id| self.retry.objects.reason(kind, id);
+        let unread = |kind, id| self.retry.objects.reason(&(kind, id));
         if let Some(reason) = unread(Kind::Trunks, port.0) {
             return Some(format!("the server was asked in vain whether it has a trunk: {reason}"));
         }

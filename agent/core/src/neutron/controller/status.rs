@@ -3,67 +3,17 @@
 //! A port that the server fails on waits by itself, longer each time, and is marked with the reason: all others go on. So do
 //! lists of members, which the server sends when it is told that a port is up: another port of the network asks for them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use super::{
     Controller, News,
-    due::{Attempt, Kind},
+    due::Kind,
     questions::{Question, Status},
+    waiting::take,
 };
 use crate::{model::PortId, neutron::messages::devices::DeviceListUpdated};
 
 const STUMBLED: &str = "it failed on the port, and its log says why";
-
-/// Ports whose status the server has not taken note of.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Untold(BTreeMap<PortId, Failing>);
-
-#[derive(Clone, Debug)]
-struct Failing {
-    attempt: Attempt,
-    is_up: bool,
-    reason: String,
-}
-
-impl Untold {
-    /// From when on a port may be told of; `None` if nothing has failed. Those that are due longest come first, so that one that fails
-    /// whenever it may be told of does not take the turn of all others.
-    fn turn(&self, port: PortId) -> Option<Instant> {
-        self.0.get(&port).map(|failing| failing.attempt.next)
-    }
-
-    /// Takes those whose turn it is.
-    fn take(&self, due: &mut BTreeSet<PortId>, at_most: usize, may: impl Fn(&PortId) -> bool) -> Vec<PortId> {
-        let mut taken: Vec<PortId> = due.iter().copied().filter(may).collect();
-        taken.sort_by_key(|port| self.turn(*port));
-        taken.truncate(at_most);
-        due.retain(|port| !taken.contains(port));
-        taken
-    }
-
-    /// Whether nothing speaks against telling of a port now.
-    fn may_tell(&self, port: PortId, now: Instant) -> bool {
-        self.turn(port).is_none_or(|turn| turn <= now)
-    }
-
-    /// The server has taken note, or there is something else to tell.
-    pub(super) fn forget(&mut self, port: PortId) {
-        self.0.remove(&port);
-    }
-
-    /// Why the server does not know that a port is up.
-    pub(super) fn reason(&self, port: PortId) -> Option<&str> {
-        self.0.get(&port).filter(|failing| failing.is_up).map(|failing| failing.reason.as_str())
-    }
-
-    /// When something may be told that may not be now.
-    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        self.0.values().map(|failing| failing.attempt.next).filter(|next| *next > now).min()
-    }
-}
 
 impl Controller {
     /// What to tell: ports that are in place, those that are not any more, and, where it is not known who else is in a network,
@@ -71,18 +21,17 @@ impl Controller {
     pub(super) fn statuses(&mut self, now: Instant) -> Option<Question> {
         let size = self.room(Kind::Status, self.settings.slice, now)?;
         let (in_place, ports, untold) = (&self.in_place, &self.cloud.ports, &self.untold);
-        let is_ready =
-            |port: &PortId| in_place.contains(port) && ports.contains_key(port) && untold.may_tell(*port, now);
+        let works = |port: &PortId| in_place.contains(port) && ports.contains_key(port);
+        let is_up = |port| (port, true);
         let network_of = |port: &PortId| ports.get(port).map(|port| port.network);
         let mut refreshed = BTreeSet::new();
         let mut up = Vec::new();
         // Those that are to be told anyway come first; then one of each network that none of them is in.
-        let mut ready: Vec<&PortId> = self.due.ups.iter().chain(ports.keys()).filter(|port| is_ready(port)).collect();
-        ready.sort_by_key(|port| untold.turn(**port));
-        for port in ready {
-            let Some(network) = network_of(port).filter(|network| self.due.lists.contains(network)) else { continue };
+        let due = self.due.ups.iter().chain(ports.keys()).copied();
+        for port in untold.ready(due.filter(works), is_up, now) {
+            let Some(network) = network_of(&port).filter(|network| self.due.lists.contains(network)) else { continue };
             if up.len() < size && self.is_populated(network) && refreshed.insert(network) {
-                up.push(*port);
+                up.push(port);
             }
         }
         if !up.is_empty() {
@@ -97,8 +46,10 @@ impl Controller {
             }
             return Some(Question::Status(Status { up, down: Vec::new(), refresh: true }));
         }
-        let up = untold.take(&mut self.due.ups, size, is_ready);
-        let down = untold.take(&mut self.due.downs, size, |port| untold.may_tell(*port, now));
+        let ready = untold.ready(self.due.ups.iter().copied().filter(works), is_up, now);
+        let up = take(&mut self.due.ups, ready, size);
+        let ready = untold.ready(self.due.downs.iter().copied(), |port| (port, false), now);
+        let down = take(&mut self.due.downs, ready, size);
         (!up.is_empty() || !down.is_empty()).then_some(Question::Status(Status { up, down, refresh: false }))
     }
 
@@ -111,7 +62,7 @@ impl Controller {
             self.could_not_tell(Status { up: vec![port], down: Vec::new(), ..*status }, STUMBLED, now);
         }
         for port in up {
-            self.untold.forget(port);
+            self.forget_untold(port);
             let network = self.cloud.ports.get(&port).map(|port| port.network);
             let since = self.taps.get(&port.tap_name()).map(|known| now - known.since);
             self.news.push(News::Up { port, network, after: since });
@@ -127,7 +78,7 @@ impl Controller {
             self.could_not_tell(Status { up: Vec::new(), down: vec![port], refresh: false }, STUMBLED, now);
         }
         for port in down {
-            self.untold.forget(port);
+            self.forget_untold(port);
             let network = self.left.remove(&port).or_else(|| Some(self.cloud.ports.get(&port)?.network));
             self.news.push(News::Down { port, network });
         }
@@ -138,15 +89,18 @@ impl Controller {
         let status = self.as_it_is(status);
         let told = status.up.iter().map(|port| (*port, true)).chain(status.down.iter().map(|port| (*port, false)));
         for (port, is_up) in told {
-            let former = self.untold.0.get(&port).filter(|failing| failing.is_up == is_up);
-            if former.is_none() {
+            if self.untold.reason(&(port, is_up)).is_none() {
                 self.news.push(News::Untold { port, is_up, reason: reason.to_owned() });
             }
-            let attempt = Attempt::after(former.map(|failing| &failing.attempt), now);
-            let reason = format!("the server could not be told that its port is up: {reason}");
-            self.untold.0.insert(port, Failing { attempt, is_up, reason });
+            self.untold.failed((port, is_up), reason, now);
         }
         self.tell_again(status);
+    }
+
+    /// The server has taken note of how a port is, or there is something else to tell.
+    pub(super) fn forget_untold(&mut self, port: PortId) {
+        self.untold.forget(&(port, true));
+        self.untold.forget(&(port, false));
     }
 
     /// What was told has had no answer: as far as it is still so, it is told again.

@@ -14,6 +14,7 @@ use super::{
     Controller, News,
     due::Kind,
     questions::{BULK, Question},
+    waiting::take,
 };
 use crate::{
     desired::SubPort,
@@ -166,7 +167,9 @@ impl Controller {
         let mut questions = Vec::new();
         let is_one_by_one = self.trunks.is_one_by_one;
         if let Some(size) = self.room(Kind::Trunks, if is_one_by_one { 1 } else { BULK }, now) {
-            let ports = self.retry.objects.take(Kind::Trunks, &mut self.trunks.due, |port| port.0, size, now);
+            let due = self.trunks.due.iter().copied();
+            let ready = self.retry.objects.ready(due, |port| (Kind::Trunks, port.0), now);
+            let ports = take(&mut self.trunks.due, ready, size);
             self.trunks.read.extend(&ports);
             match ports[..] {
                 [] => (),
@@ -175,7 +178,9 @@ impl Controller {
             }
         }
         if let Some(size) = self.room(Kind::SubPorts, self.settings.slice, now) {
-            let ports = self.retry.objects.take(Kind::SubPorts, &mut self.trunks.unbound, |port| port.0, size, now);
+            let due = self.trunks.unbound.iter().copied();
+            let ready = self.retry.objects.ready(due, |port| (Kind::SubPorts, port.0), now);
+            let ports = take(&mut self.trunks.unbound, ready, size);
             let sub_ports: Vec<_> = ports.into_iter().filter_map(|port| self.trunks.sub_port(port)).collect();
             questions.extend((!sub_ports.is_empty()).then_some(Question::SubPorts(sub_ports)));
         }
@@ -184,7 +189,7 @@ impl Controller {
                 let status = self.trunks.status(trunk, now).filter(|status| *status != trunk.status)?;
                 Some((trunk.id, *port, status))
             });
-            let new = self.retry.objects.ready(Kind::TrunkStatus, new, |(trunk, ..)| trunk, now);
+            let new = self.retry.objects.ready(new, |(trunk, ..)| (Kind::TrunkStatus, trunk), now);
             if let Some((_, port, status)) = new.first().copied()
                 && let Some(trunk) = self.trunks.known.get_mut(&port)
             {
