@@ -4,7 +4,6 @@
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use overlane_tests::{
-    lab::Machine,
     neutron::{Agent, Cloud, PEER, Router, host_of},
     wait::{PATIENCE, wait_at_most, wait_for, wait_until},
 };
@@ -52,16 +51,8 @@ fn machines_are_routed_whichever_node_is_active() -> Result<()> {
 fn expect_routed(cloud: &Cloud, router: &mut Router) -> Result<()> {
     let group = cloud.security_group("pingable")?;
     cloud.add_rule(&group, &json!({"protocol": "icmp"}))?;
-    let mut boot = |number: u8, host: &str| -> Result<Machine> {
-        let network = cloud.bare_network(&json!({}))?;
-        let subnet = cloud.subnet(&network, &json!({"cidr": format!("10.0.{number}.0/24"), "enable_dhcp": false}))?;
-        cloud.connect_router(router, &subnet)?;
-        let port = cloud.port(&network, host, &json!({"security_groups": [group]}))?;
-        let machine = cloud.boot(&network, &port)?;
-        machine.run(&format!("ip route add default via 10.0.{number}.1"))?;
-        Ok(machine)
-    };
-    let (left, right) = (boot(1, host_of(Agent::Overlane))?, boot(2, PEER)?);
+    let left = cloud.boot_behind(router, 1, host_of(Agent::Overlane), &group)?;
+    let right = cloud.boot_behind(router, 2, PEER, &group)?;
     left.wait_for(right.port.ipv4())?;
     let is_active = |name: &&str| router.is_active(cloud.node(name));
     let first = wait_for("a node says that it routes", || Ok(NODES.into_iter().find(is_active)))?;

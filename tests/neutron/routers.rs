@@ -44,17 +44,8 @@ fn machines_are_routed_and_have_floating_ips(subject: Agent) -> Result<()> {
 
     let group = cloud.security_group("pingable")?;
     cloud.add_rule(&group, &json!({"protocol": "icmp"}))?;
-    let mut machines = Vec::new();
-    for number in [1, 2] {
-        let network = cloud.bare_network(&json!({}))?;
-        let subnet = cloud.subnet(&network, &json!({"cidr": format!("10.0.{number}.0/24"), "enable_dhcp": false}))?;
-        cloud.connect_router(&mut router, &subnet)?;
-        let port = cloud.port(&network, host_of(subject), &json!({"security_groups": [group]}))?;
-        let machine = cloud.boot(&network, &port)?;
-        machine.run(&format!("ip route add default via 10.0.{number}.1"))?;
-        machines.push(machine);
-    }
-
+    let mut boot = |number| cloud.boot_behind(&mut router, number, host_of(subject), &group);
+    let machines = [boot(1)?, boot(2)?];
     machines[0].wait_for(machines[1].port.ipv4())?;
     machines[0].wait_for(OUTSIDER)?;
     let body = json!({"floating_network_id": external.id, "port_id": machines[0].port.id, "project_id": "lab"});

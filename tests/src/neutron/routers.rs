@@ -9,12 +9,12 @@ use super::{
     Cloud, Node,
     resources::{content, merged, text},
 };
+use crate::lab::Machine;
 
 /// A router, as Neutron made it.
 #[derive(Debug)]
 pub struct Router {
-    /// Its id.
-    pub id: String,
+    id: String,
     /// The subnets that it is the gateway of.
     subnets: Vec<String>,
 }
@@ -57,14 +57,19 @@ impl Cloud {
         Ok(Router { id, subnets: Vec::new() })
     }
 
-    /// Makes a router the gateway of a subnet.
+    /// Makes a network `10.0.NUMBER.0/24` behind a router, and starts a machine in it, which is in `group`.
     ///
     /// # Errors
-    /// When Neutron refuses.
-    pub fn connect_router(&self, router: &mut Router, subnet: &str) -> Result<()> {
+    /// When Neutron refuses, or its agents do not connect the machine.
+    pub fn boot_behind(&self, router: &mut Router, number: u8, host: &str, group: &str) -> Result<Machine> {
+        let network = self.bare_network(&json!({}))?;
+        let subnet = self.subnet(&network, &json!({"cidr": format!("10.0.{number}.0/24"), "enable_dhcp": false}))?;
         self.put(&format!("{}/add_router_interface", router.path()), &json!({"subnet_id": subnet}))?;
-        router.subnets.push(subnet.to_owned());
-        Ok(())
+        router.subnets.push(subnet);
+        let port = self.port(&network, host, &json!({"security_groups": [group]}))?;
+        let machine = self.boot(&network, &port)?;
+        machine.run(&format!("ip route add default via 10.0.{number}.1"))?;
+        Ok(machine)
     }
 
     /// Deletes a router, which has no floating IPs any more.
