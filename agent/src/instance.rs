@@ -15,12 +15,8 @@ use std::{
 
 use anyhow::Context as _;
 use nix::{
-    errno::Errno,
-    sys::{
-        signal::kill,
-        socket::{getsockopt, sockopt},
-    },
-    unistd::{Pid, geteuid},
+    sys::socket::{getsockopt, sockopt},
+    unistd::geteuid,
 };
 use tokio::{
     io::AsyncWriteExt as _,
@@ -32,10 +28,10 @@ use crate::status::Status;
 
 const NAME: &str = "overlane-agent";
 const DESIRED_NAME: &str = "overlane-desired";
-/// Longer than a pass takes, in which the agent does not answer.
+/// Longer than a pass takes, in which the agent does not answer, and than an agent that is killed takes to end.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether the mark of an agent that has ended has gone.
+/// How often it is looked whether an agent that is there has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// As long as this lives, no other agent starts on this host.
@@ -82,23 +78,20 @@ impl Drop for Instance {
     }
 }
 
-/// Listens at a name that no process listens at. A killed agent's programs hold its sockets, too, from their fork to their
-/// exec: that passes within the patience.
+/// Listens at a name as soon as nobody else does. An agent that has just been killed may take a moment to end, and what it was
+/// starting holds its sockets, too, until it runs a program of its own.
 async fn listen(name: &str, patience: Duration) -> anyhow::Result<tokio::net::UnixListener> {
     let address = SocketAddr::from_abstract_name(name)?;
     let deadline = Instant::now() + patience;
     let listener = loop {
-        let error = match UnixListener::bind_addr(&address) {
+        match UnixListener::bind_addr(&address) {
             Ok(listener) => break listener,
-            Err(error) => error,
-        };
-        if let Some((pid, _)) = connect(name) {
-            anyhow::bail!("an agent is running on this host already, as process {pid}");
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(LOOK_AGAIN).await,
+            Err(error) => match connect(name) {
+                Some((pid, _)) => anyhow::bail!("an agent is running on this host already, as process {pid}"),
+                None => return Err(error).with_context(|| format!("listening at the abstract socket {name}")),
+            },
         }
-        if Instant::now() >= deadline {
-            return Err(error).with_context(|| format!("listening at the abstract socket {name}"));
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
     };
     listener.set_nonblocking(true)?;
     Ok(tokio::net::UnixListener::from_std(listener)?)
@@ -166,63 +159,26 @@ pub(crate) fn ask_desired() -> Option<String> {
     Some(answer)
 }
 
-/// Connects to whoever listens at a name, and says which process that is; to none that has ended.
 fn connect(name: &str) -> Option<(i32, UnixStream)> {
     let name = SocketAddr::from_abstract_name(name).ok()?;
     let stream = UnixStream::connect_addr(&name).ok()?;
     let pid = getsockopt(&stream, sockopt::PeerCredentials).ok()?.pid();
-    // Those of other process namespaces have no number here, and cannot be looked for.
-    let has_ended = pid != 0 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH);
-    (!has_ended).then_some((pid, stream))
+    Some((pid, stream))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        os::fd::{AsRawFd as _, OwnedFd},
-        process,
-    };
-
-    use nix::{
-        sys::{
-            socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen as begin_to_listen, socket},
-            wait::waitpid,
-        },
-        unistd::{ForkResult, fork},
-    };
+    use std::process;
 
     use super::*;
 
-    /// A socket at which a process listens that has ended since, as what a killed agent was starting holds it.
-    fn left_behind(name: &str) -> nix::Result<OwnedFd> {
-        let left = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-        bind(left.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
-        // SAFETY: the child calls nothing but what a child of a process with several threads may.
-        match unsafe { fork() }? {
-            ForkResult::Child => {
-                let has_failed = begin_to_listen(&left, Backlog::MAXCONN).is_err();
-                // SAFETY: it ends the child without running what the parent has left to be run.
-                unsafe { nix::libc::_exit(has_failed.into()) }
-            }
-            ForkResult::Parent { child } => waitpid(child, None).map(|_| left),
-        }
-    }
-
     #[tokio::test]
-    async fn the_mark_of_an_agent_that_has_ended_is_waited_for() -> anyhow::Result<()> {
+    async fn an_agent_that_ends_makes_room_and_one_that_does_not_is_named() -> anyhow::Result<()> {
         let name = format!("overlane-test-{}", process::id());
-        let left = left_behind(&name)?;
-        let refused = listen(&name, Duration::ZERO).await.map(drop).expect_err("a mark that is held");
-        assert_eq!(
-            refused.downcast_ref::<io::Error>().map(io::Error::kind),
-            Some(io::ErrorKind::AddrInUse),
-            "{refused}"
-        );
-        let (listener, ()) = tokio::join!(listen(&name, PATIENCE), async { drop(left) });
-        let _listener = listener?;
-        let refused = listen(&name, PATIENCE).await.map(drop).expect_err("a mark of one that lives").to_string();
+        let running = listen(&name, Duration::ZERO).await?;
+        let refused = listen(&name, LOOK_AGAIN).await.map(drop).expect_err("somebody listens").to_string();
         assert_eq!(refused, format!("an agent is running on this host already, as process {}", process::id()));
-        Ok(())
+        let (next, ()) = tokio::join!(listen(&name, PATIENCE), async { drop(running) });
+        next.map(drop)
     }
 }
