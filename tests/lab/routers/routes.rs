@@ -29,8 +29,11 @@ fn extra_routes_lead_to_machines_that_route_and_several_to_one_destination_take_
     for address in ["192.0.2.1/32", "2001:db8::1/128"] {
         second.run(&format!("ip address add {address} dev lo"))?;
     }
-    first.ping("192.0.2.1", 5)?;
-    first.ping("2001:db8::1", 5)?;
+    // The router may yet have to find the machine that the routes lead to.
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        first.wait_for(address)?;
+        first.ping(address, 5)?;
+    }
     let several = routed.in_router("ip route show 198.51.100.0/24")?;
     ensure!(several.matches("nexthop via").count() == 2, "{several}");
     Ok(())
